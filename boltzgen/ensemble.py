@@ -1,0 +1,104 @@
+"""WeightedEnsemble: configurations with log weights; MD data, model samples and SMC output are all this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def log_sum_exp(values: Array) -> float:
+    """``log(sum(exp(values)))``; minus infinity for an empty or all-minus-infinite array."""
+    top = values.max(initial=-np.inf)
+    return float(top + np.log(np.exp(values - top).sum())) if np.isfinite(top) else float(top)
+
+
+@dataclass(frozen=True)
+class WeightedEnsemble:
+    """A sample of a Boltzmann distribution.
+
+    positions
+        Configurations [nm] with shape ``(n, n_atoms, 3)``, zero centroid, float32.
+    log_weights
+        Unnormalised log weights with shape ``(n,)``, float64; minus infinity is weight zero.
+    reduced_energies
+        ``u = U / kT`` with shape ``(n,)``, float64.
+    temperature_k
+        Temperature of the target [K].
+    log_z
+        Log of the configurational partition function, where the sampler estimated it.
+    log_z_error
+        Its standard error.
+    lineages
+        ``(n,)`` integers: rows that share a number are statistically dependent (same ancestor, or
+        same correlated stretch of MD). Errors are bootstrapped over lineages. Default: all distinct.
+    islands
+        ``(n,)`` integers naming the independent population (SMC island or MD replica) of each row.
+    """
+
+    positions: NDArray[np.float32]
+    log_weights: Array
+    reduced_energies: Array
+    temperature_k: float
+    log_z: float | None = None
+    log_z_error: float | None = None
+    lineages: NDArray[np.int64] | None = None
+    islands: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.positions)
+        if self.positions.ndim != 3 or self.positions.shape[2] != 3:
+            raise ValueError(f"positions have shape {self.positions.shape}, expected (n, n_atoms, 3)")
+        for name in ("log_weights", "reduced_energies", "lineages", "islands"):
+            values = getattr(self, name)
+            if values is not None and values.shape != (n,):
+                raise ValueError(f"{name} has shape {values.shape}, expected ({n},)")
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def n_atoms(self) -> int:
+        return self.positions.shape[1]
+
+    @property
+    def weights(self) -> Array:
+        """Normalised weights, shape ``(n,)``, summing to one."""
+        return np.exp(self.log_weights - log_sum_exp(self.log_weights))
+
+    @property
+    def ess(self) -> float:
+        """Kish's effective sample size ``1 / sum(w^2)`` of the normalised weights, unclipped."""
+        return float(1.0 / np.square(self.weights).sum())
+
+    def expectation(self, observable: Callable[[NDArray[np.float32]], Array] | Array) -> float:
+        """Weighted mean of an observable: values ``(n,)``, or a function of positions giving them."""
+        values = observable(self.positions) if callable(observable) else observable
+        return float(np.dot(self.weights, values))
+
+    def resampled_indices(self, n: int, seed: int) -> NDArray[np.int64]:
+        """``n`` row indices drawn by systematic resampling in proportion to the weights."""
+        rng = np.random.default_rng(seed)
+        points = (rng.random() + np.arange(n)) / n
+        indices = np.searchsorted(np.cumsum(self.weights), points)
+        return rng.permutation(np.minimum(indices, len(self) - 1))
+
+    def resample(self, n: int, seed: int) -> WeightedEnsemble:
+        """An equally weighted ensemble of ``n`` rows; copies of a row share its lineage."""
+        indices = self.resampled_indices(n, seed)
+        lineages = np.arange(len(self)) if self.lineages is None else self.lineages
+        return replace(
+            self.select(indices), log_weights=np.zeros(n), lineages=lineages[indices], log_z=self.log_z
+        )
+
+    def select(self, rows: NDArray[np.int64] | slice) -> WeightedEnsemble:
+        """The rows named by an index array or slice, weights kept."""
+        pick = {
+            name: None if (values := getattr(self, name)) is None else values[rows]
+            for name in ("positions", "log_weights", "reduced_energies", "lineages", "islands")
+        }
+        return replace(self, **pick)

@@ -1,0 +1,216 @@
+"""MolecularSystem: what is sampled (an OpenMM System at a temperature) and what is looked at (CVs, states)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import networkx as nx
+import numpy as np
+import openmm
+import torch
+from numpy.typing import NDArray
+from openmm import app, unit
+from torch import Tensor
+
+from boltzgen import geometry
+from boltzgen.errors import MolecularSystemError
+from boltzgen.units import thermal_energy
+
+CVKind = Literal["torsion", "angle", "distance", "radius_of_gyration"]
+_ATOMS_PER_KIND = {"torsion": 4, "angle": 3, "distance": 2, "radius_of_gyration": 0}
+
+
+@dataclass(frozen=True)
+class CollectiveVariable:
+    """A named function of the configuration: radians for torsions and angles, nm for the others."""
+
+    name: str
+    kind: CVKind
+    atoms: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.atoms) != _ATOMS_PER_KIND[self.kind]:
+            raise MolecularSystemError(
+                f"collective variable {self.name}: a {self.kind} takes {_ATOMS_PER_KIND[self.kind]} atoms, "
+                f"not {len(self.atoms)}"
+            )
+
+    @property
+    def periodic(self) -> bool:
+        """Whether values are equivalent modulo 2 pi."""
+        return self.kind == "torsion"
+
+    @property
+    def unit(self) -> str:
+        return "rad" if self.kind in ("torsion", "angle") else "nm"
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """Values with shape ``(n,)`` for configurations [nm] with shape ``(n, n_atoms, 3)``."""
+        if self.kind == "radius_of_gyration":
+            return geometry.radius_of_gyration(x)
+        function = {"torsion": geometry.torsion, "angle": geometry.angle, "distance": geometry.distance}
+        return function[self.kind](x, self.atoms)
+
+    def values(self, positions: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The same for a NumPy array."""
+        return self.evaluate(torch.as_tensor(positions, dtype=torch.float64)).numpy()
+
+
+@dataclass(frozen=True)
+class State:
+    """A named region: the union of half-open intervals ``[low, high)`` of one collective variable."""
+
+    name: str
+    cv: CollectiveVariable
+    intervals: tuple[tuple[float, float], ...]
+
+    def contains(self, values: Tensor) -> Tensor:
+        """Boolean ``(n,)`` for CV values ``(n,)``; torsions are compared in [-pi, pi)."""
+        inside = torch.zeros_like(values, dtype=torch.bool)
+        for low, high in self.intervals:
+            inside |= (values >= low) & (values < high)
+        return inside
+
+    def members(self, positions: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Boolean ``(n,)`` for configurations [nm] with shape ``(n, n_atoms, 3)``."""
+        return self.contains(self.cv.evaluate(torch.as_tensor(positions, dtype=torch.float64))).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class MolecularSystem:
+    """A molecule or cluster whose Boltzmann distribution is wanted.
+
+    name
+        How it is called in files and messages, Hamiltonian included (``alanine_dipeptide/B``).
+    topology
+        OpenMM topology; its bonds define the molecular graph.
+    openmm_system
+        The force field, without constraints, virtual sites or a periodic box.
+    positions
+        A reference configuration [nm] with shape ``(n_atoms, 3)``; it fixes the hand of stereocentres.
+    temperature_k
+        Temperature of the target [K].
+    collective_variables, states
+        What is reported. The first two states are those whose free-energy difference is printed.
+    description
+        One line for ``boltzgen systems``.
+    """
+
+    name: str
+    topology: app.Topology
+    openmm_system: openmm.System
+    positions: NDArray[np.float64]
+    temperature_k: float
+    collective_variables: tuple[CollectiveVariable, ...] = ()
+    states: tuple[State, ...] = ()
+    description: str = ""
+    parameters: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _refuse_unsuitable(self)
+
+    @property
+    def n_atoms(self) -> int:
+        return self.openmm_system.getNumParticles()
+
+    @property
+    def dof(self) -> int:
+        """``3 (n_atoms - 1)``."""
+        return geometry.dof(self.n_atoms)
+
+    @property
+    def kT(self) -> float:
+        """Thermal energy in kJ/mol."""
+        return thermal_energy(self.temperature_k)
+
+    @cached_property
+    def bonds(self) -> tuple[tuple[int, int], ...]:
+        """Bonded pairs ``i < j`` of the topology, sorted."""
+        return tuple(sorted({tuple(sorted((a.index, b.index))) for a, b in self.topology.bonds()}))
+
+    @cached_property
+    def graph(self) -> nx.Graph:
+        """The molecular graph; node attribute ``label`` tells chemically different particles apart."""
+        graph = nx.Graph()
+        for atom, label in zip(self.topology.atoms(), _particle_labels(self), strict=True):
+            graph.add_node(atom.index, label=label)
+        graph.add_edges_from(self.bonds)
+        return graph
+
+    @cached_property
+    def atom_classes(self) -> NDArray[np.int64]:
+        """Class index of every atom; atoms that a graph automorphism exchanges share a class.
+
+        Classes are Weisfeiler-Lehman colours after ``n_atoms`` refinements (networkx).
+        """
+        rounds = min(self.n_atoms, 2 * int(math.sqrt(self.n_atoms)) + 8)
+        hashes = nx.weisfeiler_lehman_subgraph_hashes(
+            self.graph, node_attr="label", iterations=rounds, digest_size=16, include_initial_labels=True
+        )
+        colours = [hashes[i][-1] for i in range(self.n_atoms)]
+        order = {colour: k for k, colour in enumerate(dict.fromkeys(colours))}
+        return np.array([order[colour] for colour in colours])
+
+    @cached_property
+    def topological_distances(self) -> NDArray[np.int64]:
+        """Bonds on the shortest path between atoms, ``(n_atoms, n_atoms)``; 0 where there is none."""
+        distances = np.zeros((self.n_atoms, self.n_atoms), dtype=np.int64)
+        for i, lengths in nx.all_pairs_shortest_path_length(self.graph):
+            for j, length in lengths.items():
+                distances[i, j] = length
+        return distances
+
+    @cached_property
+    def stereocentres(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Atoms with four neighbours of four different classes, as (centre, three of its neighbours)."""
+        classes, found = self.atom_classes, []
+        for centre in range(self.n_atoms):
+            neighbours = sorted(self.graph.neighbors(centre))
+            if len(neighbours) == 4 and len({classes[j] for j in neighbours}) == 4:
+                found.append((centre, *neighbours[:3]))
+        return tuple(found)
+
+
+def _particle_labels(system: MolecularSystem) -> list[str]:
+    """Element, mass and non-bonded parameters of every particle: what the force field tells apart."""
+    labels = []
+    for atom in system.topology.atoms():
+        symbol = atom.element.symbol if atom.element is not None else atom.name
+        mass = system.openmm_system.getParticleMass(atom.index).value_in_unit(unit.dalton)
+        labels.append(f"{symbol}:{mass:.4f}")
+    for force in system.openmm_system.getForces():
+        if isinstance(force, openmm.NonbondedForce):
+            for i in range(force.getNumParticles()):
+                charge, sigma, epsilon = (
+                    q.value_in_unit_system(unit.md_unit_system) for q in force.getParticleParameters(i)
+                )
+                labels[i] += f":{charge:.5f}:{sigma:.5f}:{epsilon:.5f}"
+    return labels
+
+
+def _refuse_unsuitable(system: MolecularSystem) -> None:
+    """Raise for what has no density on the mean-free space of all atoms."""
+    n, name, system_ = system.openmm_system.getNumParticles(), system.name, system.openmm_system
+    if system.topology.getNumAtoms() != n or system.positions.shape != (n, 3):
+        raise MolecularSystemError(
+            f"{name}: topology has {system.topology.getNumAtoms()} atoms and positions have shape "
+            f"{system.positions.shape}, but the OpenMM System has {n} particles"
+        )
+    if n < 2:
+        raise MolecularSystemError(f"{name}: needs at least two particles")
+    if not system.temperature_k > 0:
+        raise MolecularSystemError(f"{name}: temperature_k must be positive, not {system.temperature_k:g}")
+    if system_.usesPeriodicBoundaryConditions():
+        raise MolecularSystemError(f"{name}: periodic boxes are not supported; use NoCutoff or CutoffNonPeriodic")
+    if system_.getNumConstraints():
+        i, j, _ = system_.getConstraintParameters(0)
+        atoms = list(system.topology.atoms())
+        raise MolecularSystemError(
+            f"{name}: the bond {atoms[i]} - {atoms[j]} is constrained and has no density in Cartesian space; "
+            "build the System with constraints=None and rigidWater=False"
+        )
+    if any(system_.isVirtualSite(i) for i in range(n)):
+        raise MolecularSystemError(f"{name}: virtual sites are not supported")
