@@ -13,21 +13,29 @@ Count = Annotated[int, Field(ge=1)]
 class Settings(BaseModel):
     """Common behaviour: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SystemSettings(Settings):
     """Which molecular system."""
 
-    name: str = Field(description="registered name (`boltzgen systems`) or path/to/file.py with a build() function")
-    parameters: dict[str, object] = Field(default_factory=dict, description="keyword arguments of its build()")
+    name: str = Field(
+        description="registered name (`boltzgen systems`) or path/to/file.py with a build() function"
+    )
+    parameters: dict[str, object] = Field(
+        default_factory=dict, description="keyword arguments of its build()"
+    )
 
 
 class DataSettings(Settings):
     """The user's own MD, used instead of `simulate` when `trajectory` is given."""
 
-    trajectory: tuple[str, ...] = Field((), description="files that MDTraj reads, sampled at the target temperature")
-    weights: str | None = Field(None, description=".npy file with one weight (not log) per frame of all files together")
+    trajectory: tuple[str, ...] = Field(
+        (), description="files that MDTraj reads, sampled at the target temperature"
+    )
+    weights: str | None = Field(
+        None, description=".npy file with one weight (not log) per frame of all files together"
+    )
     stride: Count = Field(1, description="keep every n-th frame")
     skip_frames: int = Field(0, ge=0, description="frames cut from the start of each file as equilibration")
 
@@ -38,7 +46,9 @@ class SimulateSettings(Settings):
     method: Literal["parallel_tempering", "langevin"] = "parallel_tempering"
     timestep_fs: Positive = Field(1.0, description="LangevinMiddle time step; bonds are not constrained")
     friction_per_ps: Positive = Field(1.0, description="Langevin friction")
-    n_runs: Count = Field(2, description="independent runs, one process each; their spread gives the MD error")
+    n_runs: Count = Field(
+        2, description="independent runs, one process each; their spread gives the MD error"
+    )
     n_temperatures: Count = Field(5, description="rungs of parallel tempering, the lowest is the target's")
     temperature_ratio: float = Field(1.25, gt=1, description="geometric ratio between neighbouring rungs")
     equilibration_ps: Positive = Field(50.0, description="discarded at the start of each run")
@@ -55,7 +65,9 @@ class ModelSettings(Settings):
     n_radial: Count = Field(8, description="radial functions after mixing")
     l_max: int = Field(2, ge=0, le=3, description="highest spherical harmonic of the density projection")
     hidden: Count = Field(64, description="width of the per-atom networks")
-    prior: Literal["none", "bonded"] = Field("bonded", description="analytic prior for bonds and 1-3 distances")
+    prior: Literal["none", "bonded"] = Field(
+        "bonded", description="analytic prior for bonds and 1-3 distances"
+    )
     sigma_min_nm: Positive | None = Field(None, description="lowest noise level; from the data if not given")
     sigma_max_nm: Positive | None = Field(None, description="highest noise level; from the data if not given")
 
@@ -70,9 +82,13 @@ class TrainSettings(Settings):
     gradient_clip: Positive = 1.0
     warmup_steps: int = Field(200, ge=0, description="linear learning-rate warm-up")
     steps: Count | None = Field(None, description="stop after this many steps")
-    minutes: Positive | None = Field(None, description="stop after this wall-clock time (the sooner of the two)")
+    minutes: Positive | None = Field(
+        None, description="stop after this wall-clock time (the sooner of the two)"
+    )
     held_out_fraction: float = Field(0.1, gt=0, lt=0.5, description="data kept for validation losses")
-    compile: Literal["auto", "always", "never"] = Field("auto", description="compile through the double backward")
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="compile through the double backward"
+    )
 
 
 class SampleSettings(Settings):
@@ -82,14 +98,20 @@ class SampleSettings(Settings):
     n_particles: Count = Field(2048, description="in all, over the islands")
     n_islands: Count = Field(4, description="independent populations; their spread gives the errors")
     n_levels: Count = Field(200, description="noise levels of the ladder")
-    n_bridge: Count = Field(24, description="steps of the geometric bridge from sigma_min to the target")
+    bridge_cess: float = Field(
+        0.9, gt=0.1, lt=1, description="conditional ESS of each step of the bridge from sigma_min to the target"
+    )
     resample_below: float = Field(0.5, gt=0, le=1, description="resample when ESS / n falls below")
     n_pilot: Count = Field(256, description="particles of the pilot run that places levels and step sizes")
     n_forward: Count = Field(512, description="noised data paths for J, BAR and the state populations")
     ladder_moves: int = Field(1, ge=0, description="MALA moves per level below move_sigma_nm")
-    move_sigma_nm: Positive | None = Field(None, description="moves start below this level; default: sigma_data / 2")
+    move_sigma_nm: Positive | None = Field(
+        None, description="moves start below this level; default: sigma_data / 2"
+    )
     bridge_moves: int = Field(2, ge=0, description="MALA moves per bridge step")
-    kernel_variance: Literal["mse", "ddpm"] = Field("mse", description="add the denoiser's error to the variance")
+    kernel_variance: Literal["mse", "ddpm"] = Field(
+        "mse", description="add the denoiser's error to the variance"
+    )
     chunk_size: Count = Field(256, description="configurations evaluated at once")
 
 
@@ -98,7 +120,9 @@ class AnalyzeSettings(Settings):
 
     n_bootstrap: Count = 200
     n_bins: Count = Field(36, description="bins of potentials of mean force")
-    max_transport_samples: Count = Field(2000, description="points used for the torsional Wasserstein distance")
+    max_transport_samples: Count = Field(
+        2000, description="points used for the torsional Wasserstein distance"
+    )
 
 
 class ExportSettings(Settings):
@@ -111,7 +135,7 @@ class ExportSettings(Settings):
 class Workflow(Settings):
     """One workflow file: a system and the settings of every stage."""
 
-    name: str = Field(description="name of the run directory")
+    name: str = Field(pattern=r"^\w[\w.+-]*$", description="name of the run directory")
     description: str = ""
     system: SystemSettings
     seed: int = Field(0, ge=0)

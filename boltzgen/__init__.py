@@ -1,0 +1,60 @@
+"""Boltzmann generator for molecules: an OpenMM system in, weighted Boltzmann samples and free energies out.
+
+Public names are loaded on first use, so ``import boltzgen`` imports neither torch nor openmm.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boltzgen.ensemble import WeightedEnsemble
+    from boltzgen.errors import UserError
+    from boltzgen.free_energy import free_energy_difference, potential_of_mean_force
+    from boltzgen.model import EnergyModel
+    from boltzgen.potential import OpenMMPotential
+    from boltzgen.registry import load_system
+    from boltzgen.system import CollectiveVariable, MolecularSystem, State
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "MolecularSystem": "boltzgen.system",
+    "CollectiveVariable": "boltzgen.system",
+    "State": "boltzgen.system",
+    "WeightedEnsemble": "boltzgen.ensemble",
+    "load_system": "boltzgen.registry",
+    "OpenMMPotential": "boltzgen.potential",
+    "EnergyModel": "boltzgen.model",
+    "free_energy_difference": "boltzgen.free_energy",
+    "potential_of_mean_force": "boltzgen.free_energy",
+    "UserError": "boltzgen.errors",
+}
+
+__all__ = [
+    "CollectiveVariable",
+    "EnergyModel",
+    "MolecularSystem",
+    "OpenMMPotential",
+    "State",
+    "UserError",
+    "WeightedEnsemble",
+    "__version__",
+    "free_energy_difference",
+    "load_system",
+    "potential_of_mean_force",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home module on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'boltzgen' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,185 @@
+"""The ``boltzgen`` command: options and help texts; the work is in `boltzgen.workflow`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from boltzgen import __version__
+from boltzgen.errors import ConfigError, UserError
+from boltzgen.workflow_file import available_workflows, load_workflow
+
+HELP = """Boltzmann generator for molecules: an OpenMM system in, weighted samples and free energies out.
+
+A run has five stages: simulate (MD), train (an energy network), sample (annealing from noise to the
+OpenMM target), analyze (free energies and a verdict) and export (trajectories for MD tools). Each is
+done once and kept in the run directory; after a change only what depends on it is done again.
+
+Examples:
+
+  boltzgen run alanine_dipeptide --quick        a look at everything, in minutes
+
+  boltzgen run alanine_dipeptide                the real thing
+
+  boltzgen run my.yaml --set train.minutes=60   your workflow, one setting changed
+
+  boltzgen run --system my_molecule.py          your system, default settings
+
+  boltzgen train my.yaml --device cuda          stages up to training only
+"""
+
+app = typer.Typer(
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+WorkflowArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="WORKFLOW",
+        help="Name of a workflow (see `boltzgen workflows`) or path of a .yaml file; optional with --system.",
+        show_default=False,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.steps=2000. Repeatable."),
+]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of every random number of the run.")]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"] | None,
+    typer.Option(help="Where the network runs. Default: the workflow's."),
+]
+OutOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Run directory. Default: runs/NAME.")]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="Minutes instead of hours: a try-out, not a result.")
+]
+SystemOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE.py", help="Use this system: a registered name, or a file with build()."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Do the stage again even if nothing changed.")]
+
+COMMANDS = {
+    "run": "Run every stage, simulation to export, and print the closing table.",
+    "simulate": "Make the training ensemble by MD, or read the trajectories named in the workflow.",
+    "train": "Train the energy network, after the stages before it.",
+    "sample": "Draw weighted samples of the OpenMM target, after the stages before it.",
+    "analyze": "Compute free energies and distances to the reference, after the stages before it.",
+    "export": "Write trajectories and weights for MD tools, after the stages before it.",
+}
+
+
+def _add_stage_command(name: str, help_text: str) -> None:
+    """Register one of COMMANDS; they share their options."""
+
+    @app.command(name, help=help_text)
+    def command(
+        workflow: WorkflowArgument = None,
+        set_: SetOption = None,
+        seed: SeedOption = None,
+        device: DeviceOption = None,
+        out: OutOption = None,
+        quick: QuickOption = False,
+        system: SystemOption = None,
+        force: ForceOption = False,
+    ) -> None:
+        overrides = _system_overrides(system) + list(set_ or [])
+        if workflow is None and system is None:
+            raise ConfigError(
+                "no WORKFLOW given; name one (`boltzgen workflows`), or a system with --system NAME|FILE.py"
+            )
+        settings, base = load_workflow(workflow, overrides, quick, seed, device)
+        from boltzgen.workflow import STAGES, run
+
+        directory = out or Path("runs") / settings.name
+        until = next((stage for stage in STAGES if stage == name), STAGES[-1])
+        forced = () if not force else STAGES if name == "run" else (until,)
+        try:
+            results = run(settings, base, directory, until, forced)
+        except KeyboardInterrupt:
+            line = "boltzgen: stopped; finished stages are kept, run the same command to continue"
+            print(line, file=sys.stderr)
+            raise typer.Exit(130) from None
+        _close(name, directory, results)
+
+
+for _name, _help in COMMANDS.items():
+    _add_stage_command(_name, _help)
+
+
+@app.command("systems")
+def list_systems() -> None:
+    """List the registered molecular systems."""
+    from boltzgen.registry import available_systems
+
+    _print_table(available_systems())
+
+
+@app.command("workflows")
+def list_workflows() -> None:
+    """List the workflows that come with boltzgen."""
+    _print_table(available_workflows())
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"boltzgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+def _system_overrides(system: str | None) -> list[str]:
+    """``--system`` as settings: it replaces the workflow's system with its parameters, and the run's name."""
+    if system is None:
+        return []
+    is_file = system.endswith(".py")
+    name = str(Path(system).resolve()) if is_file else system
+    title = Path(system).stem if is_file else system
+    return [f"system={json.dumps({'name': name})}", f"name={json.dumps(title)}"]
+
+
+def _close(command: str, directory: Path, results: dict[str, object] | None) -> None:
+    """What a finished command says: the closing table of a run, and where the files are."""
+    if results is not None and command in ("run", "analyze"):
+        from rich.console import Console
+
+        from boltzgen.report.table import closing_table, verdict_panel
+
+        console = Console()
+        console.print(closing_table(results), verdict_panel(results))
+    print(f"results in {directory}" if results is not None else f"done, see {directory}")
+
+
+def _print_table(rows: dict[str, str]) -> None:
+    width = max((len(name) for name in rows), default=0)
+    for name, description in rows.items():
+        print(f"{name:<{width}}  {description}".rstrip())
+
+
+def main() -> None:
+    """Entry point of the ``boltzgen`` command.
+
+    Exit status 0 for success, 2 for an error that the user can put right (one line on standard error),
+    130 after Ctrl-C.
+    """
+    try:
+        app()
+    except UserError as error:
+        print(f"boltzgen: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,104 @@
+"""Rough forecasts of time and memory, printed before long work and labelled as estimates."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boltzgen.config import SampleSettings, SimulateSettings, TrainSettings
+from boltzgen.progress import clock
+
+if TYPE_CHECKING:
+    from boltzgen.system import MolecularSystem
+
+BRIDGE_STEPS = 30
+"""Assumed length of the bridge; the pilot run decides it, usually between 15 and 50."""
+
+
+def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
+    """MD steps over the measured speed of 0.2 s of dynamics, and the size of the stored frames."""
+    rungs = settings.n_temperatures if settings.method == "parallel_tempering" else 1
+    length_ps = settings.equilibration_ps + settings.production_ps
+    steps = settings.n_runs * rungs * length_ps * 1000 / settings.timestep_fs
+    workers = max(
+        1, min(settings.n_runs, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    )
+    seconds = steps / (_steps_per_second(system) * workers)
+    frames = settings.n_runs * settings.production_ps / settings.frame_interval_ps
+    size = frames * system.n_atoms * 3 * 4
+    return (
+        f"estimate: {steps:.3g} MD steps, about {clock(seconds)}, about {_size(size)} of frames at the target"
+    )
+
+
+def of_training(settings: TrainSettings) -> str:
+    """The limits that end training."""
+    limits = [] if settings.steps is None else [f"{settings.steps} steps"]
+    limits += [] if settings.minutes is None else [f"{settings.minutes:g} minutes"]
+    return f"ends after {' or '.join(limits)}" + (", whichever is sooner" if len(limits) == 2 else "")
+
+
+def of_sampling(system: MolecularSystem, model: Path, settings: SampleSettings, device: str) -> str:
+    """Network evaluations over the measured speed of one chunk, and the memory in use after it."""
+    levels = settings.n_levels * (1 + settings.ladder_moves)
+    evaluations = (settings.n_particles + settings.n_pilot) * levels + settings.n_forward * settings.n_levels
+    seconds = evaluations / _network_throughput(system, model, settings, device)
+    return (
+        f"estimate: about {evaluations:.3g} network evaluations, about {clock(seconds)}, "
+        f"about {_size(_memory(device))} of memory"
+    )
+
+
+def _steps_per_second(system: MolecularSystem, seconds: float = 0.2) -> float:
+    """Langevin steps per second on the platform that simulations use."""
+    import openmm
+
+    from boltzgen.platform import fastest_platform, make_context
+
+    integrator = openmm.LangevinMiddleIntegrator(system.temperature_k, 1.0, 1e-4)
+    integrator.setRandomNumberSeed(1)
+    context = make_context(system, integrator, fastest_platform(system).getName())
+    steps, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        integrator.step(20)
+        context.getState(energy=True)
+        steps += 20
+    return steps / elapsed
+
+
+def _network_throughput(
+    system: MolecularSystem, directory: Path, settings: SampleSettings, device: str
+) -> float:
+    """Configurations per second of energies with scores, from the second of two chunks."""
+    import torch
+
+    from boltzgen.model import load_model
+
+    model = load_model(directory, device)
+    n = min(settings.chunk_size, settings.n_particles)
+    reference = torch.as_tensor(system.positions, dtype=torch.float32, device=device)
+    x = (reference - reference.mean(dim=0)).expand(n, -1, -1).contiguous()
+    log_sigma = torch.full((n,), -2.0, device=device)
+    for _ in range(2):
+        start = time.perf_counter()
+        _, score = model.energy_and_score(x, log_sigma)
+        score.sum().item()
+    return n / (time.perf_counter() - start)
+
+
+def _memory(device: str) -> float:
+    """Peak memory in bytes of this process so far, on the device that the network runs on."""
+    if device == "cuda":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(n_bytes / 1e6, 1):.0f} MB"

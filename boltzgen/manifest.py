@@ -1,0 +1,170 @@
+"""manifest.json: what a run directory was made from, and so which of its stages are still valid."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from boltzgen.errors import ConfigError, DataError, UserError
+
+PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
+FILE_NAME = "manifest.json"
+
+
+class Manifest:
+    """The record of one run directory; nothing is written before a stage runs.
+
+    ``stages`` maps each finished stage to its ``inputs`` (name -> digest), when it finished and how long
+    it took. ``recorded`` holds what depended on the clock (the steps that training came to), and
+    ``in_progress`` the inputs of the stage that is running or was interrupted.
+    """
+
+    def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
+        self.out, self.config = out, config
+        self.content = _read(out / FILE_NAME)
+        self.stages: dict[str, dict[str, Any]] = self.content.setdefault("stages", {})
+        self.recorded: dict[str, Any] = self.content.setdefault("recorded", {})
+
+    def stamp(self, stage: str) -> str:
+        """When a stage finished; empty if it never did. Stages downstream depend on it."""
+        return str(self.stages.get(stage, {}).get("finished", ""))
+
+    def why_run(self, stage: str, inputs: Mapping[str, str], outputs: list[Path]) -> str | None:
+        """Why a stage has to run, in a few words, or None where its output is still valid."""
+        if stage not in self.stages:
+            return "resuming" if self.resumable(stage, inputs) else "not done yet"
+        before = self.stages[stage]["inputs"]
+        changed = [name for name in inputs if before.get(name) != inputs[name]]
+        if changed:
+            return f"{' and '.join(changed)} changed"
+        missing = [path.name for path in outputs if not path.exists()]
+        return f"{missing[0]} is missing" if missing else None
+
+    def resumable(self, stage: str, inputs: Mapping[str, str]) -> bool:
+        """Whether an interrupted attempt at this stage had the same inputs."""
+        attempt = self.content.get("in_progress") or {}
+        return bool(attempt.get("stage") == stage and attempt.get("inputs") == dict(inputs))
+
+    @contextmanager
+    def running(self, stage: str, inputs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Record a stage: as in progress on entry, as finished on a clean exit.
+
+        Yields a dictionary for what the stage wants recorded. A user error before any stage finished
+        leaves no run directory behind, unless there is something in it.
+        """
+        new = not (self.out / FILE_NAME).exists()
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.stages.pop(stage, None)
+        self.content["in_progress"] = {"stage": stage, "inputs": dict(inputs)}
+        self._write()
+        started = time.monotonic()
+        try:
+            yield self.recorded
+        except UserError:
+            if new:
+                _discard(self.out)
+            raise
+        self.stages[stage] = {
+            "inputs": dict(inputs),
+            "finished": datetime.now(UTC).isoformat(),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        self.content["in_progress"] = None
+        self._write()
+
+    def _write(self) -> None:
+        self.content.update(
+            versions={name: _version(name) for name in PACKAGES},
+            python=platform.python_version(),
+            machine=f"{platform.system()} {platform.machine()}",
+            seed=self.config.get("seed"),
+        )
+        write_atomically(self.out / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
+        write_atomically(self.out / FILE_NAME, json.dumps(self.content, indent=2))
+
+
+def check_output_directory(out: Path) -> None:
+    """Raise unless ``out`` can be made, or is empty, or is a run directory; nothing is left behind."""
+    parent = out
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise ConfigError(f"--out {out}: {parent} is a file; choose a directory")
+    if parent == out and any(out.iterdir()) and not (out / FILE_NAME).exists():
+        raise ConfigError(f"--out {out}: has files but is no run directory; choose a new or empty one")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"--out {out}: cannot write in {parent} ({reason}); choose another") from None
+
+
+def digest(value: object) -> str:
+    """Short hash of anything JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """Short hash of a file's content; DataError where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+
+
+def xml_digest(xml: str) -> str:
+    """Short hash of a serialized OpenMM System, whichever OpenMM version wrote it."""
+    return digest(re.sub(r'openmmVersion="[^"]*"', "", xml))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file under a temporary name and rename it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: cannot be read as a manifest; remove it or choose another --out")
+    return content
+
+
+def _discard(out: Path) -> None:
+    """Remove a run directory that holds nothing but its record and empty directories."""
+    if any(path.is_file() for path in out.glob("*/**/*")):
+        return
+    for name in (FILE_NAME, "config.yaml"):
+        (out / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        for path in sorted(out.glob("**/*"), reverse=True):
+            path.rmdir()
+        out.rmdir()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,54 @@
+"""Level free energies of the prior: what makes neighbouring noise levels comparable before training."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+
+import torch
+from torch import Tensor
+
+from boltzgen.diffusion import perturb
+from boltzgen.model.energy import N_TABLE, EnergyModel
+
+
+def calibrate_levels(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> None:
+    """Fill the model's level table by BAR between neighbouring levels of noised data ``(n, n_atoms, 3)``.
+
+    Level free energies that solve BAR's equation (Bennett 1976) are those that minimise the two-level
+    classification loss at fixed energies, so training starts from the best constants for its prior.
+    """
+    low, high = model.log_sigma_range
+    log_sigmas = torch.linspace(float(low), float(high), N_TABLE)
+    table = torch.zeros(N_TABLE, dtype=torch.float64)
+    model.level_table.zero_()
+    upper = _noised(x0, log_sigmas[-1], generator)
+    for k in range(N_TABLE - 2, -1, -1):
+        lower = _noised(x0, log_sigmas[k], generator)
+        up = _difference(model, lower, log_sigmas[k + 1], log_sigmas[k])
+        down = _difference(model, upper, log_sigmas[k], log_sigmas[k + 1])
+        # bar returns F_{k+1} - F_k; a normalised energy is U - F up to a common constant.
+        table[k] = table[k + 1] + _bar(up, down)
+        upper = lower
+    model.level_table.copy_(table)
+
+
+def _noised(x0: Tensor, log_sigma: Tensor, generator: torch.Generator) -> Tensor:
+    return perturb(x0, log_sigma.exp().expand(len(x0)), generator)
+
+
+def _difference(model: EnergyModel, x: Tensor, log_a: Tensor, log_b: Tensor) -> Tensor:
+    """``U(x, a) - U(x, b)`` of the model without its table, float64."""
+    with torch.no_grad():
+        a, b = (model.prior(x, level.exp().expand(len(x))).double() for level in (log_a, log_b))
+    return a - b
+
+
+def _bar(forward: Tensor, reverse: Tensor) -> float:
+    """Free-energy difference in kT from work values in both directions (pymbar)."""
+    logging.getLogger("pymbar").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        from pymbar.other_estimators import bar
+
+    return float(bar(forward.numpy(), reverse.numpy(), compute_uncertainty=False)["Delta_f"])

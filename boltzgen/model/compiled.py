@@ -1,0 +1,110 @@
+"""Compile the energy and its score, differentiable once more, into fused kernels of a fixed batch size.
+
+``torch.compile`` cannot differentiate twice through a compiled region. So the function (parameters, x,
+log_sigma) -> (energy, score), gradient included, is traced once into a flat graph of tensor operations;
+compiling that graph needs only its own first-order backward.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from boltzgen.model.energy import EnergyModel
+
+BatchFunction = Callable[[Tensor, Tensor], Any]
+
+
+def eager_energy_and_score(model: EnergyModel, *, training: bool) -> BatchFunction:
+    """``(x, log_sigma) -> (U, score)`` without compilation; differentiable in the parameters if training."""
+    return lambda x, log_sigma: model.energy_and_score(x, log_sigma, create_graph=training)
+
+
+def compile_energy(model: EnergyModel, x: Tensor, log_sigma: Tensor) -> BatchFunction:
+    """Compiled ``(x, log_sigma) -> U`` for the shapes of the examples, or eager with a warning."""
+    return _checked(lambda: torch.compile(model.energy), model.energy, x, log_sigma)
+
+
+def compile_energy_and_score(
+    model: EnergyModel, x: Tensor, log_sigma: Tensor, *, training: bool
+) -> BatchFunction:
+    """Compiled ``(x, log_sigma) -> (U, score)`` for the shapes of the examples, or eager with a warning.
+
+    With ``training`` the result is differentiable in the model's parameters; without, gradients stop.
+    """
+    eager = eager_energy_and_score(model, training=training)
+    return _checked(lambda: _compile_traced(model, x, log_sigma, training), eager, x, log_sigma)
+
+
+def _compile_traced(model: EnergyModel, x: Tensor, log_sigma: Tensor, training: bool) -> BatchFunction:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+
+    def energy_and_score(parameters: list[Tensor], x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        values = dict(zip(names, parameters, strict=True))
+        u = torch.func.functional_call(model, values, (x, log_sigma))
+        (gradient,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        return u, -gradient
+
+    # make_fx tells its inputs apart by identity, so every example must be a tensor of its own.
+    example = [p.detach().clone().requires_grad_(True) for p in parameters]
+    traced = make_fx(energy_and_score)(example, x.clone().requires_grad_(True), log_sigma.clone())
+    for node in list(traced.graph.nodes):
+        if node.target is torch.ops.aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    compiled = torch.compile(traced, dynamic=False)
+    current = list(model.parameters())
+    if training:
+        return lambda x, log_sigma: compiled(current, x, log_sigma)
+
+    def inference(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return compiled(current, x, log_sigma)
+
+    return inference
+
+
+def _checked(
+    build: Callable[[], BatchFunction], eager: BatchFunction, x: Tensor, log_sigma: Tensor
+) -> BatchFunction:
+    """What ``build`` compiles if it agrees with ``eager`` on fresh inputs; ``eager`` otherwise."""
+    fresh_x, fresh_sigma = x.flip(0) * 1.01, log_sigma.flip(0) + 0.01
+    try:
+        compiled = build()
+        ours, reference = compiled(fresh_x, fresh_sigma), eager(fresh_x, fresh_sigma)
+        if isinstance(reference, Tensor):
+            ours, reference = (ours,), (reference,)
+        for value, expected in zip(ours, reference, strict=True):
+            scale = expected.detach().abs().max()
+            if not torch.allclose(value, expected, rtol=1e-3, atol=1e-3 * float(scale)):
+                raise RuntimeError("the compiled function disagrees with the eager one")
+    except Exception as error:  # any failure of the compiler leaves a working, slower program
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        warnings.warn(f"compilation failed, going on without it: {message}", stacklevel=2)
+        return eager
+    return compiled
+
+
+def in_chunks(function: BatchFunction, size: int) -> BatchFunction:
+    """Evaluate ``(x, log_sigma) -> (U, score)`` on any number of rows in batches of exactly ``size``.
+
+    The last batch is padded with copies of its first row, so a compiled function sees one shape only.
+    """
+
+    def chunked(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        energies, scores = [], []
+        for rows in torch.arange(len(x), device=x.device).split(size):
+            padded = torch.cat([rows, rows[:1].expand(size - len(rows))])
+            u, score = function(x[padded], log_sigma[padded])
+            energies.append(u[: len(rows)])
+            scores.append(score[: len(rows)])
+        return torch.cat(energies), torch.cat(scores)
+
+    return chunked

@@ -1,0 +1,181 @@
+"""U_theta(x, sigma): the time-dependent, E(3)-invariant energy whose exp(-U) is the noised density."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from boltzgen.errors import DataError
+from boltzgen.geometry import dof
+from boltzgen.model.graph import molecular_graph, stiff_pairs, stiffest_width
+from boltzgen.model.layers import DensityLayer, EdgeBasis, NoiseEmbedding
+from boltzgen.model.prior import PriorEnergy
+from boltzgen.system import MolecularSystem
+
+N_TABLE = 65
+"""Entries of the table of level free energies of the prior."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that fixes the architecture; saved beside the parameters."""
+
+    system: str
+    n_atoms: int
+    n_classes: int
+    n_pairs: int
+    sigma_min: float
+    sigma_max: float
+    sigma_data: float
+    n_layers: int
+    n_channels: int
+    n_radial: int
+    l_max: int
+    hidden: int
+    noise_width: int = 32
+
+
+class EnergyModel(nn.Module):
+    """The energy of a noised molecule.
+
+    ``U_theta = prior + gate(sigma) E_theta + f_theta(sigma) - f_theta(sigma_max)`` with the closed-form
+    prior of `PriorEnergy`, the network E_theta, and the learned free energy f of a level. The gate
+    vanishes at sigma_max, where U is therefore the normalised Gaussian that the sampler starts from.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        n, width = spec.n_atoms, spec.noise_width
+        self.register_buffer("classes", torch.zeros(n, dtype=torch.long))
+        self.register_buffer("level_table", torch.zeros(N_TABLE))
+        self.register_buffer("log_sigma_range", torch.tensor([spec.sigma_min, spec.sigma_max]).log())
+        low, high = (float(v) for v in self.log_sigma_range)
+        self.prior = PriorEnergy(n, spec.n_pairs)
+        self.noise = NoiseEmbedding(low, high, width)
+        self.embedding = nn.Embedding(spec.n_classes, spec.n_channels)
+        self.basis = EdgeBasis(
+            torch.zeros((n, n), dtype=torch.long), torch.ones((3, n, n)), spec.n_radial, spec.l_max, width
+        )
+        self.layers = nn.ModuleList(
+            [
+                DensityLayer(spec.n_channels, spec.n_radial, spec.l_max, spec.hidden, width)
+                for _ in range(spec.n_layers)
+            ]
+        )
+        self.level_noise = NoiseEmbedding(low, high, width)
+        self.level = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.level.weight)
+
+    @classmethod
+    def from_data(
+        cls,
+        system: MolecularSystem,
+        positions: Tensor,
+        *,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
+        stiff_prior: bool = True,
+        n_layers: int = 2,
+        n_channels: int = 16,
+        n_radial: int = 8,
+        l_max: int = 2,
+        hidden: int = 64,
+    ) -> EnergyModel:
+        """An untrained model whose scales and prior come from data [nm] ``(n, n_atoms, 3)``.
+
+        By default sigma_max is ten times sigma_data (the root mean square of the data per degree of
+        freedom) and sigma_min half the width of the stiffest bond or nearest-neighbour distance.
+        """
+        sigma_data = float((positions.double().square().sum((1, 2)).mean() / dof(system.n_atoms)).sqrt())
+        sigma_min = sigma_min or 0.5 * stiffest_width(system, positions)
+        sigma_max = sigma_max or 10.0 * sigma_data
+        prior = PriorEnergy.from_data(system, positions, sigma_max, stiff_prior)
+        spec = ModelSpec(
+            system=system.name,
+            n_atoms=system.n_atoms,
+            n_classes=int(system.atom_classes.max()) + 1,
+            n_pairs=len(stiff_pairs(system)) if stiff_prior else 0,
+            sigma_min=sigma_min,
+            sigma_max=sigma_max,
+            sigma_data=sigma_data,
+            n_layers=n_layers,
+            n_channels=n_channels,
+            n_radial=n_radial,
+            l_max=l_max,
+            hidden=hidden,
+        )
+        model = cls(spec)
+        model.prior.load_state_dict(prior.state_dict())
+        graph = molecular_graph(system, positions)
+        shape = (system.n_atoms, system.n_atoms)
+        model.classes = graph.x
+        model.basis.hops = graph.hops.view(shape)
+        model.basis.statistics = torch.stack([graph.mean, graph.std, graph.contact]).view(3, *shape).float()
+        return model
+
+    def free_energy_of_level(self, log_sigma: Tensor) -> Tensor:
+        """``f(sigma) - f(sigma_max)``, shape ``(n,)``: the prior's table plus a learned correction."""
+        low, high = self.log_sigma_range
+        position = ((log_sigma - low) / (high - low)).clamp(0.0, 1.0) * (N_TABLE - 1)
+        left = position.detach().floor().clamp_max(N_TABLE - 2).long()
+        fraction = position - left
+        table = (1.0 - fraction) * self.level_table[left] + fraction * self.level_table[left + 1]
+        learned = self.level(self.level_noise(log_sigma)) - self.level(self.level_noise(high.view(1)))
+        return table + learned.squeeze(-1)
+
+    def network_gate(self, sigma: Tensor) -> Tensor:
+        """Weight of the network: near 1 below sigma_data, falling like 1/sigma, exactly 0 at sigma_max."""
+        data, top = self.spec.sigma_data, self.spec.sigma_max
+        return data * ((sigma.square() + data**2).rsqrt() - (top**2 + data**2) ** -0.5)
+
+    def energy(self, x: Tensor, log_sigma: Tensor) -> Tensor:
+        """``U_theta`` ``(n,)`` of configurations [nm] ``(n, n_atoms, 3)`` at levels ``(n,)``."""
+        sigma = log_sigma.exp()
+        noise = self.noise(log_sigma)
+        basis = self.basis(x, sigma, noise)
+        h = self.embedding(self.classes).expand(len(x), -1, -1)
+        network = torch.zeros_like(sigma)
+        for layer in self.layers:
+            h, atomic = layer(h, basis, noise)
+            network = network + atomic.sum(-1)
+        return (
+            self.prior(x, sigma) + self.network_gate(sigma) * network + self.free_energy_of_level(log_sigma)
+        )
+
+    def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
+        return self.energy(x, log_sigma)
+
+    def energy_and_score(
+        self, x: Tensor, log_sigma: Tensor, create_graph: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Energies ``(n,)`` and scores ``-dU/dx`` ``(n, n_atoms, 3)`` [1/nm], projected mean-free."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            u = self.energy(x, log_sigma)
+            (gradient,) = torch.autograd.grad(u.sum(), x, create_graph=create_graph)
+        return (u, -gradient) if create_graph else (u.detach(), -gradient)
+
+    def save(self, directory: Path) -> None:
+        """Write ``energy.safetensors`` and ``energy.json``; nothing pickled."""
+        directory.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state_dict().items()}
+        save_file(state, directory / "energy.safetensors.part")
+        (directory / "energy.safetensors.part").replace(directory / "energy.safetensors")
+        (directory / "energy.json").write_text(json.dumps(asdict(self.spec), indent=2) + "\n")
+
+
+def load_model(directory: Path, device: torch.device | str = "cpu") -> EnergyModel:
+    """The model saved in a directory; raises DataError where files are missing or do not fit."""
+    try:
+        spec = ModelSpec(**json.loads((directory / "energy.json").read_text()))
+        model = EnergyModel(spec)
+        model.load_state_dict(load_file(directory / "energy.safetensors"))
+    except (OSError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{directory}: not a saved energy model ({str(error).splitlines()[0]})") from error
+    return model.to(device).eval()

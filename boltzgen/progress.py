@@ -1,0 +1,82 @@
+"""How long work reports on itself: a bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[float, float, str], None]
+"""Called as ``report(done, total, message)``; ``done`` and ``total`` share any unit."""
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+def silent(done: float, total: float, message: str) -> None:
+    """A Report that says nothing."""
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Report]:
+    """Yield a Report drawn on standard error: a bar on a terminal, else a line every half minute."""
+    if sys.stderr.isatty():
+        with _bar(title) as report:
+            yield report
+    else:
+        yield _lines(title)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[message]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(escape(title), total=None, message="")
+
+        def report(done: float, total: float, message: str) -> None:
+            progress.update(task, completed=done, total=total, message=escape(message))
+
+        yield report
+
+
+def _lines(title: str) -> Report:
+    start = last = time.monotonic()
+
+    def report(done: float, total: float, message: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        fraction = min(max(done / total, 0.0), 1.0) if total > 0 else 0.0
+        left = f", about {clock((now - start) * (1 / fraction - 1))} left" if fraction > 0 else ""
+        line = f"{title}: {fraction:4.0%}, {clock(now - start)} elapsed{left}  {message}"
+        print(line.rstrip(), file=sys.stderr, flush=True)
+
+    return report
+
+
+def clock(seconds: float) -> str:
+    """``m:ss``, or ``h:mm:ss`` from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,138 @@
+"""Finding molecular systems by name: installed entry points, or a Python file with a ``build`` function."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from boltzgen.errors import MolecularSystemError
+from boltzgen.system import MolecularSystem
+
+GROUP = "boltzgen.systems"
+"""Entry-point group in which packages announce their ``build`` functions."""
+
+Build = Callable[..., MolecularSystem]
+
+
+def load_system(
+    name: str, parameters: Mapping[str, object] | None = None, base: Path | None = None
+) -> MolecularSystem:
+    """Build the system called ``name``.
+
+    name
+        A registered name, or the path of a ``.py`` file that defines ``build(**parameters)``.
+    parameters
+        Keyword arguments of the build function.
+    base
+        Directory that a relative ``.py`` path starts from, handed on to a build function that takes
+        ``base`` so that it can resolve its own file parameters. Default: the current directory.
+
+    Raises MolecularSystemError for an unknown name, a file that cannot be used, wrong parameter names,
+    or a build function that returns something else.
+    """
+    base = Path.cwd() if base is None else base
+    build = _build_from_file(base / name) if name.endswith(".py") else _build_from_entry_point(name)
+    arguments = _checked_arguments(name, build, dict(parameters or {}), base)
+    system = build(**arguments)
+    if not isinstance(system, MolecularSystem):
+        raise MolecularSystemError(
+            f"system {name}: build() returned a {type(system).__name__}; "
+            "it must return a boltzgen.MolecularSystem"
+        )
+    return system
+
+
+def available_systems() -> dict[str, str]:
+    """Registered names with the first docstring line of their build functions, sorted by name."""
+    return {name: _describe(entry) for name, entry in sorted(_entries().items())}
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _describe(entry: EntryPoint) -> str:
+    """One line about an entry point; one that does not import is described by its error."""
+    try:
+        build = entry.load()
+    except Exception as error:
+        return f"cannot be imported ({type(error).__name__}: {_first_line(str(error))})"
+    return _first_line(inspect.getdoc(build) or "")
+
+
+def _build_from_entry_point(name: str) -> Build:
+    entries = _entries()
+    if name not in entries:
+        close = difflib.get_close_matches(name, entries, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise MolecularSystemError(
+            f"system {name}: no such system; {hint}registered: {', '.join(sorted(entries)) or 'none'} "
+            "(or give the path of a .py file with a build() function)"
+        )
+    try:
+        return _checked_build(name, entries[name].load())
+    except (ImportError, AttributeError) as error:
+        raise MolecularSystemError(
+            f"system {name}: {entries[name].value} cannot be imported ({_first_line(str(error))}); "
+            "reinstall the package that registers it"
+        ) from error
+
+
+def _build_from_file(path: Path) -> Build:
+    if not path.is_file():
+        raise MolecularSystemError(
+            f"system {path}: no such file; give the path of a .py file with a build() function"
+        )
+    spec = importlib.util.spec_from_file_location(f"boltzgen_user_system_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise MolecularSystemError(f"system {path}: not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as error:
+        raise MolecularSystemError(
+            f"system {path}: cannot be imported ({type(error).__name__}: {_first_line(str(error))})"
+        ) from error
+    return _checked_build(str(path), getattr(module, "build", None))
+
+
+def _checked_build(name: str, build: object) -> Build:
+    if not callable(build):
+        raise MolecularSystemError(
+            f"system {name}: defines no build() function; add one that returns a MolecularSystem"
+        )
+    return build
+
+
+def _checked_arguments(
+    name: str, build: Build, arguments: dict[str, object], base: Path
+) -> dict[str, object]:
+    """Arguments for ``build``, ``base`` added where it is taken; wrong or missing names are errors."""
+    declared = inspect.signature(build).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in declared.values())
+    valid = [
+        k for k, p in declared.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and k != "base"
+    ]
+    for key in arguments:
+        if key in valid or (takes_any and key != "base"):
+            continue
+        close = difflib.get_close_matches(key, valid, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise MolecularSystemError(
+            f"system {name}: unknown parameter {key}; {hint}valid: {', '.join(valid) or 'none'}"
+        )
+    missing = [k for k in valid if declared[k].default is inspect.Parameter.empty and k not in arguments]
+    if missing:
+        raise MolecularSystemError(
+            f"system {name}: parameter {missing[0]} is missing; set system.parameters.{missing[0]}"
+        )
+    return {**arguments, "base": base} if "base" in declared else arguments
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0] if lines else ""

@@ -1,0 +1,58 @@
+"""The closing table of a run in the terminal, and the verdict below it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+VERDICT_STYLE = {"trusted": "green", "caution": "yellow", "not trusted": "red"}
+
+
+def closing_table(results: Mapping[str, Any]) -> Table:
+    """Quantity, model value, MD reference and note of every row that `boltzgen.analysis.analyze` returned."""
+    table = Table(
+        title=escape(f"{results['system']} at {results['temperature_k']:g} K"), title_justify="left"
+    )
+    table.add_column("quantity", overflow="fold")
+    table.add_column("model", justify="right", no_wrap=True)
+    table.add_column("MD reference", justify="right", no_wrap=True)
+    table.add_column("note", style="dim", overflow="fold", min_width=16)
+    for row in results["rows"]:
+        name = row["quantity"] + (f" ({row['unit']})" if row["unit"] else "")
+        model = with_error(row["value"], row["error"])
+        reference = with_error(row["reference"], row["reference_error"])
+        table.add_row(escape(name), model, reference, escape(row["note"]))
+    return table
+
+
+def verdict_panel(results: Mapping[str, Any]) -> Panel:
+    """The verdict with its reasons, and observations that do not change it."""
+    verdict = results["verdict"]
+    level = verdict["level"]
+    lines = [Text(f"- {reason}") for reason in verdict["reasons"]]
+    lines += [Text(f"- {observation}", style="dim") for observation in verdict.get("observations", [])]
+    style = VERDICT_STYLE.get(level, "yellow")
+    return Panel(Group(*lines), title=f"verdict: {escape(level)}", title_align="left", border_style=style)
+
+
+def with_error(value: float | str | None, error: float | None) -> str:
+    """``1.23 ± 0.04``: the error to two significant digits and the value to the same place."""
+    if value is None:
+        return "-"
+    if isinstance(value, str) or not math.isfinite(value):
+        return str(value)
+    if error is None or not math.isfinite(error):
+        return f"{value:.4g}" if isinstance(value, float) else f"{value:,d}"
+    if error <= 0:
+        return f"{value:.4g} ± 0"
+    places = 1 - math.floor(math.log10(error))
+    if places < 0:
+        return f"{value:.0f} ± {error:.0f}"
+    return f"{value:.{min(places, 6)}f} ± {error:.{min(places, 6)}f}"

@@ -1,0 +1,1 @@
+"""Annealed importance sampling and sequential Monte Carlo over a sequence of energies."""

@@ -1,0 +1,66 @@
+"""Independent populations combined: island m's particles carry weight Z_m W, and Z is the mean of Z_m."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boltzgen.sampler.resampling import descended_weights
+from boltzgen.sampler.smc import Population
+
+
+@dataclass(frozen=True)
+class Combined:
+    """All islands as one weighted sample.
+
+    log_weights ``(n,)`` float64 whose log mean exp is ``log_z``; ``islands`` and ``ancestors`` ``(n,)``,
+    ancestors numbered apart in each island.
+    """
+
+    x: Tensor
+    energies: Tensor
+    log_weights: Tensor
+    islands: Tensor
+    ancestors: Tensor
+    log_z: float
+    log_z_error: float
+    genealogical_ess: float
+
+
+def combine(populations: list[Population]) -> Combined:
+    """Combine islands of equal size.
+
+    The standard error of log Z is the larger of two estimates, from the spread of Z over the islands
+    and from each island's genealogy (Lee and Whiteley 2018), by the delta method.
+    """
+    log_zs = torch.tensor([p.log_z for p in populations], dtype=torch.float64)
+    m = len(populations)
+    log_z = float(torch.logsumexp(log_zs, 0)) - math.log(m)
+    ratios = torch.exp(log_zs - log_z)
+    genealogy = sum(float(r) ** 2 * p.relative_variance for r, p in zip(ratios, populations, strict=True))
+    errors = [math.sqrt(genealogy) / m]
+    if m > 1:
+        errors.append(float(ratios.std()) / math.sqrt(m))
+    weights, offsets, shares = [], 0, []
+    ancestors = []
+    for population, island_log_z in zip(populations, log_zs, strict=True):
+        n = len(population.log_weights)
+        within = population.log_weights - torch.logsumexp(population.log_weights, 0) + math.log(n)
+        weights.append(within + island_log_z)
+        ancestors.append(population.particles.ancestors + offsets)
+        shares.append(descended_weights(population.log_weights, population.particles.ancestors) * ratios[len(shares)])
+        offsets += n
+    descended = torch.cat(shares)
+    return Combined(
+        x=torch.cat([p.particles.x for p in populations]),
+        energies=torch.cat([p.particles.energies for p in populations]),
+        log_weights=torch.cat(weights),
+        islands=torch.repeat_interleave(torch.arange(m), torch.tensor([len(w) for w in weights])),
+        ancestors=torch.cat(ancestors),
+        log_z=log_z,
+        log_z_error=max(errors),
+        genealogical_ess=float(descended.sum().square() / descended.square().sum()),
+    )

@@ -1,0 +1,189 @@
+"""The sequence of targets that particles pass: noise levels, the fold to one hand, the bridge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from boltzgen.diffusion import EnergyAndScore, reverse_move
+
+Target = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""``x (n, n_atoms, 3) [nm] -> (u (n,), du/dx (n, n_atoms, 3))``; +inf outside the domain."""
+Fold = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""``x -> (folded x, log of the share of Z that is kept (n,))``; minus infinity removes a particle."""
+
+
+@dataclass(frozen=True)
+class Particles:
+    """Configurations and what is known about them.
+
+    x
+        Mean-free configurations [nm] ``(n, n_atoms, 3)``.
+    energies, gradients
+        One column per term of the current target: ``(n, c)`` float64 and ``(n, c, n_atoms, 3)``.
+    ancestors
+        Index of the initial particle each descends from, ``(n,)``.
+    """
+
+    x: Tensor
+    energies: Tensor
+    gradients: Tensor
+    ancestors: Tensor
+
+    def take(self, rows: Tensor) -> Particles:
+        return Particles(self.x[rows], self.energies[rows], self.gradients[rows], self.ancestors[rows])
+
+
+class Level(Protocol):
+    """One target of the sequence: how particles get to it, and its energy for MCMC moves."""
+
+    @property
+    def coordinate(self) -> dict[str, float]:
+        """What names it in the history: ``sigma`` or ``lambda``."""
+
+    @property
+    def n_moves(self) -> int: ...
+
+    @property
+    def step_size(self) -> float: ...
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """The target's energy is this combination of the columns of `Particles.energies`."""
+
+    def enter(self, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
+        """Carry particles to this level; returns them with their log-weight increments ``(n,)``."""
+
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies ``(n, c)`` and gradients ``(n, c, n_atoms, 3)`` of the columns."""
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """Reverse move from noise level ``previous`` to ``sigma`` with the learned score.
+
+    ``log w += U(x, a) - U(x', b) + log F(x | x') - log q(x' | x)``, F the forward noising kernel.
+    """
+
+    model: EnergyAndScore
+    previous: float
+    sigma: float
+    mse: float
+    n_moves: int = 0
+    step_size: float = 0.0
+    coefficients: tuple[float, ...] = (1.0,)
+
+    @property
+    def coordinate(self) -> dict[str, float]:
+        return {"sigma": self.sigma}
+
+    def enter(self, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
+        a, b, mse = (particles.x.new_tensor(v) for v in (self.previous, self.sigma, self.mse))
+        score = -particles.gradients[:, 0]
+        x, log_ratio = reverse_move(particles.x, score, a, b, mse, generator)
+        energies, gradients = self.evaluate(x)
+        increments = particles.energies[:, 0] - energies[:, 0] + log_ratio.double()
+        return Particles(x, energies, gradients, particles.ancestors), increments
+
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        u, score = self.model(x, torch.full((len(x),), math.log(self.sigma), dtype=x.dtype, device=x.device))
+        return u.double().unsqueeze(1), -score.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class FoldLevel:
+    """Enter the domain of the target: fold mirror images, evaluate the target, drop what lies outside."""
+
+    model: EnergyAndScore
+    sigma: float
+    target: Target
+    fold: Fold
+    n_moves: int = 0
+    step_size: float = 0.0
+    coefficients: tuple[float, ...] = (1.0, 0.0)
+
+    @property
+    def coordinate(self) -> dict[str, float]:
+        return {"lambda": 0.0}
+
+    def enter(self, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
+        x, log_share = self.fold(particles.x)
+        energies, gradients = self.evaluate(x)
+        return Particles(x, energies, gradients, particles.ancestors), log_share.double()
+
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        u, score = self.model(x, torch.full((len(x),), math.log(self.sigma), dtype=x.dtype, device=x.device))
+        target, gradient = self.target(x)
+        energies = torch.stack([u.double(), target.double()], dim=1)
+        return energies, torch.stack([-score, gradient.to(score.dtype)], dim=1)
+
+
+@dataclass(frozen=True)
+class BridgeLevel:
+    """Geometric bridge ``exp(-(1 - lambda) U(x, sigma_min) - lambda u(x))``; reweight, then move."""
+
+    entrance: FoldLevel
+    previous: float
+    value: float
+    n_moves: int = 0
+    step_size: float = 0.0
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        return (1.0 - self.value, self.value)
+
+    @property
+    def coordinate(self) -> dict[str, float]:
+        return {"lambda": self.value}
+
+    def enter(self, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
+        gap = particles.energies[:, 0] - particles.energies[:, 1]
+        return particles, (self.value - self.previous) * gap
+
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.entrance.evaluate(x)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Everything a run needs that is fixed in advance.
+
+    sigmas
+        Decreasing noise levels [nm], ``(n + 1,)``.
+    mse
+        Denoiser's mean squared error per degree of freedom [nm^2] at each of them (0 for plain DDPM).
+    noise_steps, bridge_steps
+        MALA step sizes [nm^2] at the noise levels ``(n + 1,)`` and at the bridge values ``(m + 1,)``.
+    lambdas
+        Bridge values from 0 to 1, ``(m + 1,)``.
+    """
+
+    sigmas: tuple[float, ...]
+    mse: tuple[float, ...]
+    noise_steps: tuple[float, ...]
+    lambdas: tuple[float, ...]
+    bridge_steps: tuple[float, ...]
+
+    def noise_levels(self, model: EnergyAndScore, n_moves: int = 0, below: float = 0.0) -> list[NoiseLevel]:
+        """The noise levels, with MALA moves at those below a noise level [nm]."""
+        return [
+            NoiseLevel(model, a, b, mse, n_moves if b < below else 0, step)
+            for a, b, mse, step in zip(
+                self.sigmas[:-1], self.sigmas[1:], self.mse[:-1], self.noise_steps[1:], strict=True
+            )
+        ]
+
+    def bridge_levels(self, entrance: FoldLevel, n_moves: int) -> list[Level]:
+        """The fold and the bridge behind it."""
+        bridge = [
+            BridgeLevel(entrance, previous, value, n_moves, step)
+            for previous, value, step in zip(
+                self.lambdas[:-1], self.lambdas[1:], self.bridge_steps[1:], strict=True
+            )
+        ]
+        return [entrance, *bridge]

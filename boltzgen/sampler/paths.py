@@ -1,0 +1,116 @@
+"""Forward paths: noised data weighed along the same ladder, which see modes that the sampler has lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+
+from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian, kernel_log_ratio, reverse_mean, reverse_variance
+from boltzgen.geometry import mean_free_noise
+from boltzgen.sampler.ladder import Ladder
+from boltzgen.sampler.smc import run_smc, start
+
+Populations = Callable[[Tensor], dict[str, Tensor]]
+"""``x -> {state: membership (n,) as 0 or 1}``."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Log weights at every level of a ladder, along paths in one direction.
+
+    log_weights
+        ``(n_levels + 1, n)`` float64, cumulative from sigma_max; row k is at ``sigmas[k]``.
+    populations
+        Weighted share of each state at every level, ``{state: (n_levels + 1,)}``.
+    """
+
+    log_weights: Tensor
+    populations: dict[str, list[float]]
+
+
+def forward_paths(
+    model: EnergyAndScore,
+    gaussian: MeanFreeGaussian,
+    ladder: Ladder,
+    x0: Tensor,
+    populations: Populations,
+    generator: torch.Generator,
+) -> Paths:
+    """Noise data up the ladder with the forward kernel and weigh each path as the sampler would."""
+    sigmas = [x0.new_tensor(s) for s in ladder.sigmas]
+    x = x0 + sigmas[-1] * mean_free_noise(tuple(x0.shape), generator, x0.dtype, x0.device)
+    u, _ = model(x, sigmas[-1].log().expand(len(x)))
+    increments: list[Tensor] = []
+    shares = [_shares(populations(x))]
+    for k in range(len(sigmas) - 2, -1, -1):
+        a, b, mse = sigmas[k], sigmas[k + 1], x0.new_tensor(ladder.mse[k])
+        noise = mean_free_noise(tuple(x.shape), generator, x.dtype, x.device)
+        noisier = x + (a.square() - b.square()).sqrt() * noise
+        u_noisier, score = model(noisier, a.log().expand(len(x)))
+        mean, variance = reverse_mean(noisier, score, a, b), reverse_variance(a, b, mse)
+        ratio = kernel_log_ratio(noisier, mean, x, a, b, variance)
+        increments.append((u_noisier.double() - u.double()) + ratio.double())
+        x, u = noisier, u_noisier
+        shares.append(_shares(populations(x)))
+    first = (gaussian.energy(x, sigmas[0].expand(len(x))) - u).double()
+    log_weights = torch.stack([first, *reversed(increments)]).cumsum(0)
+    return Paths(log_weights, _transpose(shares[::-1]))
+
+
+def reverse_paths(
+    model: EnergyAndScore,
+    gaussian: MeanFreeGaussian,
+    ladder: Ladder,
+    n: int,
+    populations: Populations,
+    generator: torch.Generator,
+) -> Paths:
+    """Plain annealed importance sampling down the ladder, no moves and no resampling."""
+    population = start(model, gaussian, ladder.sigmas[0], n, generator)
+    weights, shares = [population.log_weights], []
+
+    def observe(_: object, particles: object, log_weights: Tensor, __: object) -> None:
+        weights.append(log_weights)
+        shares.append(_shares(populations(particles.x), log_weights))  # type: ignore[attr-defined]
+
+    shares.append(_shares(populations(population.particles.x), population.log_weights))
+    run_smc(population, ladder.noise_levels(model), resample_below=0.0, generator=generator, observe=observe)
+    return Paths(torch.stack(weights), _transpose(shares))
+
+
+def jeffreys(forward: Paths, reverse: Paths) -> list[float]:
+    """``J = E_forward[log w] - E_reverse[log w]`` at every level, at least 0 in expectation."""
+    reverse_weights = torch.where(torch.isfinite(reverse.log_weights), reverse.log_weights, torch.nan)
+    difference = forward.log_weights.mean(1) - reverse_weights.nanmean(1)
+    return [float(v) for v in difference]
+
+
+def bar_log_z(forward: Tensor, reverse: Tensor) -> float:
+    """log Z from log weights ``(n,)`` in both directions: Bennett's equation, equal sample sizes."""
+    reverse = reverse[torch.isfinite(reverse)]
+    shift = math.log(len(forward) / len(reverse))
+
+    def imbalance(c: float) -> float:
+        from_forward = torch.sigmoid(c - forward - shift).mean() * len(forward)
+        from_reverse = torch.sigmoid(reverse - c + shift).mean() * len(reverse)
+        return float(from_forward - from_reverse)
+
+    values = np.concatenate([forward.numpy(), reverse.numpy()])
+    return float(brentq(imbalance, values.min() - 50.0, values.max() + 50.0))
+
+
+def _shares(members: dict[str, Tensor], log_weights: Tensor | None = None) -> dict[str, float]:
+    if log_weights is None:
+        return {name: float(member.double().mean()) for name, member in members.items()}
+    weights = torch.nan_to_num(torch.softmax(log_weights, 0))
+    return {name: float((weights * member.double()).sum()) for name, member in members.items()}
+
+
+def _transpose(rows: list[dict[str, float]]) -> dict[str, list[float]]:
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}

@@ -1,0 +1,64 @@
+"""A plain-language verdict on a run: whether its weights can be trusted, and what speaks against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIN_CARRIERS = 30
+"""Independent ancestors below which no interval is quoted for a state."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``level`` is "trusted", "caution" or "not trusted"; one sentence per reason."""
+
+    level: str
+    reasons: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        return {"level": self.level, "reasons": list(self.reasons)}
+
+
+def judge(
+    *,
+    genealogical_ess: float,
+    log_z_error: float,
+    jeffreys: float,
+    ancestors_per_state: dict[str, int],
+    data_populations: dict[str, float],
+    n_particles: int,
+    n_lost: int,
+) -> Verdict:
+    """Weigh the diagnostics of a run.
+
+    genealogical_ess
+        Effective number of independent ancestors that carry the final weight.
+    jeffreys
+        J between forward and reverse paths at sigma_min, without moves or resampling [nat].
+    n_lost
+        Particles removed for non-finite energies or as a wrong diastereomer.
+    """
+    bad: list[str] = []
+    warn: list[str] = []
+    (bad if genealogical_ess < 20 else warn if genealogical_ess < 100 else []).append(
+        f"the weight descends from only {genealogical_ess:.0f} effectively independent ancestors"
+    )
+    (bad if log_z_error > 1.0 else warn if log_z_error > 0.3 else []).append(
+        f"log Z has a standard error of {log_z_error:.2f}"
+    )
+    (bad if jeffreys > 30.0 else warn if jeffreys > 8.0 else []).append(
+        f"noised data and the sampler disagree along the ladder (J = {jeffreys:.1f} nat): "
+        "the energy network needs more training, or the ladder more levels"
+    )
+    for state, share in data_populations.items():
+        carriers = ancestors_per_state.get(state, 0)
+        if share > 0.0 and carriers == 0:
+            bad.append(f"the state {state} ({share:.1%} of the data) is missing from the sample")
+        elif share > 0.0 and carriers < MIN_CARRIERS:
+            warn.append(f"the state {state} is carried by {carriers} ancestors only: no interval is quoted for it")
+    if n_lost > 0.05 * n_particles:
+        warn.append(f"{n_lost} of {n_particles} particles were lost to non-finite energies or a wrong hand")
+    level = "not trusted" if bad else "caution" if warn else "trusted"
+    if level == "trusted":
+        warn = ["no diagnostic speaks against the weights"]
+    return Verdict(level, (*bad, *warn))

@@ -1,0 +1,296 @@
+"""Molecular dynamics and parallel tempering on the target itself: the training and reference ensemble."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import logging
+import math
+import multiprocessing
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+import torch
+from numpy.typing import NDArray
+from openmm import unit
+
+from boltzgen.config import SimulateSettings
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import NumericalError
+from boltzgen.platform import fastest_platform, make_context
+from boltzgen.progress import Report, silent
+from boltzgen.system import MolecularSystem
+
+Advance = Callable[[float, str], None]
+"""Called by a run as ``advance(ps_done, message)`` every fraction of a second; raises to end it."""
+
+
+@dataclass
+class Frames:
+    """Positions [nm] ``(n_atoms, 3)`` float32 and energies [kJ/mol] of one run, in time order."""
+
+    positions: list[NDArray[np.float32]] = field(default_factory=list)
+    energies: list[float] = field(default_factory=list)
+
+    def add(self, positions: NDArray[np.float64], energy: float) -> None:
+        """Keep one configuration, centred. Raises FloatingPointError if it has blown up."""
+        centred = positions - positions.mean(axis=0)
+        if not (np.isfinite(energy) and np.abs(centred).max() < FARTHEST_NM):
+            raise FloatingPointError("energy or positions are not finite")
+        self.positions.append(centred.astype(np.float32))
+        self.energies.append(energy)
+
+    def clear(self) -> None:
+        """Forget everything so far."""
+        self.positions.clear()
+        self.energies.clear()
+
+
+FARTHEST_NM = 1e4
+"""An atom farther than this from the centroid means that the dynamics blew up."""
+
+
+def simulate(
+    system: MolecularSystem,
+    settings: SimulateSettings,
+    directory: Path,
+    seed: int,
+    report: Report = silent,
+    platform: str | None = None,
+) -> WeightedEnsemble:
+    """Run ``settings.n_runs`` independent simulations, one process each, and join their frames.
+
+    system
+        Simulated without constraints by LangevinMiddle dynamics from its reference configuration.
+    settings
+        ``langevin`` is plain dynamics; ``parallel_tempering`` exchanges with hotter rungs and keeps the
+        frames of the lowest. Equilibration is discarded.
+    directory
+        Holds scratch files during the run; nothing stays in it.
+    seed
+        Fixes every random number; the same seed and platform give the same frames.
+    report
+        Told simulated ps over all runs.
+    platform
+        OpenMM platform name; the fastest one on this machine by default.
+
+    Returns equally weighted frames with ``islands`` numbering the runs and ``lineages`` the stretches of
+    frames within which energy and collective variables are correlated. Raises NumericalError if a run
+    breaks down. Worker processes are spawned: a script that calls this needs the usual
+    ``if __name__ == "__main__"`` guard unless ``n_runs`` is 1.
+    """
+    platform = fastest_platform(system).getName() if platform is None else platform
+    directory.mkdir(parents=True, exist_ok=True)
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(settings.n_runs)]
+    tasks = [
+        _Task(system, settings, directory, platform, run, run_seed) for run, run_seed in enumerate(seeds)
+    ]
+    progress = _Progress(settings, report)
+    alone = len(tasks) == 1
+    runs = [_run(tasks[0], progress.of_run(0))] if alone else _run_in_processes(tasks, progress)
+    return _joined(system, runs)
+
+
+def correlated_stretches(
+    system: MolecularSystem, positions: NDArray[np.float32], reduced_energies: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Number the stretches of correlated frames of one trajectory: ``(n,)`` integers from 0.
+
+    A stretch is as long as the largest statistical inefficiency among the energy and the collective
+    variables (cosine and sine for torsions), as pymbar estimates it. Motion slower than the trajectory
+    itself goes unseen.
+    """
+    series = [reduced_energies]
+    for cv in system.collective_variables:
+        values = cv.values(positions)
+        series += [np.cos(values), np.sin(values)] if cv.periodic else [values]
+    length = math.ceil(max(_statistical_inefficiency(values) for values in series))
+    return np.arange(len(positions)) // length
+
+
+# ---- one run ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Task:
+    system: MolecularSystem
+    settings: SimulateSettings
+    directory: Path
+    platform: str
+    run: int
+    seed: int
+
+
+def _run(task: _Task, advance: Advance) -> Frames:
+    """One simulation, in this process; breakdowns become a NumericalError."""
+    torch.set_num_threads(1)
+    settings, frames = task.settings, Frames()
+    try:
+        if settings.method == "langevin" or settings.n_temperatures == 1:
+            _run_langevin(task, frames, advance)
+        else:
+            from boltzgen.tempering import run_parallel_tempering  # openmmtools takes seconds to import
+
+            run_parallel_tempering(
+                task.system, settings, task.platform, task.seed, task.directory, frames, advance
+            )
+    except (FloatingPointError, openmm.OpenMMException) as error:
+        raise NumericalError(
+            f"{task.system.name}: run {task.run + 1} broke down ({error}); try a smaller simulate.timestep_fs "
+            f"(now {settings.timestep_fs:g}) or a larger simulate.friction_per_ps (now {settings.friction_per_ps:g})"
+        ) from error
+    return frames
+
+
+def _run_langevin(task: _Task, frames: Frames, advance: Advance) -> None:
+    """Plain Langevin dynamics from the reference configuration; a frame every ``frame_interval_ps``."""
+    system, settings = task.system, task.settings
+    integrator = openmm.LangevinMiddleIntegrator(
+        system.temperature_k * unit.kelvin,
+        settings.friction_per_ps / unit.picosecond,
+        settings.timestep_fs * unit.femtosecond,
+    )
+    integrator.setRandomNumberSeed(1 + task.seed % (2**31 - 2))
+    context = make_context(system, integrator, task.platform)
+    context.setVelocitiesToTemperature(system.temperature_k * unit.kelvin, 1 + task.seed % (2**31 - 2))
+    steps = max(1, round(1000 * settings.frame_interval_ps / settings.timestep_fs))
+    n_discarded = round(settings.equilibration_ps / settings.frame_interval_ps)
+    n_frames = max(1, round(settings.production_ps / settings.frame_interval_ps))
+    told = time.monotonic()
+    for k in range(n_discarded + n_frames):
+        integrator.step(steps)
+        state = context.getState(positions=True, energy=True)
+        if k >= n_discarded:
+            frames.add(state.getPositions(asNumpy=True)._value, state.getPotentialEnergy()._value)
+        if time.monotonic() - told > 0.2:
+            told = time.monotonic()
+            advance((k + 1) * settings.frame_interval_ps, "")
+
+
+def _joined(system: MolecularSystem, runs: Sequence[Frames]) -> WeightedEnsemble:
+    """All frames of all runs, equally weighted."""
+    positions, energies, lineages, islands, first = [], [], [], [], 0
+    for run, frames in enumerate(runs):
+        x, u = np.stack(frames.positions), np.array(frames.energies) / system.kT
+        stretches = correlated_stretches(system, x, u) + first
+        first = int(stretches[-1]) + 1
+        positions.append(x)
+        energies.append(u)
+        lineages.append(stretches)
+        islands.append(np.full(len(u), run, dtype=np.int64))
+    n = sum(map(len, energies))
+    return WeightedEnsemble(
+        positions=np.concatenate(positions),
+        log_weights=np.zeros(n),
+        reduced_energies=np.concatenate(energies),
+        temperature_k=system.temperature_k,
+        lineages=np.concatenate(lineages),
+        islands=np.concatenate(islands),
+    )
+
+
+def _statistical_inefficiency(values: NDArray[np.float64]) -> float:
+    """At least 1; constant series count as uncorrelated."""
+    logging.getLogger("pymbar").setLevel(logging.ERROR)
+    from pymbar import timeseries
+
+    if len(values) < 4 or np.ptp(values) <= 1e-12 * (1 + np.abs(values).max()):
+        return 1.0
+    return min(float(timeseries.statistical_inefficiency(values)), float(len(values)))
+
+
+# ---- several runs ----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Progress:
+    """Adds up what the runs report and words the message."""
+
+    settings: SimulateSettings
+    report: Report
+    done_ps: dict[int, float] = field(default_factory=dict)
+    started: tuple[float, float] | None = None
+
+    def update(self, run: int, ps: float, message: str) -> None:
+        """Note that ``run`` has come ``ps`` far."""
+        self.done_ps[run] = ps
+        done = sum(self.done_ps.values())
+        total = self.settings.n_runs * (self.settings.equilibration_ps + self.settings.production_ps)
+        self.started = self.started or (time.monotonic(), done)  # processes take seconds to start
+        seconds = time.monotonic() - self.started[0]
+        words = [f"{86.4 * (done - self.started[1]) / seconds:.0f} ns/day"] if seconds > 1 else []
+        self.report(min(done, total), total, ", ".join([*words, *([message] if message else [])]))
+
+    def of_run(self, run: int) -> Advance:
+        """The callback of one run in this process."""
+        return lambda ps, message: self.update(run, ps, message)
+
+
+def _run_in_processes(tasks: Sequence[_Task], progress: _Progress) -> list[Frames]:
+    """Every task in its own spawned process, at most one per CPU at a time; all stop if one fails."""
+    spawn = multiprocessing.get_context("spawn")
+    messages: Any = spawn.Queue()
+    stop: Any = spawn.Event()
+    pool = concurrent.futures.ProcessPoolExecutor(
+        max_workers=min(len(tasks), _available_cpus()),
+        mp_context=spawn,
+        initializer=_start_worker,
+        initargs=(messages, stop),
+    )
+    try:
+        futures = [pool.submit(_run_in_worker, task) for task in tasks]
+        while not all(f.done() for f in futures) and not any(f.done() and f.exception() for f in futures):
+            _pass_on(messages, progress)
+        return [future.result() for future in futures]
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise NumericalError(
+            "simulate: a worker process died; lower simulate.n_runs if memory is short, and guard scripts with "
+            'if __name__ == "__main__"'
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        messages.close()
+
+
+def _pass_on(messages: Any, progress: _Progress) -> None:
+    """Report the next message, waiting a little for it."""
+    with contextlib.suppress(queue.Empty):
+        progress.update(*messages.get(timeout=0.1))
+
+
+def _available_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Stopped(Exception):
+    """The parent process asked this run to end, or is gone."""
+
+
+def _start_worker(messages: Any, stop: Any) -> None:
+    """Leave Ctrl-C to the parent, which sets ``stop``; remember where progress goes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _WORKER["messages"], _WORKER["stop"] = messages, stop
+    messages.cancel_join_thread()
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _run_in_worker(task: _Task) -> Frames:
+    parent = multiprocessing.parent_process()
+
+    def advance(ps: float, message: str) -> None:
+        if _WORKER["stop"].is_set() or (parent is not None and not parent.is_alive()):
+            raise _Stopped
+        _WORKER["messages"].put((task.run, ps, message))
+
+    return _run(task, advance)

@@ -1,0 +1,73 @@
+"""Weighted ensembles on disk: MDTraj's HDF5 trajectory layout with the weights beside the coordinates."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import tables
+from openmm import app
+
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import DataError
+
+_ARRAYS = ("log_weights", "reduced_energies", "lineages", "islands")
+_NUMBERS = ("temperature_k", "log_z", "log_z_error")
+
+
+def save_ensemble(ensemble: WeightedEnsemble, topology: app.Topology, path: Path) -> None:
+    """Write an ensemble to an ``.h5`` file that ``mdtraj.load`` opens as a trajectory.
+
+    Positions [nm] and topology follow MDTraj's layout; ``log_weights``, ``reduced_energies``,
+    ``lineages`` and ``islands`` are further arrays of the file, the temperature [K] and ``log_z``
+    attributes of its root. The file appears complete or not at all.
+    """
+    partial = path.with_name(f".{path.name}.partial.h5")
+    try:
+        frames = mdtraj.Trajectory(ensemble.positions, mdtraj.Topology.from_openmm(topology))
+        frames.save_hdf5(str(partial))
+        with tables.open_file(str(partial), "a") as file:
+            for name in _ARRAYS:
+                values = getattr(ensemble, name)
+                if values is not None:
+                    file.create_array(file.root, name, obj=values)
+            for name in _NUMBERS:
+                value = getattr(ensemble, name)
+                if value is not None:
+                    file.root._v_attrs[f"boltzgen_{name}"] = float(value)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_ensemble(path: Path) -> WeightedEnsemble:
+    """Read what ``save_ensemble`` wrote. Raises DataError for a missing, damaged or foreign file."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; run the stage that writes it")
+    try:
+        with tables.open_file(str(path), "r") as file:
+            arrays = {name: file.get_node("/", name).read() for name in _ARRAYS if f"/{name}" in file}
+            attributes = file.root._v_attrs
+            numbers = {
+                n: float(attributes[f"boltzgen_{n}"]) for n in _NUMBERS if f"boltzgen_{n}" in attributes
+            }
+            positions = np.asarray(file.root.coordinates.read(), dtype=np.float32)
+    except (tables.HDF5ExtError, tables.NoSuchNodeError, OSError) as error:
+        raise DataError(f"{path}: not a readable ensemble file; delete it and run its stage again") from error
+    for name in ("log_weights", "reduced_energies"):
+        if name not in arrays:
+            raise DataError(f"{path}: has no {name}; give plain trajectories under data.trajectory instead")
+    if "temperature_k" not in numbers:
+        raise DataError(f"{path}: has no temperature; give plain trajectories under data.trajectory instead")
+    return WeightedEnsemble(
+        positions=positions,
+        log_weights=arrays["log_weights"],
+        reduced_energies=arrays["reduced_energies"],
+        temperature_k=numbers["temperature_k"],
+        log_z=numbers.get("log_z"),
+        log_z_error=numbers.get("log_z_error"),
+        lineages=arrays.get("lineages"),
+        islands=arrays.get("islands"),
+    )

@@ -1,0 +1,301 @@
+"""Train the energy network: Lightning loop, EMA, time or step budget, losses per noise band on disk."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+
+from boltzgen.config import ModelSettings, TrainSettings
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import NumericalError
+from boltzgen.geometry import random_rotations
+from boltzgen.model.calibration import calibrate_levels
+from boltzgen.model.compiled import BatchFunction, compile_energy, compile_energy_and_score, eager_energy_and_score
+from boltzgen.model.energy import EnergyModel
+from boltzgen.objective import Losses, draw_level_pairs, losses
+from boltzgen.progress import Report, silent
+from boltzgen.system import MolecularSystem
+
+N_BANDS = 7
+"""Noise bands, equal in log sigma, that losses are reported for."""
+COMPILE_FROM_SECONDS = 300.0
+"""Compile when training is expected to take longer than this without."""
+UNBOUNDED_STEPS = 10_000_000
+
+
+class EnergyTraining(L.LightningModule):
+    """Losses, optimiser and exponential moving average of one training run."""
+
+    def __init__(self, model: EnergyModel, settings: TrainSettings, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.ema = EnergyModel(model.spec)
+        self.ema.load_state_dict(model.state_dict())
+        self.ema.requires_grad_(False)
+        self.settings = settings
+        self.generator = torch.Generator().manual_seed(seed)
+        self.energy_and_score: BatchFunction = eager_energy_and_score(model, training=True)
+        self.energy: BatchFunction = model.energy
+        self.started = time.monotonic()
+        self.log_sigma_range = tuple(float(v) for v in model.log_sigma_range)
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self.started) / 60.0
+
+    def progress(self) -> float:
+        """Share of the budget that is used, 0 to 1."""
+        by_step = self.global_step / self.settings.steps if self.settings.steps else 0.0
+        by_time = self.minutes / self.settings.minutes if self.settings.minutes else 0.0
+        return min(max(by_step, by_time), 1.0)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        optimiser = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
+
+        def factor(step: int) -> float:
+            warm = min(1.0, (step + 1) / max(self.settings.warmup_steps, 1))
+            return warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * self.progress())))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def draw_levels(self, n: int) -> Tensor:
+        prior = self.model.prior
+        device = prior.variances.device
+        return draw_level_pairs(
+            n,
+            self.log_sigma_range,
+            lambda sigma: prior.level_information(sigma.to(device)).cpu(),
+            self.generator,
+        ).to(device)
+
+    def batch_losses(self, x0: Tensor, log_sigmas: Tensor) -> Losses:
+        """Losses of a batch [nm] ``(n, n_atoms, 3)``, randomly rotated, at levels ``(2, n)``."""
+        rotations = random_rotations(len(x0), self.generator, device=x0.device)
+        energy = self.energy if self.settings.objective == "dsm+diffclf" else None
+        sigma_data = self.model.spec.sigma_data
+        return losses(
+            self.energy_and_score, energy, x0 @ rotations, log_sigmas, sigma_data, self.generator
+        )
+
+    def training_step(self, batch: list[Tensor], _: int) -> dict[str, object]:
+        levels = self.draw_levels(len(batch[0]))
+        result = self.batch_losses(batch[0], levels)
+        loss = result.dsm.mean()
+        if result.classification is not None:
+            loss = loss + self.settings.classification_weight * result.classification.mean()
+        if not torch.isfinite(loss):
+            raise NumericalError(
+                f"training: the loss became {float(loss)} at step {self.global_step}; "
+                "try a smaller train.learning_rate or train.gradient_clip"
+            )
+        return {"loss": loss, "losses": result, "levels": levels}
+
+    def on_train_batch_end(self, *_: object) -> None:
+        decay = min(0.999, max(0.99, 1.0 - 1.0 / (1.0 + 0.1 * self.global_step)))
+        averages, current = list(self.ema.parameters()), list(self.model.parameters())
+        torch._foreach_lerp_(averages, [p.detach() for p in current], 1.0 - decay)
+
+
+class Monitor(Callback):
+    """Progress line, metrics file, held-out losses, and the end of the time budget."""
+
+    def __init__(self, path: Path, held_out: Tensor, report: Report, every: int = 20) -> None:
+        self.path, self.held_out, self.report, self.every = path, held_out, report, every
+        self.bands: list[tuple[Tensor, Tensor]] = []
+        self.classification: list[float] = []
+        self.last = (0, time.monotonic())
+        self.held_out_row: dict[str, float] = {}
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, module: EnergyTraining, outputs: dict[str, object], *_: object
+    ) -> None:
+        result, levels = outputs["losses"], outputs["levels"]
+        assert isinstance(result, Losses) and isinstance(levels, Tensor)
+        self.bands.append(band_sums(result.dsm, levels, module.log_sigma_range))
+        if result.classification is not None:
+            self.classification.append(float(result.classification.mean().detach()))
+        if module.progress() >= 1.0:
+            trainer.should_stop = True
+        if trainer.global_step % (10 * self.every) == 0 or trainer.should_stop:
+            self.held_out_row = held_out_losses(module, self.held_out)
+        if trainer.global_step % self.every == 0 or trainer.should_stop:
+            self._write(trainer.global_step, module)
+
+    def _write(self, step: int, module: EnergyTraining) -> None:
+        sums, counts = (torch.stack(t).sum(0) for t in zip(*self.bands, strict=True))
+        per_band = (sums / counts.clamp_min(1.0)).tolist()
+        clf = sum(self.classification) / max(len(self.classification), 1)
+        now = time.monotonic()
+        speed = (step - self.last[0]) * module.settings.batch_size / (now - self.last[1])
+        row = {"step": step, "minutes": round(module.minutes, 3), "dsm": float(sums.sum() / counts.sum())}
+        row |= {"classification": clf} | {f"dsm_band_{k + 1}": v for k, v in enumerate(per_band)}
+        row |= {"configurations_per_s": speed} | self.held_out_row
+        append_row(self.path, row)
+        bands = " ".join(f"{v:.2f}" for v in per_band)
+        message = f"step {step}  DSM [{bands}]  clf {clf:.3f}  {speed:.0f} conf/s"
+        self.report(module.progress(), 1.0, message)
+        self.bands, self.classification, self.last = [], [], (step, now)
+
+
+def band_sums(dsm: Tensor, log_sigmas: Tensor, log_range: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Sum and count of DSM losses in each of N_BANDS noise bands, low noise first."""
+    low, high = log_range
+    index = ((log_sigmas - low) / (high - low) * N_BANDS).long().clamp(0, N_BANDS - 1).flatten().cpu()
+    zeros = torch.zeros(N_BANDS)
+    values = dsm.detach().flatten().float().cpu()
+    return zeros.index_add(0, index, values), zeros.index_add(0, index, torch.ones_like(values))
+
+
+def held_out_losses(module: EnergyTraining, held_out: Tensor) -> dict[str, float]:
+    """Mean losses on one batch of held-out data at levels and noise that are the same every time."""
+    generator, module.generator = module.generator, torch.Generator().manual_seed(20_261)
+    levels = module.draw_levels(len(held_out))
+    result = module.batch_losses(held_out, levels)
+    module.generator = generator
+    row = {"held_out_dsm": float(result.dsm.mean().detach())}
+    if result.classification is not None:
+        row["held_out_classification"] = float(result.classification.mean().detach())
+    return row
+
+
+def append_row(path: Path, row: dict[str, float]) -> None:
+    """Append to a CSV file, writing the header first if the file is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as handle:
+        writer = csv.DictWriter(handle, list(row), extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def train(
+    system: MolecularSystem,
+    data: WeightedEnsemble,
+    model_settings: ModelSettings,
+    settings: TrainSettings,
+    directory: Path,
+    seed: int,
+    device: str = "cpu",
+    report: Report = silent,
+) -> EnergyModel:
+    """Fit U_theta to an ensemble and save the averaged model in ``directory``.
+
+    Bounded by ``settings.steps`` or ``settings.minutes`` (compilation included), whichever comes first.
+    Writes ``energy.safetensors``, ``energy.json``, ``metrics.csv``. Raises NumericalError on a NaN loss.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "metrics.csv").unlink(missing_ok=True)
+    L.seed_everything(seed, verbose=False)
+    positions, weights, held_out = _split(data, settings, seed)
+    choice = torch.multinomial(weights, min(len(positions), 20_000), generator=torch.Generator().manual_seed(seed))
+    model = _new_model(system, positions[choice], model_settings)
+    report(0.0, 1.0, "calibrating the noise levels of the prior")
+    calibrate_levels(model, positions[choice[:1024]], torch.Generator().manual_seed(seed + 1))
+    model.to(device)
+    module = EnergyTraining(model, settings, seed + 2).to(device)
+    held_out = held_out.to(device)
+    _maybe_compile(module, held_out, report)
+    module.started = module.started if settings.minutes else time.monotonic()
+    monitor = Monitor(directory / "metrics.csv", held_out, report)
+    checkpoint = ModelCheckpoint(directory / "resume", save_last=True, every_n_train_steps=500, save_top_k=0)
+    trainer = _trainer(settings, device, directory, [monitor, checkpoint])
+    loader = DataLoader(
+        TensorDataset(positions), settings.batch_size, sampler=_Sampler(weights, settings.batch_size, seed)
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.fit(module, loader)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    module.ema.cpu().save(directory)
+    return module.ema.to(device).eval()
+
+
+class _Sampler(WeightedRandomSampler):
+    """Rows drawn with replacement by weight, in rounds of 1000 batches."""
+
+    def __init__(self, weights: Tensor, batch_size: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(weights.tolist(), 1000 * batch_size, replacement=True, generator=generator)
+
+    def __iter__(self) -> Iterator[int]:
+        return super().__iter__()
+
+
+def _split(
+    data: WeightedEnsemble, settings: TrainSettings, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Training positions and weights, and one batch of held-out positions (whole lineages held out)."""
+    generator = torch.Generator().manual_seed(seed)
+    x, weights = torch.as_tensor(data.positions), torch.as_tensor(data.weights)
+    lineages = torch.arange(len(x)) if data.lineages is None else torch.as_tensor(data.lineages)
+    names, groups = lineages.unique(return_inverse=True)
+    held = torch.rand(len(names), generator=generator)[groups] < settings.held_out_fraction
+    if held.all() or not held.any():
+        held = torch.arange(len(x)) % max(int(1 / settings.held_out_fraction), 2) == 0
+    rows = torch.multinomial(weights[held], settings.batch_size, replacement=True, generator=generator)
+    return x[~held], weights[~held], x[held][rows]
+
+
+def _new_model(system: MolecularSystem, positions: Tensor, settings: ModelSettings) -> EnergyModel:
+    return EnergyModel.from_data(
+        system,
+        positions,
+        sigma_min=settings.sigma_min_nm,
+        sigma_max=settings.sigma_max_nm,
+        stiff_prior=settings.prior == "bonded",
+        n_layers=settings.n_layers,
+        n_channels=settings.n_channels,
+        n_radial=settings.n_radial,
+        l_max=settings.l_max,
+        hidden=settings.hidden,
+    )
+
+
+def _trainer(settings: TrainSettings, device: str, directory: Path, callbacks: list[Callback]) -> L.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return L.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        max_steps=settings.steps or UNBOUNDED_STEPS,
+        max_epochs=-1,
+        gradient_clip_val=settings.gradient_clip,
+        callbacks=callbacks,
+        default_root_dir=directory,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _maybe_compile(module: EnergyTraining, example: Tensor, report: Report) -> None:
+    """Replace the eager functions by compiled ones where the budget is long enough to win the time back."""
+    settings = module.settings
+    levels = module.draw_levels(len(example))
+    started = time.monotonic()
+    module.batch_losses(example, levels).dsm.mean().backward()
+    module.model.zero_grad()
+    eager_seconds = time.monotonic() - started
+    by_steps = 2.0 * eager_seconds * settings.steps if settings.steps else math.inf
+    expected = min(by_steps, settings.minutes * 60.0 if settings.minutes else math.inf)
+    if settings.compile == "never" or (settings.compile == "auto" and expected < COMPILE_FROM_SECONDS):
+        return
+    report(0.0, 1.0, "compiling the network (a minute or two)")
+    y, flat = example.repeat(2, 1, 1), levels.flatten()
+    y = y + 0.01 * torch.randn_like(y)
+    module.energy_and_score = compile_energy_and_score(module.model, y, flat, training=True)
+    module.energy = compile_energy(module.model, y, flat)
+
+

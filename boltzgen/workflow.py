@@ -1,0 +1,323 @@
+"""The stages of a run in order: simulate, train, sample, analyze, export; each skipped where still valid."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from boltzgen import estimate
+from boltzgen.config import DataSettings, Workflow
+from boltzgen.errors import ConfigError, DataError, MolecularSystemError
+from boltzgen.files import atomic_directory
+from boltzgen.manifest import (
+    Manifest,
+    check_output_directory,
+    digest,
+    file_digest,
+    write_atomically,
+    xml_digest,
+)
+from boltzgen.progress import Report, progress_bar
+
+if TYPE_CHECKING:
+    from boltzgen.ensemble import WeightedEnsemble
+    from boltzgen.system import MolecularSystem
+
+Stage = Literal["simulate", "train", "sample", "analyze", "export"]
+STAGES: tuple[Stage, ...] = ("simulate", "train", "sample", "analyze", "export")
+
+OUTPUTS: dict[Stage, tuple[str, ...]] = {
+    "simulate": ("data/ensemble.h5",),
+    "train": ("model/energy.safetensors", "model/energy.json"),
+    "sample": ("samples/ensemble.h5", "samples/diagnostics.json"),
+    "analyze": ("results/results.json",),
+    "export": ("export",),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage is given: the settings, the built system, and where things go."""
+
+    workflow: Workflow
+    base: Path
+    out: Path
+    device: str
+    system: MolecularSystem
+
+    def seed(self, stage: Stage) -> int:
+        """Seed of one stage, so that no two stages share random numbers."""
+        words = np.random.SeedSequence([self.workflow.seed, STAGES.index(stage)]).generate_state(1)
+        return int(words[0]) & 0x3FFFFFFF
+
+    def data(self) -> WeightedEnsemble:
+        """The training ensemble."""
+        return _load(self.out / "data" / "ensemble.h5")
+
+    def samples(self) -> WeightedEnsemble:
+        """The weighted samples."""
+        return _load(self.out / "samples" / "ensemble.h5")
+
+
+def run(
+    workflow: Workflow,
+    base: Path,
+    out: Path,
+    until: Stage = "export",
+    force: Collection[Stage] = (),
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> dict[str, Any] | None:
+    """Carry out the stages up to ``until`` in the run directory ``out``; return the analysis if it is done.
+
+    A stage is skipped if its settings, the system, the seed and what it reads are unchanged and it is not
+    in ``force``. Everything that can be wrong with the input is checked before anything is written.
+    """
+    device = resolve_device(workflow.device)
+    data_files = [file_digest(path) for path in _data_files(workflow.data, base)]
+    system = _load_system(workflow, base)
+    check_output_directory(out)
+    this = Run(workflow, base, out, device, system)
+    manifest = Manifest(out, workflow.model_dump(mode="json", exclude={"quick"}))
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        inputs = _inputs(stage, this, manifest, data_files)
+        outputs = [out / path for path in OUTPUTS[stage]]
+        why = "asked for" if stage in force else manifest.why_run(stage, inputs, outputs)
+        if why is None:
+            say(f"{stage}: skipped, nothing it depends on has changed")
+            continue
+        say(f"{stage}: running ({why}){_outlook(stage, this)}")
+        _clear_unless_resumable(stage, this, manifest, inputs)
+        with manifest.running(stage, inputs) as recorded, progress_bar(stage) as report:
+            recorded.update(_STAGE_FUNCTIONS[stage](this, report) or {})
+    return _results(out) if until in ("analyze", "export") else None
+
+
+def resolve_device(device: str) -> str:
+    """``cpu`` or ``cuda``; ConfigError for cuda where torch sees none."""
+    if device == "cpu":
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise ConfigError(
+            "device: cuda was asked for but torch sees no CUDA device; use --device cpu or auto"
+        )
+    return "cpu"
+
+
+# ---- the stages ------------------------------------------------------------------------------------
+
+
+def _simulate(this: Run, report: Report) -> None:
+    from boltzgen.storage import save_ensemble
+
+    if this.workflow.data.trajectory:
+        from boltzgen.trajectories import load_trajectories
+
+        ensemble = load_trajectories(this.system, this.workflow.data, this.base)
+        (this.out / "data").mkdir(exist_ok=True)
+    else:
+        from boltzgen.simulate import simulate
+
+        directory = this.out / "data"
+        directory.mkdir(exist_ok=True)
+        ensemble = simulate(this.system, this.workflow.simulate, directory, this.seed("simulate"), report)
+    save_ensemble(ensemble, this.system.topology, this.out / "data" / "ensemble.h5")
+
+
+def _train(this: Run, report: Report) -> dict[str, Any]:
+    from boltzgen.train import train
+
+    settings, directory = this.workflow, this.out / "model"
+    directory.mkdir(exist_ok=True)
+    data, seed = this.data(), this.seed("train")
+    try:
+        train(this.system, data, settings.model, settings.train, directory, seed, this.device, report)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None
+    return _steps_trained(directory / "metrics.csv")
+
+
+def _sample(this: Run, report: Report) -> None:
+    from boltzgen.model import load_model
+    from boltzgen.sampling import sample
+    from boltzgen.storage import save_ensemble
+
+    model = load_model(this.out / "model", this.device)
+    samples, diagnostics = sample(
+        this.system, model, this.data(), this.workflow.sample, this.seed("sample"), this.device, report
+    )
+    with atomic_directory(this.out / "samples") as directory:
+        save_ensemble(samples, this.system.topology, directory / "ensemble.h5")
+        write_atomically(directory / "diagnostics.json", _json(diagnostics))
+
+
+def _analyze(this: Run, report: Report) -> None:
+    from boltzgen.analysis import analyze
+
+    diagnostics = json.loads((this.out / "samples" / "diagnostics.json").read_text(encoding="utf-8"))
+    analyze(
+        this.system,
+        this.samples(),
+        reference=this.data(),
+        diagnostics=diagnostics,
+        settings=this.workflow.analyze,
+        directory=this.out / "results",
+        seed=this.seed("analyze"),
+        metrics_csv=this.out / "model" / "metrics.csv",
+    )
+
+
+def _export(this: Run, report: Report) -> None:
+    from boltzgen.export import export_samples
+
+    seed, directory = this.seed("export"), this.out / "export"
+    export_samples(this.system, this.samples(), this.workflow.export, directory, seed)
+
+
+_STAGE_FUNCTIONS: dict[Stage, Callable[[Run, Report], dict[str, Any] | None]] = {
+    "simulate": _simulate,
+    "train": _train,
+    "sample": _sample,
+    "analyze": _analyze,
+    "export": _export,
+}
+
+# ---- what the stages depend on ---------------------------------------------------------------------
+
+
+def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) -> dict[str, str]:
+    """What a stage's output depends on, as name -> digest; the names appear in messages."""
+    settings = this.workflow.model_dump(mode="json")
+
+    def section(*names: str) -> dict[str, str]:
+        return {f"{name} settings": digest(settings[name]) for name in names}
+
+    system = this.system
+    given = {key: _content(value) for key, value in settings["system"]["parameters"].items()}
+    xml = xml_digest(system.openmm_system.__getstate__())
+    physics = digest([xml, system.temperature_k, _content(settings["system"]["name"]), given])
+    reported = digest([repr(system.collective_variables), repr(system.states)])
+    common = {"the system": physics, "the seed": str(this.workflow.seed)}
+    if stage == "simulate" and this.workflow.data.trajectory:
+        frames = [settings["data"]["stride"], settings["data"]["skip_frames"]]
+        return {
+            "the system": physics,
+            "the trajectories": digest(data_files),
+            "data settings": digest(frames),
+        }
+    if stage == "simulate":
+        return common | section("simulate")
+    if stage == "train":
+        length = _training_length(settings["train"], manifest)
+        return common | section("model", "train") | {**length, "the data": manifest.stamp("simulate")}
+    if stage == "sample":
+        made_from = {"the data": manifest.stamp("simulate"), "the model": manifest.stamp("train")}
+        return common | section("sample") | made_from | {"states": reported}
+    return common | section(stage) | {"the samples": manifest.stamp("sample"), "states": reported}
+
+
+def _training_length(train: dict[str, Any], manifest: Manifest) -> dict[str, str]:
+    """Digest of the limits of training, taken out of ``train``.
+
+    Asking for the number of steps that a time limit came to is asking for the model already there.
+    """
+    limits = {"steps": train.pop("steps"), "minutes": train.pop("minutes")}
+    done = manifest.stages.get("train", {}).get("inputs", {})
+    if limits == {"steps": manifest.recorded.get("train_steps"), "minutes": None} and done:
+        return {"training length": done["training length"]}
+    return {"training length": digest(limits)}
+
+
+def _steps_trained(metrics: Path) -> dict[str, Any]:
+    """The step of the last line of the training log, to be recorded; nothing where there is none."""
+    if not metrics.exists():
+        return {}
+    with metrics.open(newline="", encoding="utf-8") as stream:
+        steps = [row["step"] for row in csv.DictReader(stream) if row.get("step")]
+    return {"train_steps": int(float(steps[-1]))} if steps else {}
+
+
+def _content(value: Any) -> Any:
+    """A setting with every name of a file replaced by a digest of what the file holds."""
+    if isinstance(value, list):
+        return [_content(item) for item in value]
+    if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_file():
+        return file_digest(Path(value))
+    return value
+
+
+def _data_files(data: DataSettings, base: Path) -> list[Path]:
+    """Files of the user's own MD; DataError for one that is missing."""
+    named = [(f"data.trajectory[{i}]", name) for i, name in enumerate(data.trajectory)]
+    named += [] if data.weights is None else [("data.weights", data.weights)]
+    for key, name in named:
+        if not (base / name).is_file():
+            raise DataError(f"{key}: no file {base / name}; paths start from the workflow file's directory")
+    return [base / name for _, name in named]
+
+
+def _load_system(workflow: Workflow, base: Path) -> MolecularSystem:
+    from boltzgen.registry import load_system
+
+    name = workflow.system.name
+    try:
+        return load_system(name, workflow.system.parameters, base)
+    except (TypeError, ValueError, OSError) as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}, line {frame.lineno}"
+        raise MolecularSystemError(
+            f"system {name}: cannot be built: {error} ({where}); check the values in system.parameters"
+        ) from error
+
+
+def _clear_unless_resumable(stage: Stage, this: Run, manifest: Manifest, inputs: dict[str, str]) -> None:
+    """Remove what another attempt left where a stage resumes from its own files."""
+    directory = this.out / {"simulate": "data", "train": "model"}.get(stage, ".")
+    if directory != this.out and not manifest.resumable(stage, inputs):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _outlook(stage: Stage, this: Run) -> str:
+    """What is known beforehand of the time and memory a stage takes."""
+    if stage == "simulate" and not this.workflow.data.trajectory:
+        return "; " + estimate.of_simulation(this.system, this.workflow.simulate)
+    if stage == "train":
+        return "; " + estimate.of_training(this.workflow.train)
+    if stage == "sample":
+        return "; " + estimate.of_sampling(this.system, this.out / "model", this.workflow.sample, this.device)
+    return ""
+
+
+def _results(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "results" / "results.json").read_text(encoding="utf-8")))
+
+
+def _load(path: Path) -> WeightedEnsemble:
+    from boltzgen.storage import load_ensemble
+
+    return load_ensemble(path)
+
+
+def _json(value: object) -> str:
+    """JSON text; NumPy and torch values become numbers and lists."""
+
+    def plain(item: Any) -> Any:
+        if hasattr(item, "tolist"):
+            return item.tolist()
+        if isinstance(item, Path):
+            return str(item)
+        raise DataError(f"a result of type {type(item).__name__} cannot be written as JSON")
+
+    return json.dumps(value, indent=2, default=plain)

@@ -1,0 +1,226 @@
+"""Workflow files: finding one, merging ``quick`` and ``--set``, and one-line errors for what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from boltzgen.config import Workflow
+from boltzgen.errors import ConfigError
+
+Document = dict[str, Any]
+
+
+def load_workflow(
+    name_or_path: str | None,
+    overrides: list[str] | None = None,
+    quick: bool = False,
+    seed: int | None = None,
+    device: str | None = None,
+) -> tuple[Workflow, Path]:
+    """Read a workflow and return it with the directory that its relative paths start from.
+
+    name_or_path
+        Name of a workflow that comes with boltzgen, path of a ``.yaml`` file, or None for all defaults
+        (the overrides must then name the system).
+    overrides
+        ``dotted.key=value`` strings; the value is YAML. They win over the file and over ``quick``.
+    quick
+        Merge the file's ``quick`` section: a run of minutes that shows the machinery, not a result.
+    seed, device
+        Replace the settings of the same names.
+
+    Raises ConfigError, always one line naming the file and the dotted key.
+    """
+    document, source, base = _read(name_or_path)
+    shortcuts = document.pop("quick", None) or {}
+    if quick:
+        document = _merged(document, shortcuts, f"{source}: quick")
+    given = list(overrides or [])
+    given += [] if seed is None else [f"seed={seed}"]
+    given += [] if device is None else [f"device={device}"]
+    for text in given:
+        _set(document, text)
+    _limit_training(document)
+    try:
+        workflow = Workflow.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, source, given)) from None
+    return _with_absolute_paths(workflow, base), base
+
+
+def available_workflows() -> dict[str, str]:
+    """Name and description of every workflow that comes with boltzgen, sorted by name."""
+    found = {}
+    for entry in resources.files("boltzgen.workflows").iterdir():
+        if entry.name.endswith(".yaml"):
+            document = yaml.safe_load(entry.read_text(encoding="utf-8"))
+            found[entry.name.removesuffix(".yaml")] = str(document.get("description", ""))
+    return dict(sorted(found.items()))
+
+
+def _read(name_or_path: str | None) -> tuple[Document, str, Path]:
+    """The parsed file, how to call it in messages, and the directory of its relative paths."""
+    if name_or_path is None:
+        return {}, "defaults", Path.cwd()
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        return _parse(_packaged(name_or_path), name_or_path), f"workflow {name_or_path}", Path.cwd()
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such workflow file; `boltzgen workflows` lists those that come along")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({_first_line(error)})") from None
+    document = _parse(text, str(path))
+    if path.name == "config.yaml":
+        _replay(document, path.with_name("manifest.json"))
+    return document, str(path), path.resolve().parent
+
+
+def _packaged(name: str) -> str:
+    names = list(available_workflows())
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ConfigError(
+            f"unknown workflow {name}; {hint}available: {', '.join(names)}, or the path of a .yaml file"
+        )
+    return resources.files("boltzgen.workflows").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _parse(text: str, source: str) -> Document:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or _first_line(error)
+        raise ConfigError(f"{source}{line}: not valid YAML ({problem})") from None
+    if document is None:
+        raise ConfigError(f"{source}: is empty; it needs at least `name:` and `system: {{name: ...}}`")
+    if not isinstance(document, dict):
+        found = type(document).__name__
+        raise ConfigError(f"{source}: expected `key: value` lines at the top level, found a {found}")
+    return document
+
+
+def _replay(document: Document, manifest: Path) -> None:
+    """Training that stopped on the clock is replayed for the number of steps it came to."""
+    try:
+        steps = json.loads(manifest.read_text(encoding="utf-8"))["recorded"]["train_steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    document["train"] = {**(document.get("train") or {}), "steps": steps, "minutes": None}
+
+
+def _limit_training(document: Document) -> None:
+    """A ``train`` section without ``steps`` or ``minutes`` gets the default time limit."""
+    train = document.get("train")
+    if isinstance(train, dict) and train.get("steps") is None and train.get("minutes") is None:
+        document["train"] = {**train, "minutes": Workflow.model_fields["train"].default.minutes}
+
+
+def _merged(document: Document, changes: object, where: str) -> Document:
+    """``document`` with every section of ``changes`` laid over it."""
+    if not isinstance(changes, dict):
+        raise ConfigError(f"{where}: expected settings by stage, such as `train: {{steps: 300}}`")
+    result = dict(document)
+    for section, values in changes.items():
+        old = result.get(section)
+        result[section] = {**old, **values} if isinstance(old, dict) and isinstance(values, dict) else values
+    return result
+
+
+def _set(document: Document, text: str) -> None:
+    """Apply one ``dotted.key=value`` override in place."""
+    dotted, equals, value = text.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {text}: expected key=value, for example --set train.steps=2000")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {dotted}: the value {value!r} is not valid YAML") from None
+    section: Document = document
+    for depth, key in enumerate(keys[:-1], start=1):
+        inner = section.get(key)
+        if inner is not None and not isinstance(inner, dict):
+            raise ConfigError(f"--set {dotted}: {'.'.join(keys[:depth])} is a single value, it has no keys")
+        section[key] = dict(inner or {})
+        section = section[key]
+    section[keys[-1]] = parsed
+
+
+def _with_absolute_paths(workflow: Workflow, base: Path) -> Workflow:
+    """The same workflow, readable from any directory: its files are named by absolute paths."""
+    system, data = workflow.system, workflow.data
+    name = str((base / system.name).resolve()) if system.name.endswith(".py") else system.name
+    parameters = {key: _absolute_files(value, base) for key, value in system.parameters.items()}
+    trajectory = tuple(str((base / file).resolve()) for file in data.trajectory)
+    weights = None if data.weights is None else str((base / data.weights).resolve())
+    return workflow.model_copy(
+        update={
+            "system": system.model_copy(update={"name": name, "parameters": parameters}),
+            "data": data.model_copy(update={"trajectory": trajectory, "weights": weights}),
+        }
+    )
+
+
+def _absolute_files(value: object, base: Path) -> object:
+    """A string naming an existing file under ``base`` as an absolute path; lists item by item."""
+    if isinstance(value, list):
+        return [_absolute_files(item, base) for item in value]
+    if isinstance(value, str) and Path(value).suffix and len(value) < 4096 and (base / value).is_file():
+        return str((base / value).resolve())
+    return value
+
+
+def _one_line(error: ValidationError, source: str, overrides: list[str]) -> str:
+    """The first problem of a validation error, as file, dotted key and what to do."""
+    problem = error.errors(include_url=False)[0]
+    dotted = ".".join(str(part) for part in problem["loc"])
+    from_command_line = any(dotted.startswith(text.partition("=")[0].strip()) for text in overrides)
+    where = "command line" if from_command_line else source
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: {dotted}: unknown key{_suggestion(dotted)}"
+    if problem["type"] == "missing":
+        return f"{where}: {dotted}: missing; every workflow needs it"
+    wanted = problem["msg"][0].lower() + problem["msg"][1:]
+    value = problem["input"]
+    got = f", not {value!r}" if isinstance(value, (str, int, float, type(None))) else ""
+    return f"{where}: {dotted}: {wanted}{got}"
+
+
+def _suggestion(dotted: str) -> str:
+    known = list(_known_keys(Workflow))
+    by_leaf: dict[str, str] = {}
+    for key in known:
+        by_leaf.setdefault(key.rpartition(".")[2], key)
+    close = difflib.get_close_matches(dotted, known, n=1, cutoff=0.75)
+    if not close:
+        leaves = difflib.get_close_matches(dotted.rpartition(".")[2], by_leaf, n=1)
+        close = [by_leaf[leaf] for leaf in leaves]
+    if close:
+        return f"; did you mean {close[0]}?"
+    section = dotted.rpartition(".")[0]
+    siblings = [key for key in known if key.rpartition(".")[0] == section]
+    return f"; known here: {', '.join(key.rpartition('.')[2] for key in siblings)}" if siblings else ""
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _known_keys(field.annotation, f"{prefix}{name}.")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

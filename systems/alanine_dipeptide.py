@@ -1,0 +1,79 @@
+"""Alanine dipeptide, whose name covers four different Hamiltonians in the literature."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import openmm
+from openmm import app, unit
+
+from boltzgen.builders import minimise, remove_centre_of_mass_motion_removers
+from boltzgen.errors import MolecularSystemError
+from boltzgen.system import CollectiveVariable, MolecularSystem, State
+
+PHI = CollectiveVariable("phi", "torsion", (4, 6, 8, 14))
+PSI = CollectiveVariable("psi", "torsion", (6, 8, 14, 16))
+STATES = (
+    State("phi_positive", PHI, ((0.0, 2.0),)),
+    State("phi_negative", PHI, ((-math.pi, 0.0), (2.0, math.pi + 1e-6))),
+)
+HAMILTONIANS = {
+    "A": "ff96 with OBC1 implicit solvent, no cutoff",
+    "A-vac": "ff96 in vacuum, no cutoff",
+    "B": "amber99sbildn with amber99_obc implicit solvent, no cutoff",
+    "C": "amber14 with OBC1 implicit solvent, 2 nm cutoff",
+}
+
+
+def build(hamiltonian: str = "B", temperature_k: float = 300.0) -> MolecularSystem:
+    """Alanine dipeptide (22 atoms) in one of the published Hamiltonians A, A-vac, B, C.
+
+    hamiltonian
+        A: ff96 + OBC1; A-vac: ff96 in vacuum; B: amber99sbildn + amber99_obc without cutoff;
+        C: amber14 + OBC1 with a 2 nm cutoff. No bond is constrained in any of them.
+    temperature_k
+        Temperature [K].
+    """
+    if hamiltonian not in HAMILTONIANS:
+        raise MolecularSystemError(
+            f"alanine_dipeptide: unknown hamiltonian {hamiltonian}; use one of {', '.join(HAMILTONIANS)}"
+        )
+    molecule = _openmmtools_molecule(implicit=hamiltonian != "A-vac")
+    topology, positions = molecule.topology, molecule.positions.value_in_unit(unit.nanometer)
+    topology.setPeriodicBoxVectors(None)
+    system = molecule.system if hamiltonian.startswith("A") else _force_field(hamiltonian, topology)
+    remove_centre_of_mass_motion_removers(system)
+    return MolecularSystem(
+        name=f"alanine_dipeptide/{hamiltonian}",
+        topology=topology,
+        openmm_system=system,
+        positions=minimise(system, positions),
+        temperature_k=temperature_k,
+        collective_variables=(PHI, PSI),
+        states=STATES,
+        description=f"Alanine dipeptide, Hamiltonian {hamiltonian}: {HAMILTONIANS[hamiltonian]}",
+        parameters={"hamiltonian": hamiltonian, "temperature_k": temperature_k},
+    )
+
+
+def _openmmtools_molecule(implicit: bool):  # type: ignore[no-untyped-def]
+    """The openmmtools test system: topology, positions and the ff96 System."""
+    logging.getLogger("pymbar").setLevel(logging.ERROR)  # greets every import with a banner
+    from openmmtools import testsystems
+
+    kind = testsystems.AlanineDipeptideImplicit if implicit else testsystems.AlanineDipeptideVacuum
+    return kind(constraints=None)
+
+
+def _force_field(hamiltonian: str, topology: app.Topology) -> openmm.System:
+    files, options = {
+        "B": (("amber99sbildn.xml", "amber99_obc.xml"), {"nonbondedMethod": app.NoCutoff}),
+        "C": (
+            ("amber14-all.xml", "implicit/obc1.xml"),
+            {"nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": 2.0 * unit.nanometer},
+        ),
+    }[hamiltonian]
+    return app.ForceField(*files).createSystem(
+        topology, constraints=None, rigidWater=False, removeCMMotion=False, **options
+    )

@@ -1,0 +1,134 @@
+"""The command line: every plain mistake gets one line, exit status 2, no traceback, and writes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from boltzgen import __version__, workflow
+
+
+def boltzgen(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from boltzgen.cli import main; main()", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=100
+    )
+
+
+def refused(directory: Path, *arguments: str) -> str:
+    before = sorted(directory.rglob("*"))
+    result = boltzgen(directory, *arguments)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("boltzgen: "), result.stderr
+    assert sorted(directory.rglob("*")) == before
+    return lines[0]
+
+
+def test_help_and_version_are_quick_and_import_no_engine(tmp_path: Path) -> None:
+    code = "import sys, boltzgen, boltzgen.cli; print([m for m in ('torch', 'openmm') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr
+    assert boltzgen(tmp_path, "--version").stdout.strip() == f"boltzgen {__version__}"
+    assert "boltzgen run alanine_dipeptide" in boltzgen(tmp_path, "--help").stdout
+
+
+def test_lists(tmp_path: Path) -> None:
+    assert "harmonic_dimer" in boltzgen(tmp_path, "workflows").stdout
+    assert "alanine_dipeptide" in boltzgen(tmp_path, "systems").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run"], "no WORKFLOW given"),
+        (["run", "harmonic_dimr"], "did you mean harmonic_dimer?"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: no such workflow file"),
+        (["run", "--system", "lj14"], "did you mean lj13?"),
+        (["run", "--system", "nowhere.py"], "nowhere.py: no such file"),
+        (["run", "lj13", "--set", "train.setps=3"], "train.setps: unknown key; did you mean train.steps?"),
+        (["run", "lj13", "--set", "data.trajectory=[none.dcd]"], "data.trajectory[0]: no file"),
+        (["run", "harmonic_dimer", "--set", "system.parameters.temperature_k=-300"], "temperature_k"),
+        (["run", "harmonic_dimer", "--set", "system.parameters.temperature_k=hot"], "system.parameters"),
+        (["run", "harmonic_dimer", "--set", "system.parameters.stifness=3"], "did you mean stiffness?"),
+        (["run", "lj13", "--seed", "-1"], "seed"),
+        (["train", "lj13", "--out", "file/run"], "file is a file"),
+        (["run", "lj13", "--out", "full"], "is no run directory"),
+    ],
+)
+def test_plain_mistakes(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    assert expected in refused(tmp_path, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: [\n", "mine.yaml, line"),
+        ("", "mine.yaml: is empty"),
+        ("name: mine\nsystem: {name: lj13}\nsimulate: {timestep_fs: 0}\n", "mine.yaml: simulate.timestep_fs"),
+    ],
+)
+def test_bad_workflow_files(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    assert expected in refused(tmp_path, "run", "mine.yaml")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_cuda(tmp_path: Path) -> None:
+    assert "--device cpu" in refused(tmp_path, "run", "lj13", "--device", "cuda")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_directory(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    assert "cannot write" in refused(tmp_path, "run", "lj13", "--out", "closed/run")
+
+
+def test_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from boltzgen import cli
+
+    def interrupted(*arguments: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(workflow, "run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["boltzgen", "run", "lj13", "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "boltzgen: stopped; finished stages are kept, run the same command to continue"
+    ]
+
+
+def test_system_option_replaces_system_and_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from boltzgen import cli
+
+    calls = []
+    monkeypatch.setattr(workflow, "run", lambda *arguments: calls.append(arguments))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").touch()
+    for arguments in (["--system", "mine.py"], ["alanine_dipeptide", "--system", "mine.py"]):
+        monkeypatch.setattr(sys, "argv", ["boltzgen", "sample", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == 0
+        settings, _, out, until, force = calls.pop()
+        assert settings.system.name == str(tmp_path.resolve() / "mine.py")
+        assert settings.system.parameters == {}
+        assert (out, until, force) == (Path("runs/mine"), "sample", ())

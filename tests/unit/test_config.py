@@ -1,0 +1,134 @@
+"""Workflow files: what they mean, and the one line said about each mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from boltzgen.config import Workflow
+from boltzgen.errors import ConfigError
+from boltzgen.workflow_file import available_workflows, load_workflow
+
+MINIMAL = "name: mine\nsystem: {name: lj13}\n"
+
+
+def write(directory: Path, text: str) -> str:
+    path = directory / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def message(*arguments: object, **options: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_workflow(*arguments, **options)  # type: ignore[arg-type]
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("name", sorted(available_workflows()))
+@pytest.mark.parametrize("quick", [False, True])
+def test_packaged_workflows_are_valid(name: str, quick: bool) -> None:
+    workflow, _ = load_workflow(name, quick=quick)
+    assert workflow.name == name
+    assert workflow.description == available_workflows()[name]
+    assert workflow.train.steps or workflow.train.minutes
+
+
+def test_quick_changes_only_what_it_names() -> None:
+    full, quick = load_workflow("alanine_dipeptide")[0], load_workflow("alanine_dipeptide", quick=True)[0]
+    assert quick.train.steps == 300
+    assert quick.sample.n_particles < full.sample.n_particles
+    assert quick.model == full.model and quick.system == full.system
+
+
+def test_overrides_win_over_quick_and_are_yaml() -> None:
+    overrides = ["train.steps=7", "system.parameters.hamiltonian=A", "export.formats=[pdb]"]
+    workflow, _ = load_workflow("alanine_dipeptide", overrides, quick=True, seed=5, device="cpu")
+    assert workflow.train.steps == 7
+    assert workflow.system.parameters["hamiltonian"] == "A"
+    assert workflow.export.formats == ("pdb",)
+    assert (workflow.seed, workflow.device) == (5, "cpu")
+
+
+def test_paths_become_absolute(tmp_path: Path) -> None:
+    (tmp_path / "a.pdb").touch()
+    text = "name: mine\nsystem: {name: molecule, parameters: {pdb: a.pdb, forcefield: [x.xml]}}\n"
+    workflow, base = load_workflow(write(tmp_path, text + "data: {trajectory: [t.dcd]}\n"))
+    assert base == tmp_path.resolve()
+    assert workflow.system.parameters == {"pdb": str(tmp_path.resolve() / "a.pdb"), "forcefield": ["x.xml"]}
+    assert workflow.data.trajectory == (str(tmp_path.resolve() / "t.dcd"),)
+
+
+def test_training_always_ends(tmp_path: Path) -> None:
+    workflow, _ = load_workflow(write(tmp_path, MINIMAL + "train: {batch_size: 8}\n"))
+    assert workflow.train.minutes == Workflow.model_fields["train"].default.minutes
+
+
+def test_a_saved_config_replays_the_recorded_steps(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(MINIMAL + "train: {minutes: 20}\n")
+    (tmp_path / "manifest.json").write_text(json.dumps({"recorded": {"train_steps": 1234}}))
+    train = load_workflow(str(path))[0].train
+    assert (train.steps, train.minutes) == (1234, None)
+
+
+def test_unknown_workflow() -> None:
+    assert "did you mean harmonic_dimer? available: " in message("harmonic_dimr")
+
+
+def test_missing_file() -> None:
+    assert "nowhere.yaml: no such workflow file" in message("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: [", "mine.yaml, line "),
+        ("a: b: c", "mine.yaml, line 1: not valid YAML"),
+        ("", "mine.yaml: is empty"),
+        ("# only a comment\n", "mine.yaml: is empty"),
+        ("- a\n", "found a list"),
+        ("name: mine\n", "mine.yaml: system: missing"),
+        (MINIMAL + "train: {setps: 3}", "mine.yaml: train.setps: unknown key; did you mean train.steps?"),
+        (MINIMAL + "trian: {steps: 3}", "trian: unknown key; did you mean train?"),
+        (MINIMAL + "steps: 3", "steps: unknown key; did you mean train.steps?"),
+        (MINIMAL + "train: {steps: many}", "mine.yaml: train.steps: "),
+        (MINIMAL + "train: {objective: dms}", "train.objective: input should be 'dsm' or 'dsm+diffclf'"),
+        (MINIMAL + "simulate: {timestep_fs: -1}", "simulate.timestep_fs: input should be greater than 0"),
+        (MINIMAL + "simulate: {timestep_fs: .inf}", "simulate.timestep_fs: "),
+        ("name: ../x\nsystem: {name: lj13}\n", "mine.yaml: name: "),
+        ("name: mine\nsystem: lj13\n", "mine.yaml: system: "),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in message(write(tmp_path, text))
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00name")
+    assert "cannot be read as UTF-8" in message(str(path))
+
+
+def test_bad_quick_section(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "quick: {train: {setps: 3}}")
+    assert "train.setps: unknown key; did you mean train.steps?" in message(path, quick=True)
+    assert "quick" in message(write(tmp_path, MINIMAL + "quick: 3"), quick=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.steps", "expected key=value"),
+        ("=3", "expected key=value"),
+        ("train.steps=[", "not valid YAML"),
+        ("train.setps=3", "command line: train.setps: unknown key; did you mean train.steps?"),
+        ("name.x=3", "name is a single value"),
+        ("train=3", "command line: train: "),
+    ],
+)
+def test_bad_overrides(override: str, expected: str) -> None:
+    assert expected in message("lj13", [override])

@@ -1,0 +1,200 @@
+"""Molecular dynamics against closed forms; seeds, processes, failures; ensembles on disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+
+from boltzgen.config import SimulateSettings
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import DataError, NumericalError
+from boltzgen.registry import load_system
+from boltzgen.simulate import correlated_stretches, simulate
+from boltzgen.storage import load_ensemble, save_ensemble
+from boltzgen.system import MolecularSystem
+from boltzgen.systems.harmonic import mean_bond_length
+
+STIFFNESS, LENGTH = 10000.0, 0.2
+SHORT = SimulateSettings(n_runs=1, friction_per_ps=5.0, equilibration_ps=2.0, production_ps=20.0)
+
+
+def dimer() -> MolecularSystem:
+    return load_system("harmonic_dimer", {"stiffness": STIFFNESS, "length_nm": LENGTH})
+
+
+def replicate_means(settings: SimulateSettings, n: int, directory: Path) -> np.ndarray:
+    system = dimer()
+    runs = [simulate(system, settings, directory, seed, platform="Reference") for seed in range(n)]
+    return np.array([system.collective_variables[0].values(run.positions).mean() for run in runs])
+
+
+def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
+    """Within 3.5 replicate standard errors, and those small enough to tell <r> from r0."""
+    error = means.std(ddof=1) / np.sqrt(len(means))
+    exact = mean_bond_length(STIFFNESS, LENGTH)
+    assert error < bound
+    assert abs(means.mean() - exact) < 3.5 * error
+    assert abs(means.mean() - LENGTH) > 3.5 * error  # what dropping the r^2 of the measure would give
+    hotter = mean_bond_length(STIFFNESS, LENGTH, 600.0)
+    assert abs(means.mean() - hotter) > 3.5 * error
+
+
+def test_langevin_gives_the_mean_bond_length(tmp_path: Path) -> None:
+    settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0})
+    check_mean_bond_length(replicate_means(settings, 8, tmp_path), bound=3e-4)
+
+
+def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(tmp_path: Path) -> None:
+    settings = SHORT.model_copy(update={"n_temperatures": 2, "temperature_ratio": 2.0, "production_ps": 50.0})
+    check_mean_bond_length(replicate_means(settings, 6, tmp_path), bound=5e-4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_energies_belong_to_the_frames(tmp_path: Path) -> None:
+    system = dimer()
+    settings = SHORT.model_copy(update={"n_temperatures": 3})
+    for method in ("langevin", "parallel_tempering"):
+        run = simulate(
+            system, settings.model_copy(update={"method": method}), tmp_path, 3, platform="Reference"
+        )
+        r = system.collective_variables[0].values(run.positions)
+        np.testing.assert_allclose(
+            run.reduced_energies, 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT, atol=1e-4
+        )
+        assert len(run) == 200
+        assert np.abs(run.positions.mean(axis=1)).max() < 1e-6
+
+
+def test_the_seed_fixes_the_frames(tmp_path: Path) -> None:
+    system = load_system("alanine_dipeptide")
+    settings = SHORT.model_copy(update={"equilibration_ps": 0.5, "production_ps": 1.0})
+    for method in ("langevin", "parallel_tempering"):
+        chosen = settings.model_copy(update={"method": method})
+        a, b, c = (simulate(system, chosen, tmp_path, seed, platform="Reference") for seed in (1, 1, 2))
+        np.testing.assert_array_equal(a.positions, b.positions)
+        assert not np.array_equal(a.positions, c.positions)
+
+
+def test_several_runs_make_islands_and_the_same_frames_as_alone(tmp_path: Path) -> None:
+    settings = SHORT.model_copy(update={"n_runs": 2, "n_temperatures": 2, "production_ps": 5.0})
+    told: list[tuple[float, float, str]] = []
+    run = simulate(dimer(), settings, tmp_path, 1, lambda *a: told.append(a), platform="Reference")
+    assert run.islands is not None and run.lineages is not None
+    np.testing.assert_array_equal(run.islands, np.repeat([0, 1], 50))
+    assert not set(run.lineages[:50]) & set(run.lineages[50:])
+    assert not np.array_equal(run.positions[:50], run.positions[50:])
+    assert told and "swap acceptance" in told[-1][2]
+    assert all(0 <= done <= total for done, total, _ in told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["langevin", "parallel_tempering"])
+def test_exploding_dynamics_is_one_line(method: str, tmp_path: Path) -> None:
+    settings = SHORT.model_copy(update={"method": method, "timestep_fs": 20.0})
+    with pytest.raises(NumericalError, match=r"run 1 broke down.*smaller simulate.timestep_fs") as caught:
+        simulate(load_system("alanine_dipeptide"), settings, tmp_path, 0)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_ctrl_c_ends_the_workers(tmp_path: Path) -> None:
+    script = tmp_path / "endless.py"
+    script.write_text(
+        textwrap.dedent("""
+        from pathlib import Path
+        from boltzgen.config import SimulateSettings
+        from boltzgen.registry import load_system
+        from boltzgen.simulate import simulate
+
+        if __name__ == "__main__":
+            settings = SimulateSettings(method="langevin", production_ps=1e6)
+            tell = lambda done, total, message: print("running", flush=True)
+            simulate(load_system("harmonic_dimer"), settings, Path("scratch"), 0, tell, platform="Reference")
+        """)
+    )
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=20) != 0
+    deadline = time.monotonic() + 5
+    while (left := members_of_session(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def members_of_session(session: int) -> list[int]:
+    """Living processes whose session id is ``session``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.getsid(int(entry.name)) == session:
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                found += [int(entry.name)] if state != "Z" else []
+        except OSError:
+            continue
+    return found
+
+
+def test_correlated_stretches_follow_the_slowest_variable() -> None:
+    system, rng = dimer(), np.random.default_rng(0)
+    slow, decay = np.empty(20000), np.exp(-1 / 10)
+    slow[0] = 0.0
+    for k in range(1, len(slow)):
+        slow[k] = decay * slow[k - 1] + np.sqrt(1 - decay**2) * rng.normal()
+    positions = np.zeros((len(slow), 2, 3), dtype=np.float32)
+    positions[:, 1, 0] = LENGTH + 0.01 * slow
+    stretches = correlated_stretches(system, positions, rng.normal(size=len(slow)))
+    assert len(slow) / (stretches[-1] + 1) == pytest.approx(20, rel=0.25)  # (1 + d) / (1 - d) of an AR(1)
+    still = np.zeros_like(positions)
+    assert len(np.unique(correlated_stretches(system, still, np.zeros(len(slow))))) == len(slow)
+
+
+@pytest.mark.parametrize("name", ["alanine_dipeptide", "lj13", "harmonic_chain"])
+def test_ensembles_survive_the_disk(name: str, tmp_path: Path) -> None:
+    system, rng = load_system(name), np.random.default_rng(1)
+    ensemble = WeightedEnsemble(
+        positions=rng.normal(size=(7, system.n_atoms, 3)).astype(np.float32),
+        log_weights=np.array([0.0, -1.0, -np.inf, 2.0, 0.5, 0.1, 0.2]),
+        reduced_energies=rng.normal(size=7),
+        temperature_k=310.0,
+        log_z=-12.5,
+        lineages=np.arange(7) // 2,
+        islands=np.arange(7) // 4,
+    )
+    path = tmp_path / "ensemble.h5"
+    save_ensemble(ensemble, system.topology, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["ensemble.h5"]
+    back = load_ensemble(path)
+    for field in ("positions", "log_weights", "reduced_energies", "lineages", "islands"):
+        np.testing.assert_array_equal(getattr(back, field), getattr(ensemble, field))
+        assert getattr(back, field).dtype == getattr(ensemble, field).dtype
+    assert (back.temperature_k, back.log_z, back.log_z_error) == (310.0, -12.5, None)
+    trajectory = mdtraj.load(str(path))
+    np.testing.assert_array_equal(trajectory.xyz, ensemble.positions)
+    assert [a.name for a in trajectory.top.atoms] == [a.name for a in system.topology.atoms()]
+    assert trajectory.top.n_bonds == len(system.bonds)
+    save_ensemble(replace(ensemble, lineages=None, islands=None, log_z=None), system.topology, path)
+    assert load_ensemble(path).lineages is None
+
+
+def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        load_ensemble(tmp_path / "absent.h5")
+    (tmp_path / "broken.h5").write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match="not a readable ensemble file"):
+        load_ensemble(tmp_path / "broken.h5")

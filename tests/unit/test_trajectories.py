@@ -1,0 +1,116 @@
+"""Loading the user's own molecular dynamics, and refusing what cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+
+from boltzgen.config import DataSettings, SimulateSettings
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import DataError
+from boltzgen.registry import load_system
+from boltzgen.simulate import simulate
+from boltzgen.system import MolecularSystem
+from boltzgen.trajectories import load_trajectories
+
+
+@pytest.fixture(scope="module")
+def system() -> MolecularSystem:
+    return load_system("alanine_dipeptide")
+
+
+@pytest.fixture(scope="module")
+def dynamics(system: MolecularSystem, tmp_path_factory: pytest.TempPathFactory) -> WeightedEnsemble:
+    settings = SimulateSettings(method="langevin", n_runs=1, equilibration_ps=2.0, production_ps=20.0)
+    return simulate(system, settings, tmp_path_factory.mktemp("scratch"), 1, platform="Reference")
+
+
+def write(system: MolecularSystem, positions: np.ndarray, path: Path) -> None:
+    mdtraj.Trajectory(positions, mdtraj.Topology.from_openmm(system.topology)).save(str(path))
+
+
+@pytest.mark.parametrize(("suffix", "error_nm"), [("dcd", 1e-6), ("xtc", 1e-3), ("h5", 1e-9), ("pdb", 1e-4)])
+def test_a_trajectory_comes_back(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path, suffix: str, error_nm: float
+) -> None:
+    write(system, dynamics.positions[:100] + np.float32(1.0), tmp_path / f"md.{suffix}")
+    loaded = load_trajectories(system, DataSettings(trajectory=(f"md.{suffix}",)), tmp_path)
+    assert np.abs(loaded.positions - dynamics.positions[:100]).max() < error_nm + 1e-6
+    if suffix in ("dcd", "h5"):
+        np.testing.assert_allclose(loaded.reduced_energies, dynamics.reduced_energies[:100], atol=0.05)
+    assert loaded.temperature_k == system.temperature_k
+
+
+def test_files_strides_and_weights_line_up(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
+) -> None:
+    write(system, dynamics.positions[:60], tmp_path / "a.dcd")
+    write(system, dynamics.positions[60:100], tmp_path / "b.dcd")
+    weights = np.linspace(0.5, 2.0, 100)
+    np.save(tmp_path / "weights.npy", weights)
+    settings = DataSettings(trajectory=("a.dcd", "b.dcd"), weights="weights.npy", stride=3, skip_frames=10)
+    loaded = load_trajectories(system, settings, tmp_path)
+    rows = np.concatenate([np.arange(10, 60, 3), np.arange(70, 100, 3)])
+    np.testing.assert_allclose(loaded.positions, dynamics.positions[rows], atol=1e-6)
+    np.testing.assert_allclose(loaded.log_weights, np.log(weights[rows]))
+    assert loaded.islands is not None and loaded.lineages is not None
+    np.testing.assert_array_equal(loaded.islands, np.repeat([0, 1], [17, 10]))
+    assert not set(loaded.lineages[:17]) & set(loaded.lineages[17:])
+
+
+def with_rigid_bond(positions: np.ndarray, i: int, j: int) -> np.ndarray:
+    """Put atom j at its mean distance from atom i in every frame."""
+    fixed = positions.copy()
+    bond = positions[:, j] - positions[:, i]
+    lengths = np.linalg.norm(bond, axis=-1, keepdims=True)
+    fixed[:, j] = positions[:, i] + bond / lengths * lengths.mean()
+    return fixed
+
+
+@pytest.mark.parametrize("suffix", ["dcd", "xtc", "pdb"])
+def test_a_constrained_bond_is_named(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path, suffix: str
+) -> None:
+    write(system, with_rigid_bond(dynamics.positions, 6, 7), tmp_path / f"md.{suffix}")
+    with pytest.raises(DataError, match=r"bond N\(6\) - H\(7\) does not vibrate.*constraints=None"):
+        load_trajectories(system, DataSettings(trajectory=(f"md.{suffix}",)), tmp_path)
+
+
+def test_atoms_in_another_order_are_noticed(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
+) -> None:
+    write(system, dynamics.positions[:, ::-1], tmp_path / "md.dcd")
+    with pytest.raises(DataError, match="in the order of"):
+        load_trajectories(system, DataSettings(trajectory=("md.dcd",)), tmp_path)
+
+
+def test_what_does_not_fit_is_one_line(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
+) -> None:
+    write(system, dynamics.positions[:20], tmp_path / "md.dcd")
+    nan = dynamics.positions[:20].copy()
+    nan[4, 3] = np.nan
+    write(system, nan, tmp_path / "nan.dcd")
+    exploded = dynamics.positions[:20].copy()
+    exploded[7, 21] = exploded[7, 0]
+    write(system, exploded, tmp_path / "overlap.dcd")
+    write(load_system("lj13"), np.zeros((20, 13, 3), dtype=np.float32), tmp_path / "lj.dcd")
+    np.save(tmp_path / "few.npy", np.ones(19))
+    np.save(tmp_path / "logs.npy", -np.ones(20))
+    (tmp_path / "text.dcd").write_text("not a trajectory")
+    for settings, message in (
+        (DataSettings(trajectory=("absent.dcd",)), "no file"),
+        (DataSettings(trajectory=("text.dcd",)), "cannot be read"),
+        (DataSettings(trajectory=("nan.dcd",)), "frame 4 has positions that are not finite"),
+        (DataSettings(trajectory=("lj.dcd",)), "22 atoms"),
+        (DataSettings(trajectory=("md.dcd",), weights="few.npy"), "20 frames in all"),
+        (DataSettings(trajectory=("md.dcd",), weights="logs.npy"), "must be positive"),
+        (DataSettings(trajectory=("md.dcd",), skip_frames=20), "leaves none"),
+        (DataSettings(trajectory=("overlap.dcd",)), "frame 7 has no finite energy"),
+    ):
+        with pytest.raises(DataError, match=message) as caught:
+            load_trajectories(system, settings, tmp_path)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,177 @@
+"""Which stages run and which are skipped, with stages that only write their name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from boltzgen import estimate, workflow
+from boltzgen.config import Workflow
+from boltzgen.errors import DataError, NumericalError
+from boltzgen.progress import Report
+from boltzgen.workflow_file import load_workflow
+
+
+class Chain:
+    """A run directory, the stages that ran in the last call, and what was said."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.ran, self.said = out, [], []
+        self.fails: dict[str, BaseException] = {}
+
+    def stage(self, name: workflow.Stage) -> object:
+        def function(this: workflow.Run, report: Report) -> dict[str, object] | None:
+            for output in workflow.OUTPUTS[name]:
+                path = this.out / output
+                if not path.suffix:
+                    path.mkdir(parents=True, exist_ok=True)
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if name in self.fails:
+                    path.with_name("checkpoint").touch()
+                    raise self.fails.pop(name)
+                path.write_text(json.dumps({"seed": this.seed(name)}))
+            self.ran.append(name)
+            return {"train_steps": 77} if name == "train" else None
+
+        return function
+
+    def __call__(self, *overrides: str, until: workflow.Stage = "export", **options: object) -> list[str]:
+        self.ran, self.said = [], []
+        settings, base = load_workflow("harmonic_dimer", list(overrides), device="cpu")
+        workflow.run(settings, base, self.out, until, say=self.said.append, **options)  # type: ignore[arg-type]
+        return self.ran
+
+
+@pytest.fixture
+def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
+    chain = Chain(tmp_path / "run")
+    for name in workflow.STAGES:
+        monkeypatch.setitem(workflow._STAGE_FUNCTIONS, name, chain.stage(name))
+    for name in ("of_simulation", "of_training", "of_sampling"):
+        monkeypatch.setattr(estimate, name, lambda *_: "estimate")
+    return chain
+
+
+ALL = list(workflow.STAGES)
+
+
+def test_everything_runs_once(chain: Chain) -> None:
+    assert chain() == ALL
+    assert chain() == []
+    assert all("skipped" in line for line in chain.said) and len(chain.said) == len(ALL)
+
+
+def test_stages_up_to_one(chain: Chain) -> None:
+    assert chain(until="train") == ["simulate", "train"]
+    assert chain(until="sample") == ["sample"]
+    assert chain() == ["analyze", "export"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("simulate.production_ps=9", ALL),
+        ("seed=3", ALL),
+        ("system.parameters.stiffness=5000", ALL),
+        ("system.parameters.temperature_k=310", ALL),
+        ("model.n_layers=3", ALL[1:]),
+        ("train.steps=9", ALL[1:]),
+        ("sample.n_levels=9", ALL[2:]),
+        ("analyze.n_bins=9", ["analyze"]),
+        ("export.n_resampled=9", ["export"]),
+        ("description=other", []),
+    ],
+)
+def test_a_change_redoes_what_depends_on_it(chain: Chain, override: str, expected: list[str]) -> None:
+    chain()
+    assert chain(override) == expected
+    assert chain(override) == []
+
+
+def test_reasons_are_given(chain: Chain) -> None:
+    chain()
+    chain("train.steps=9")
+    assert chain.said[1] == "train: running (training length changed); estimate"
+    assert chain.said[2].startswith("sample: running (the model changed)")
+
+
+def test_force_redoes_a_stage_and_those_after_it(chain: Chain) -> None:
+    chain()
+    assert chain(force=("sample",)) == ALL[2:]
+
+
+def test_a_lost_output_is_made_again(chain: Chain) -> None:
+    chain()
+    (chain.out / "results" / "results.json").unlink()
+    assert chain() == ["analyze"]
+
+
+def test_a_killed_stage_resumes_with_its_files(chain: Chain) -> None:
+    chain.fails["train"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        chain()
+    checkpoint = chain.out / "model" / "checkpoint"
+    assert checkpoint.exists()
+    assert chain() == ALL[1:]
+    assert checkpoint.exists() and "train: running (resuming)" in chain.said[1]
+
+
+def test_a_killed_stage_starts_afresh_when_its_settings_changed(chain: Chain) -> None:
+    chain.fails["train"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        chain()
+    assert chain("model.n_layers=3") == ALL[1:]
+    assert not (chain.out / "model" / "checkpoint").exists()
+
+
+def test_an_error_in_a_later_stage_keeps_earlier_ones(chain: Chain) -> None:
+    chain.fails["sample"] = NumericalError("weights are all zero")
+    with pytest.raises(NumericalError):
+        chain()
+    assert chain() == ALL[2:]
+
+
+def test_an_error_before_anything_is_made_leaves_nothing(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(this: workflow.Run, report: Report) -> None:
+        (this.out / "data").mkdir()
+        raise DataError("no frames")
+
+    monkeypatch.setitem(workflow._STAGE_FUNCTIONS, "simulate", fails)
+    with pytest.raises(DataError):
+        chain()
+    assert not chain.out.exists()
+
+
+def test_what_is_written_down(chain: Chain) -> None:
+    chain()
+    manifest = json.loads((chain.out / "manifest.json").read_text())
+    assert set(manifest["stages"]) == set(ALL)
+    assert manifest["versions"]["torch"] and manifest["seed"] == 0 and manifest["in_progress"] is None
+    seeds = {
+        json.loads((chain.out / workflow.OUTPUTS[s][0]).read_text())["seed"] for s in workflow.STAGES[:4]
+    }
+    assert len(seeds) == 4
+
+
+def test_the_saved_config_is_the_same_run(chain: Chain) -> None:
+    chain("train.minutes=3")
+    settings, base = load_workflow(str(chain.out / "config.yaml"))
+    assert isinstance(settings, Workflow) and settings.train.steps == 77
+    chain.ran = []
+    workflow.run(settings, base, chain.out, say=lambda line: None)
+    assert chain.ran == []
+
+
+def test_changed_trajectories_are_noticed(chain: Chain, tmp_path: Path) -> None:
+    trajectory = tmp_path / "md.dcd"
+    trajectory.write_bytes(b"frames")
+    override = f"data.trajectory=[{trajectory}]"
+    assert chain(override) == ALL
+    assert chain(override) == []
+    trajectory.write_bytes(b"other frames")
+    assert chain(override) == ALL

@@ -1,0 +1,1 @@
+"""Workflow files that come with boltzgen; `boltzgen workflows` lists them."""
