@@ -131,7 +131,6 @@ class _Task:
 
 def _run(task: _Task, advance: Advance) -> Frames:
     """One simulation, in this process; breakdowns become a NumericalError."""
-    torch.set_num_threads(1)
     settings, frames = task.settings, Frames()
     try:
         if settings.method == "langevin" or settings.n_temperatures == 1:
@@ -144,8 +143,9 @@ def _run(task: _Task, advance: Advance) -> Frames:
             )
     except (FloatingPointError, openmm.OpenMMException) as error:
         raise NumericalError(
-            f"{task.system.name}: run {task.run + 1} broke down ({error}); try a smaller simulate.timestep_fs "
-            f"(now {settings.timestep_fs:g}) or a larger simulate.friction_per_ps (now {settings.friction_per_ps:g})"
+            f"{task.system.name}: run {task.run + 1} broke down ({' '.join(str(error).split())}); "
+            f"try a smaller simulate.timestep_fs (now {settings.timestep_fs:g}) or a larger "
+            f"simulate.friction_per_ps (now {settings.friction_per_ps:g})"
         ) from error
     return frames
 
@@ -247,13 +247,16 @@ def _run_in_processes(tasks: Sequence[_Task], progress: _Progress) -> list[Frame
     )
     try:
         futures = [pool.submit(_run_in_worker, task) for task in tasks]
-        while not all(f.done() for f in futures) and not any(f.done() and f.exception() for f in futures):
+        while not all(future.done() for future in futures):
             _pass_on(messages, progress)
+            for future in futures:
+                if future.done():
+                    future.result()  # raises what the run raised
         return [future.result() for future in futures]
     except concurrent.futures.process.BrokenProcessPool as error:
         raise NumericalError(
-            "simulate: a worker process died; lower simulate.n_runs if memory is short, and guard scripts with "
-            'if __name__ == "__main__"'
+            "simulate: a worker process died; lower simulate.n_runs if memory is short, "
+            'and guard scripts with if __name__ == "__main__"'
         ) from error
     finally:
         stop.set()
@@ -278,6 +281,7 @@ class _Stopped(Exception):
 def _start_worker(messages: Any, stop: Any) -> None:
     """Leave Ctrl-C to the parent, which sets ``stop``; remember where progress goes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
     _WORKER["messages"], _WORKER["stop"] = messages, stop
     messages.cancel_join_thread()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,7 @@ def run_parallel_tempering(
     every rung's distribution exact. ``directory`` holds a small scratch file during the run.
     """
     n_swaps, n_discarded = _iterations(settings)
-    np.random.seed(seed % 2**32)
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+    with tempfile.TemporaryDirectory(dir=directory) as scratch, _global_numpy_seed(seed):
         sampler = _sampler(system, settings, platform, seed, Path(scratch), frames)
         per_call = max(1, round(1.0 / settings.swap_interval_ps))
         message, done = f"{settings.n_temperatures} temperatures x {settings.temperature_ratio:g}, ", 0
@@ -58,15 +59,29 @@ def run_parallel_tempering(
         del sampler  # closes its file
 
 
-class _RecordedMove(mcmc.LangevinDynamicsMove):
-    """Langevin dynamics over one exchange interval in equal pieces, with a frame kept after each.
+@contextmanager
+def _global_numpy_seed(seed: int) -> Iterator[None]:
+    """openmmtools draws its exchanges from NumPy's global state: seed that, and put it back afterwards."""
+    before = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
-    The first piece draws new velocities; later ones continue with them.
+
+class _RecordedMove(mcmc.LangevinDynamicsMove):
+    """Langevin dynamics over one exchange interval in equal pieces; every ``keep_every``-th leaves a frame.
+
+    The first piece of an interval draws new velocities; later ones continue with them.
     """
 
-    def __init__(self, n_pieces: int, seed: int, frames: Frames | None, **options: Any) -> None:
+    def __init__(
+        self, n_pieces: int, seed: int, frames: Frames | None = None, keep_every: int = 1, **options: Any
+    ) -> None:
         super().__init__(reassign_velocities=False, n_restart_attempts=0, **options)
-        self.n_pieces, self.frames, self.seed = n_pieces, frames, seed
+        self.n_pieces, self.frames, self.keep_every, self.seed = n_pieces, frames, keep_every, seed
+        self.n_done = 0
         self.rng = np.random.default_rng(seed)
         self.fresh = True
 
@@ -79,7 +94,8 @@ class _RecordedMove(mcmc.LangevinDynamicsMove):
         for piece in range(self.n_pieces):
             self.fresh = piece == 0
             super().apply(thermodynamic_state, sampler_state, context_cache=context_cache)
-            if self.frames is not None:
+            self.n_done += 1
+            if self.frames is not None and self.n_done % self.keep_every == 0:
                 self.frames.add(sampler_state.positions._value, sampler_state.potential_energy._value)
 
     def _get_integrator(self, thermodynamic_state: Any) -> openmm.Integrator:
@@ -122,9 +138,10 @@ def _sampler(
         "timestep": settings.timestep_fs * unit.femtosecond,
         "collision_rate": settings.friction_per_ps / unit.picosecond,
     }
-    lowest = _RecordedMove(pieces, seed, frames, n_steps=steps // pieces, **options)
+    keep_every = max(1, round(settings.frame_interval_ps / settings.swap_interval_ps))
+    lowest = _RecordedMove(pieces, seed, frames, keep_every, n_steps=steps // pieces, **options)
     moves = [lowest] + [
-        _RecordedMove(1, seed + k, None, n_steps=steps, **options) for k in range(1, settings.n_temperatures)
+        _RecordedMove(1, seed + k, n_steps=steps, **options) for k in range(1, settings.n_temperatures)
     ]
     sampler = _Sampler(
         mcmc_moves=moves,

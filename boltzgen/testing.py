@@ -111,7 +111,8 @@ def _exchange_error(
             system,
             change <= allowed,
             f"atoms {i} and {j} look equivalent (same bonds, element, mass and charge) but exchanging them "
-            f"changes u by {change:.2g}; give them different masses or names of elements, or mend the force field",
+            f"changes u by {change:.2g}; "
+            "give them different elements or masses, or mend the force field",
         )
         worst = max(worst, change)
     return worst
@@ -138,7 +139,8 @@ def _check_states(system: MolecularSystem) -> None:
             _require(
                 system,
                 min(high, other_high) <= max(low, other_low),
-                f"states {a.name} and {b.name} overlap: [{low:g}, {high:g}) and [{other_low:g}, {other_high:g})",
+                f"states {a.name} and {b.name} overlap: "
+                f"[{low:g}, {high:g}) and [{other_low:g}, {other_high:g})",
             )
 
 

@@ -70,7 +70,8 @@ def _read(path: Path, topology: mdtraj.Topology, system: MolecularSystem) -> NDA
         ) from error
     if loaded.n_atoms != system.n_atoms:
         raise DataError(
-            f"{path}: has {loaded.n_atoms} atoms, {system.name} has {system.n_atoms}; strip solvent and ions first"
+            f"{path}: has {loaded.n_atoms} atoms, {system.name} has {system.n_atoms}; "
+            "strip solvent and ions first"
         )
     bad = np.flatnonzero(~np.isfinite(loaded.xyz).all(axis=(1, 2)))
     if len(bad):
@@ -109,8 +110,8 @@ def _check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm:
         bond, median = f"{atoms[i].name}({i}) - {atoms[j].name}({j})", float(np.median(lengths))
         if median > LONGEST_BOND_NM:
             raise DataError(
-                f"{where}: the bond {bond} is {median:.2f} nm long; are the atoms in the order of {system.name}, "
-                "and molecules whole?"
+                f"{where}: the bond {bond} is {median:.2f} nm long; "
+                f"are the atoms in the order of {system.name}, and molecules whole?"
             )
         if len(x) < 10:
             continue
@@ -118,8 +119,8 @@ def _check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm:
         spread, blur = float(lengths.var()), 4 * noise / math.sqrt(len(x))
         if math.sqrt(max(spread - noise - blur, 0.0)) < max(LEAST_VIBRATION * thermal, 1e-5):
             raise DataError(
-                f"{where}: the bond {bond} does not vibrate (standard deviation {math.sqrt(spread):.1e} nm); constrained "
-                "bonds have no density in Cartesian space, so run the dynamics with constraints=None"
+                f"{where}: the bond {bond} does not vibrate (standard deviation {math.sqrt(spread):.1e} nm); "
+                "constrained bonds have no density in Cartesian space, run the dynamics with constraints=None"
             )
 
 

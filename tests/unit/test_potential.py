@@ -52,10 +52,10 @@ def test_gradient_is_that_of_the_energy() -> None:
     x = distorted(potential.system, 2).requires_grad_(True)
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (gradient,) = torch.autograd.grad(potential(x).sum(), x)
-    step = 1e-5
+    step = 2e-6
     with torch.no_grad():
         slope = (potential(x + step * direction) - potential(x - step * direction)) / (2 * step)
-    torch.testing.assert_close((gradient * direction).sum(dim=(1, 2)), slope, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close((gradient * direction).sum(dim=(1, 2)), slope, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(potential.reduced_energy_and_gradient(x)[1], gradient)
     single = x.detach().float().requires_grad_(True)
     u = potential(single)
@@ -72,6 +72,7 @@ def test_a_hopeless_configuration_weighs_nothing_and_spares_its_neighbours(platf
     x.requires_grad_(True)
     u = potential(x)
     (gradient,) = torch.autograd.grad(u[[0, 1, 3]].sum(), x)
+    u = u.detach()
     assert math.isinf(u[1]) and math.isfinite(u[0]) and math.isfinite(u[3])
     assert not math.isfinite(u[2]) or u[2] > 1e6
     assert bool((gradient[1] == 0).all()) and bool(gradient[0].abs().max() > 0)
