@@ -99,7 +99,10 @@ class SampleSettings(Settings):
     n_islands: Count = Field(4, description="independent populations; their spread gives the errors")
     n_levels: Count = Field(200, description="noise levels of the ladder")
     bridge_cess: float = Field(
-        0.9, gt=0.1, lt=1, description="conditional ESS of each step of the bridge from sigma_min to the target"
+        0.9,
+        gt=0.1,
+        lt=1,
+        description="conditional ESS of each step of the bridge from sigma_min to the target",
     )
     resample_below: float = Field(0.5, gt=0, le=1, description="resample when ESS / n falls below")
     n_pilot: Count = Field(256, description="particles of the pilot run that places levels and step sizes")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -70,6 +72,32 @@ def stiff_pairs(system: MolecularSystem) -> NDArray[np.int64]:
     return np.argwhere((hops == 1) | (hops == 2))
 
 
+def orbits_of_pairs_of_pairs(system: MolecularSystem, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of the orbit of every two pairs ((a, b), (c, d)), ``(n_pairs, n_pairs)``.
+
+    Two pairs are told apart by their atoms' classes and all topological distances between them, in the
+    smallest of the four ways of writing them down.
+    """
+    classes, hops = system.atom_classes, system.topological_distances
+    written = []
+    for ends, others in itertools.product((pairs, pairs[:, ::-1]), repeat=2):
+        (a, b), (c, d) = ends.T[:, :, None], others.T[:, None, :]
+        parts = [classes[a], classes[b], classes[c], classes[d], hops[a, c], hops[a, d], hops[b, c], hops[b, d]]
+        code = np.zeros((len(pairs), len(pairs)), dtype=np.int64)
+        for part in parts:
+            code = code * 200 + np.minimum(part, 199)
+        written.append(code)
+    smallest = np.min(written, axis=0)
+    return np.unique(smallest, return_inverse=True)[1].reshape(smallest.shape)
+
+
+def averaged_over(keys: Tensor, values: Tensor) -> Tensor:
+    """Replace every value by the mean of those with the same key; any shape."""
+    flat = keys.flatten()
+    sums = torch.zeros(int(flat.max()) + 1, dtype=values.dtype).index_add_(0, flat, values.flatten())
+    return (sums / torch.bincount(flat).clamp_min(1))[flat].view_as(values)
+
+
 def stiffest_width(system: MolecularSystem, positions: Tensor) -> float:
     """Standard deviation [nm] of the stiffest bond, or of nearest-neighbour distances without bonds."""
     distances = _distances(positions).view(len(positions), system.n_atoms, system.n_atoms)
@@ -84,12 +112,8 @@ def gaussian_approximation(system: MolecularSystem, positions: Tensor) -> MeanFr
     """The best rotation-invariant Gaussian of the data, averaged over orbits of pairs of atoms."""
     x = positions.double()
     covariance = torch.einsum("nid,njd->ij", x, x) / (3 * len(x))
-    orbits = torch.as_tensor(pair_orbits(system)).flatten()
-    diagonal = torch.eye(system.n_atoms, dtype=torch.bool).flatten()
-    keys = orbits * 2 + diagonal
-    sums = torch.zeros(int(keys.max()) + 1, dtype=torch.float64).index_add_(0, keys, covariance.flatten())
-    averaged = (sums / torch.bincount(keys).clamp_min(1))[keys].view_as(covariance)
-    return MeanFreeGaussian.from_covariance(averaged)
+    keys = 2 * torch.as_tensor(pair_orbits(system)) + torch.eye(system.n_atoms, dtype=torch.int64)
+    return MeanFreeGaussian.from_covariance(averaged_over(keys, covariance))
 
 
 def _distances(positions: Tensor) -> Tensor:

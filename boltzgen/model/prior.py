@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from boltzgen.diffusion import MeanFreeGaussian
-from boltzgen.model.graph import gaussian_approximation, pair_orbits, stiff_pairs
+from boltzgen.model.graph import (
+    averaged_over,
+    gaussian_approximation,
+    orbits_of_pairs_of_pairs,
+    pair_orbits,
+    stiff_pairs,
+)
 from boltzgen.system import MolecularSystem
 
 GATE_FRACTION = 0.35
@@ -56,22 +62,23 @@ class PriorEnergy(nn.Module):
         prior.pairs = pairs
         if len(pairs):
             orbits = torch.as_tensor(pair_orbits(system))[pairs[:, 0], pairs[:, 1]]
-            prior._fit_stiff(positions.double(), orbits)
+            joint = torch.as_tensor(orbits_of_pairs_of_pairs(system, pairs.numpy()))
+            prior._fit_stiff(positions.double(), orbits, joint)
         return prior
 
-    def _fit_stiff(self, x: Tensor, orbits: Tensor) -> None:
-        """Means, and the simultaneous diagonalisation of S and G; orbits average over equivalent pairs."""
+    def _fit_stiff(self, x: Tensor, orbits: Tensor, joint_orbits: Tensor) -> None:
+        """Means, and the simultaneous diagonalisation of S and G, averaged over equivalent (pairs of) pairs."""
         bond = x[:, self.pairs[:, 1]] - x[:, self.pairs[:, 0]]
         r = bond.norm(dim=-1)
-        members = torch.nn.functional.one_hot(orbits.unique(return_inverse=True)[1]).double()
-        mean = members @ ((members.T @ r.mean(0)) / members.sum(0))
+        mean = averaged_over(orbits, r.mean(0))
         deviation = r - mean
-        covariance = deviation.T @ deviation / len(x)
+        covariance = averaged_over(joint_orbits, deviation.T @ deviation / len(x))
         directions = (bond / r.unsqueeze(-1)).float()
         incidence = torch.zeros((len(self.pairs), x.shape[1]))
         incidence[torch.arange(len(self.pairs)), self.pairs[:, 1]] = 1.0
         incidence[torch.arange(len(self.pairs)), self.pairs[:, 0]] = -1.0
         gram = (torch.einsum("npd,nqd->pq", directions, directions) / len(x) * (incidence @ incidence.T)).double()
+        gram = averaged_over(joint_orbits, gram)
         gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
         floor = 1e-3 * covariance.diagonal().min()
         covariance += floor * torch.eye(len(covariance), dtype=covariance.dtype)

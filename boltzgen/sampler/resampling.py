@@ -35,15 +35,16 @@ def systematic(log_weights: Tensor, generator: torch.Generator) -> Tensor:
     return torch.searchsorted(cumulative, points).clamp_max(n - 1).to(log_weights.device)
 
 
-def genealogical_variance(log_weights: Tensor, ancestors: Tensor, n_resamplings: int) -> float:
-    """Relative variance of the estimate of Z from one run (Lee and Whiteley 2018).
+def genealogical_variance(log_weights: Tensor, ancestors: Tensor) -> float:
+    """Relative variance of the estimate of Z from one run, by its surviving ancestors.
 
-    ``1 - (n / (n - 1))^(r + 1) (1 - sum over ancestors of W^2)`` with W the normalised weight that
-    descends from an ancestor and r the number of resamplings; at least that of distinct ancestors.
+    ``(n S - 1) / (n - 1)``, S the sum of squares over initial particles of the normalised weight that
+    descends from each. It is the estimator of Lee and Whiteley (2018) without its correction
+    ``(n / (n - 1))^r`` for r multinomial resamplings, which systematic resampling does not need.
     """
     n = len(log_weights)
     shares = descended_weights(log_weights, ancestors).square().sum()
-    return max(float(1.0 - (n / (n - 1)) ** (n_resamplings + 1) * (1.0 - shares)), 0.0)
+    return max(float((n * shares - 1.0) / (n - 1)), 0.0)
 
 
 def descended_weights(log_weights: Tensor, ancestors: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Population:
     @property
     def relative_variance(self) -> float:
         """Estimated Var(Z_hat) / Z^2 from the genealogy."""
-        return genealogical_variance(self.log_weights, self.particles.ancestors, self.n_resamplings)
+        return genealogical_variance(self.log_weights, self.particles.ancestors)
 
     def reweight(self, increments: Tensor) -> None:
         """``log_z += log sum_i W_i exp(d_i)``; increments that are not finite become weight zero."""

@@ -1,0 +1,194 @@
+"""What every energy network must satisfy: symmetries, derivatives, normalisation, storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from openmm import app
+
+from boltzgen.diffusion import perturb
+from boltzgen.errors import DataError
+from boltzgen.geometry import mean_free_noise, mirror, random_rotations, remove_centroid
+from boltzgen.model.compiled import compile_energy, compile_energy_and_score, in_chunks
+from boltzgen.model.energy import EnergyModel, load_model
+from boltzgen.objective import draw_level_pairs, losses
+from boltzgen.system import MolecularSystem
+
+SIGMAS = (0.004, 0.05, 0.4, 1.5)
+"""Noise levels [nm] from bond width to far beyond the molecule."""
+
+
+def butane() -> MolecularSystem:
+    """C4H10 as a graph: hydrogens on the two ends share a class, yet must not be swapped singly."""
+    topology = app.Topology()
+    residue = topology.addResidue("BUT", topology.addChain())
+    carbons = [topology.addAtom(f"C{k}", app.element.carbon, residue) for k in range(4)]
+    for a, b in zip(carbons[:-1], carbons[1:], strict=True):
+        topology.addBond(a, b)
+    for carbon, n in zip(carbons, (3, 2, 2, 3), strict=True):
+        for k in range(n):
+            hydrogen = topology.addAtom(f"H{carbon.name}{k}", app.element.hydrogen, residue)
+            topology.addBond(carbon, hydrogen)
+    system = openmm.System()
+    for atom in topology.atoms():
+        system.addParticle(atom.element.mass)
+    rng = np.random.default_rng(0)
+    positions = np.array([[0.13 * k, 0.05 * (k % 2), 0.0] for k in range(4)])
+    hydrogens = [positions[k] + 0.11 * _unit(rng) for k, n in enumerate((3, 2, 2, 3)) for _ in range(n)]
+    positions = np.concatenate([positions, hydrogens])
+    return MolecularSystem("butane", topology, system, positions - positions.mean(0), 300.0)
+
+
+def _unit(rng: np.random.Generator) -> np.ndarray:
+    vector = rng.normal(size=3)
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.fixture(scope="module")
+def system() -> MolecularSystem:
+    return butane()
+
+
+@pytest.fixture(scope="module")
+def model(system: MolecularSystem) -> EnergyModel:
+    """An untrained model whose zero-initialised outputs are shaken, so that the network matters."""
+    torch.manual_seed(0)
+    g = torch.Generator().manual_seed(0)
+    data = torch.as_tensor(system.positions).float() + 0.01 * mean_free_noise((200, 14, 3), g)
+    model = EnergyModel.from_data(system, remove_centroid(data), n_channels=4, n_radial=4, hidden=16)
+    for layer in model.layers:
+        torch.nn.init.normal_(layer.energy.weight)
+    torch.nn.init.normal_(model.level.weight)
+    return model.double()
+
+
+@pytest.fixture
+def x(system: MolecularSystem) -> torch.Tensor:
+    g = torch.Generator().manual_seed(1)
+    clean = torch.as_tensor(system.positions).repeat(len(SIGMAS), 1, 1)
+    return perturb(clean, torch.tensor(SIGMAS).double(), g)
+
+
+@pytest.fixture
+def log_sigma() -> torch.Tensor:
+    return torch.tensor(SIGMAS).double().log()
+
+
+def test_energy_is_invariant_and_score_equivariant(
+    model: EnergyModel, x: torch.Tensor, log_sigma: torch.Tensor
+) -> None:
+    rotation = random_rotations(1, torch.Generator().manual_seed(2), torch.float64)[0]
+    u, score = model.energy_and_score(x, log_sigma)
+    for moved, expected in (
+        (x @ rotation, score @ rotation),
+        (mirror(x), mirror(score)),
+        (x + 0.7, score),
+    ):
+        centred = remove_centroid(moved)
+        u_moved, score_moved = model.energy_and_score(centred, log_sigma)
+        torch.testing.assert_close(u_moved, u, rtol=1e-8, atol=1e-6)
+        torch.testing.assert_close(score_moved, expected, rtol=1e-6, atol=1e-6 * float(score.abs().max()))
+
+
+def test_energy_respects_graph_automorphisms_only(
+    model: EnergyModel, system: MolecularSystem, x: torch.Tensor, log_sigma: torch.Tensor
+) -> None:
+    u = model.energy(x, log_sigma)
+    same_methyl = _swapped(x, 4, 5)
+    torch.testing.assert_close(model.energy(same_methyl, log_sigma), u, rtol=1e-8, atol=1e-6)
+    assert system.atom_classes[4] == system.atom_classes[13]
+    other_methyl = _swapped(x, 4, 13)
+    difference = (model.energy(other_methyl, log_sigma) - u).abs()
+    assert float(difference[:2].min()) > 0.1
+    ends = [3, 2, 1, 0, 11, 12, 13, 9, 10, 7, 8, 4, 5, 6]
+    torch.testing.assert_close(model.energy(x[:, ends], log_sigma), u, rtol=1e-8, atol=1e-6)
+
+
+def _swapped(x: torch.Tensor, i: int, j: int) -> torch.Tensor:
+    order = list(range(x.shape[1]))
+    order[i], order[j] = j, i
+    return x[:, order]
+
+
+def test_score_is_minus_the_gradient(model: EnergyModel, x: torch.Tensor, log_sigma: torch.Tensor) -> None:
+    g = torch.Generator().manual_seed(3)
+    direction = mean_free_noise(tuple(x.shape), g, torch.float64)
+    h = 1e-4 * log_sigma.exp().view(-1, 1, 1)
+    up, down = model.energy(x + h * direction, log_sigma), model.energy(x - h * direction, log_sigma)
+    slope = ((up - down) / (2 * h.flatten())).detach()
+    _, score = model.energy_and_score(x, log_sigma)
+    torch.testing.assert_close(-(score * direction).sum((1, 2)), slope, rtol=1e-3, atol=1e-4)
+
+
+def test_normalised_gaussian_at_sigma_max(model: EnergyModel, x: torch.Tensor) -> None:
+    top = torch.full((len(x),), model.spec.sigma_max).double()
+    expected = model.prior.gaussian.energy(x, top)
+    torch.testing.assert_close(model.energy(x, top.log()), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_rows_do_not_depend_on_the_batch(
+    model: EnergyModel, x: torch.Tensor, log_sigma: torch.Tensor
+) -> None:
+    u, score = model.energy_and_score(x, log_sigma)
+    u_chunks, score_chunks = in_chunks(model.energy_and_score, 3)(x, log_sigma)
+    torch.testing.assert_close(u_chunks, u)
+    torch.testing.assert_close(score_chunks, score)
+
+
+def test_float32_agrees_with_float64(model: EnergyModel, x: torch.Tensor, log_sigma: torch.Tensor) -> None:
+    single = EnergyModel(model.spec)
+    single.load_state_dict(model.state_dict())
+    u = single.energy(x.float(), log_sigma.float()).double()
+    torch.testing.assert_close(u, model.energy(x, log_sigma), rtol=1e-4, atol=1e-2)
+
+
+def test_saved_model_is_the_same_model(
+    model: EnergyModel, x: torch.Tensor, log_sigma: torch.Tensor, tmp_path: Path
+) -> None:
+    model.save(tmp_path)
+    loaded = load_model(tmp_path).double()
+    torch.testing.assert_close(loaded.energy(x, log_sigma), model.energy(x, log_sigma), rtol=1e-5, atol=1e-4)
+    with pytest.raises(DataError):
+        load_model(tmp_path / "nowhere")
+
+
+@pytest.mark.slow
+def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel) -> None:
+    """Values and parameter gradients of both losses."""
+    single = EnergyModel(model.spec)
+    single.load_state_dict(model.state_dict())
+    g = torch.Generator().manual_seed(4)
+    x0 = 0.1 * mean_free_noise((8, 14, 3), g)
+    low, high = (float(v) for v in single.log_sigma_range)
+    levels = draw_level_pairs(8, (low, high), single.prior.level_information, g)
+    y, flat = x0.repeat(2, 1, 1) + 0.05 * mean_free_noise((16, 14, 3), g), levels.flatten()
+    fast = compile_energy_and_score(single, y, flat, training=True)
+    fast_energy = compile_energy(single, y, flat)
+    gradients = []
+    for es, e in ((single_eager(single), single.energy), (fast, fast_energy)):
+        single.zero_grad()
+        result = losses(es, e, x0, levels, single.spec.sigma_data, torch.Generator().manual_seed(5))
+        assert result.classification is not None
+        (result.dsm.mean() + result.classification.mean()).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in single.parameters() if p.grad is not None]))
+    scale = float(gradients[0].abs().max())
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-2, atol=1e-3 * scale)
+
+
+def single_eager(model: EnergyModel):  # noqa: ANN201
+    return lambda x, log_sigma: model.energy_and_score(x, log_sigma, create_graph=True)
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu(model: EnergyModel, x: torch.Tensor, log_sigma: torch.Tensor) -> None:
+    single = EnergyModel(model.spec)
+    single.load_state_dict(model.state_dict())
+    u, score = single.energy_and_score(x.float(), log_sigma.float())
+    on_gpu = single.cuda()
+    u_gpu, score_gpu = on_gpu.energy_and_score(x.float().cuda(), log_sigma.float().cuda())
+    torch.testing.assert_close(u_gpu.cpu(), u, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(score_gpu.cpu(), score, rtol=1e-3, atol=1e-3 * float(score.abs().max()))

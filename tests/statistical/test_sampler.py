@@ -1,0 +1,254 @@
+"""The sampler against closed forms: exact mixture energies in place of the network, known Z and weights."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from boltzgen import diffusion, geometry
+from boltzgen.diffusion import MeanFreeGaussian
+from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid
+from boltzgen.sampler import smc
+from boltzgen.sampler.islands import combine
+from boltzgen.sampler.ladder import FoldLevel, Ladder, NoiseLevel
+from boltzgen.sampler.paths import bar_log_z, forward_paths, jeffreys, reverse_paths
+from boltzgen.sampler.pilot import plan_ladder
+from boltzgen.sampler.resampling import genealogical_variance, systematic
+
+N_ATOMS, VARIANCE, LOG_Z, SIGMA_MAX, SIGMA_MIN = 3, 0.05, -3.0, 8.0, 0.05
+SHARES = torch.tensor([0.2, 0.8]).double()
+N_PARTICLES, N_REPLICATES = 256, 24
+
+
+@functools.cache
+def centres() -> Tensor:
+    g = torch.Generator().manual_seed(0)
+    return remove_centroid(torch.randn((2, N_ATOMS, 3), generator=g, dtype=torch.float64))
+
+
+def mixture_energy(x: Tensor, variance: Tensor) -> Tensor:
+    """Minus the log density of two Gaussians with weights SHARES."""
+    logs = [gaussian_log_density(x - centre, variance) for centre in centres()]
+    return -torch.logsumexp(torch.stack(logs, -1) + SHARES.log(), -1)
+
+
+def with_gradient(energy, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        u = energy(x)
+        (gradient,) = torch.autograd.grad(u.sum(), x)
+    return u.detach(), gradient
+
+
+def exact_model(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Exact up to a constant at each level, as a network's energies are; such constants must cancel."""
+    u, gradient = with_gradient(lambda y: mixture_energy(y, VARIANCE + (2 * log_sigma).exp()), x)
+    return u + 2.0 * log_sigma, -gradient
+
+
+def target(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``u`` with ``log Z = LOG_Z``."""
+    return with_gradient(lambda y: mixture_energy(y, y.new_full((len(y),), VARIANCE)) - LOG_Z, x)
+
+
+def entrance() -> FoldLevel:
+    return FoldLevel(exact_model, SIGMA_MIN, target, lambda x: (x, torch.zeros(len(x)).double()))
+
+
+def in_first_mode(x: Tensor) -> Tensor:
+    first, second = (geometry.squared_norm(x - centre) for centre in centres())
+    return first < second
+
+
+def data(n: int, generator: torch.Generator) -> Tensor:
+    component = torch.multinomial(SHARES, n, replacement=True, generator=generator)
+    noise = mean_free_noise((n, N_ATOMS, 3), generator, torch.float64)
+    return centres()[component] + VARIANCE**0.5 * noise
+
+
+@functools.cache
+def gaussian() -> MeanFreeGaussian:
+    spread = float(SHARES @ geometry.squared_norm(centres())) / dof(N_ATOMS)
+    return MeanFreeGaussian.isotropic(N_ATOMS, VARIANCE + spread)
+
+
+@functools.cache
+def ladder(n_levels: int = 16) -> Ladder:
+    g = torch.Generator().manual_seed(1)
+    return plan_ladder(
+        exact_model,
+        gaussian(),
+        entrance(),
+        data(400, g),
+        lambda sigma: gaussian().level_information(torch.as_tensor(sigma)).numpy(),
+        sigma_max=SIGMA_MAX,
+        n_levels=n_levels,
+        n_pilot=128,
+        ladder_moves=1,
+        move_below=0.2,
+        bridge_moves=1,
+        bridge_cess=0.95,
+        with_mse=True,
+        resample_below=0.5,
+        generator=g,
+    )
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Estimates of Z / Z_exact and of the first mode's weight from independent runs."""
+
+    z: np.ndarray
+    share: np.ndarray
+    predicted_variance: np.ndarray
+
+    def z_score(self) -> tuple[float, float]:
+        """Deviation of the mean of Z from one in standard errors, and that error."""
+        error = float(self.z.std(ddof=1)) / len(self.z) ** 0.5
+        return (float(self.z.mean()) - 1.0) / error, error
+
+
+def replicate(resample_below: float, seed: int = 2, n: int = N_REPLICATES) -> Replicates:
+    g = torch.Generator().manual_seed(seed)
+    levels = [*ladder().noise_levels(exact_model, 1, 0.2), *ladder().bridge_levels(entrance(), 1)]
+    z, share, variance = [], [], []
+    for _ in range(n):
+        population = smc.start(exact_model, gaussian(), SIGMA_MAX, N_PARTICLES, g)
+        population = smc.run_smc(population, levels, resample_below=resample_below, generator=g)
+        combined = combine([population])
+        z.append(math.exp(combined.log_z - LOG_Z))
+        share.append(float(torch.softmax(combined.log_weights, 0)[in_first_mode(combined.x)].sum()))
+        variance.append(population.relative_variance)
+    return Replicates(np.array(z), np.array(share), np.array(variance))
+
+
+@pytest.mark.parametrize("resample_below", [0.0, 0.9], ids=["ais", "smc"])
+def test_z_and_mode_weights_are_exact(resample_below: float) -> None:
+    runs = replicate(resample_below)
+    deviation, error = runs.z_score()
+    assert error < 0.02
+    assert abs(deviation) < 3.5
+    share_error = float(runs.share.std(ddof=1)) / N_REPLICATES**0.5
+    assert share_error < 0.02
+    assert abs(float(runs.share.mean()) - 0.2) < 3.5 * share_error
+
+
+def test_a_dropped_increment_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    enter, calls = NoiseLevel.enter, []
+
+    def forgetful(self: NoiseLevel, particles, generator):  # noqa: ANN001, ANN202
+        moved, increments = enter(self, particles, generator)
+        calls.append(self.sigma)
+        dropped = abs(self.sigma - ladder().sigmas[10]) < 1e-12
+        return moved, torch.zeros_like(increments) if dropped else increments
+
+    monkeypatch.setattr(NoiseLevel, "enter", forgetful)
+    deviation, _ = replicate(0.9).z_score()
+    assert abs(deviation) > 3.5
+
+
+def test_three_n_degrees_of_freedom_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels normalised in 3N dimensions, as the transition densities of some codes are."""
+
+    def wrong(x: Tensor, variance: Tensor) -> Tensor:
+        n = 3 * x.shape[-2]
+        return -0.5 * geometry.squared_norm(x) / variance - 0.5 * n * torch.log(2 * math.pi * variance)
+
+    monkeypatch.setattr(diffusion, "gaussian_log_density", wrong)
+    deviation, _ = replicate(0.9).z_score()
+    assert abs(deviation) > 3.5
+
+
+def test_weights_kept_on_resampling_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_reset(self: smc.Population, generator: torch.Generator) -> None:
+        rows = systematic(self.log_weights, generator)
+        self.particles = self.particles.take(rows)
+        self.log_weights = self.log_weights[rows]
+        self.n_resamplings += 1
+
+    monkeypatch.setattr(smc.Population, "resample", without_reset)
+    runs = replicate(0.9)
+    share_error = float(runs.share.std(ddof=1)) / N_REPLICATES**0.5
+    deviations = [abs(runs.z_score()[0]), abs(float(runs.share.mean()) - 0.2) / share_error]
+    assert max(deviations) > 3.5
+
+
+def test_genealogical_variance_predicts_the_spread_of_z() -> None:
+    runs = replicate(0.9, seed=5, n=60)
+    ratio = float(runs.predicted_variance.mean() / runs.z.var(ddof=1))
+    assert 0.5 < ratio < 2.5
+
+
+def test_genealogical_variance_without_resampling_is_that_of_the_mean_weight() -> None:
+    log_weights = torch.randn(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    w = log_weights.exp() / log_weights.exp().mean()
+    expected = float(w.var()) / 500
+    assert genealogical_variance(log_weights, torch.arange(500)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_forward_and_reverse_paths_agree_for_exact_energies() -> None:
+    g = torch.Generator().manual_seed(3)
+    members = lambda x: {"first": in_first_mode(x)}  # noqa: E731
+    forward = forward_paths(exact_model, gaussian(), ladder(), data(400, g), members, g)
+    reverse = reverse_paths(exact_model, gaussian(), ladder(), 400, members, g)
+    assert 0.0 < jeffreys(forward, reverse)[-1] < 1.0
+    log_z = bar_log_z(forward.log_weights[-1], reverse.log_weights[-1])
+    assert log_z == pytest.approx(-2.0 * math.log(SIGMA_MIN), abs=0.1)
+    assert forward.populations["first"][-1] == pytest.approx(0.2, abs=0.07)
+
+
+def test_a_mode_lost_along_the_ladder_shows_in_the_populations() -> None:
+    """An energy that forgets the first mode below 0.5 nm loses it there, against the noised data."""
+
+    def forgetful(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        if float(log_sigma[0].exp()) > 0.5:
+            return exact_model(x, log_sigma)
+        variance = VARIANCE + (2 * log_sigma).exp()
+        u, gradient = with_gradient(lambda y: -gaussian_log_density(y - centres()[1], variance), x)
+        return u, -gradient
+
+    g = torch.Generator().manual_seed(4)
+    members = lambda x: {"first": in_first_mode(x)}  # noqa: E731
+    forward = forward_paths(forgetful, gaussian(), ladder(), data(400, g), members, g)
+    reverse = reverse_paths(forgetful, gaussian(), ladder(), 400, members, g)
+    assert reverse.populations["first"][10] > 0.1
+    assert reverse.populations["first"][-1] < 0.05 < forward.populations["first"][-1]
+    assert float(forward.log_weights[-1].std()) > 5.0
+
+
+def test_infinite_and_nan_energies_are_weight_zero_and_counted() -> None:
+    def broken(x: Tensor) -> tuple[Tensor, Tensor]:
+        u, gradient = target(x)
+        u[0], u[1] = torch.inf, torch.nan
+        return u, gradient
+
+    level = FoldLevel(exact_model, SIGMA_MIN, broken, lambda x: (x, torch.zeros(len(x)).double()))
+    g = torch.Generator().manual_seed(6)
+    population = smc.start(exact_model, gaussian(), SIGMA_MAX, 64, g)
+    levels = [*ladder().noise_levels(exact_model), *ladder().bridge_levels(level, 0)]
+    population = smc.run_smc(population, levels, resample_below=0.0, generator=g)
+    assert math.isfinite(population.log_z)
+    assert bool(torch.isneginf(population.log_weights[:2]).all())
+    assert population.n_non_finite == 1  # the NaN; +inf energy is an honest zero
+
+
+def test_islands_combine_to_the_mean_of_z() -> None:
+    g = torch.Generator().manual_seed(7)
+    levels = ladder().noise_levels(exact_model)
+    runs = [
+        smc.run_smc(
+            smc.start(exact_model, gaussian(), SIGMA_MAX, 64, g), levels, resample_below=0.9, generator=g
+        )
+        for _ in range(3)
+    ]
+    combined = combine(runs)
+    assert combined.log_z == pytest.approx(math.log(np.mean([math.exp(p.log_z) for p in runs])))
+    mean_weight = float(torch.logsumexp(combined.log_weights, 0)) - math.log(3 * 64)
+    assert mean_weight == pytest.approx(combined.log_z)
+    assert len(combined.ancestors.unique()) > 64

@@ -1,0 +1,95 @@
+"""The noising process: normalisers, dimensions and kernels against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from boltzgen.diffusion import MeanFreeGaussian, perturb, reverse_move
+from boltzgen.geometry import (
+    dof,
+    gaussian_log_density,
+    mean_free_noise,
+    random_rotations,
+    remove_centroid,
+    signed_volume,
+    squared_norm,
+    torsion,
+)
+
+N_ATOMS = 4
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_gaussian_density_is_normalised_on_the_mean_free_space() -> None:
+    """Importance sampling from a wider Gaussian integrates the density to one; 3N would be far off."""
+    g = generator()
+    n, wide, narrow = 200_000, torch.tensor(1.2).double(), torch.tensor(1.0).double()
+    x = wide.sqrt() * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
+    ratio = torch.exp(gaussian_log_density(x, narrow) - gaussian_log_density(x, wide))
+    error = float(ratio.std()) / n**0.5
+    assert error < 0.005
+    assert abs(float(ratio.mean()) - 1.0) < 3.5 * error
+
+
+def test_anisotropic_gaussian_agrees_with_the_isotropic_one() -> None:
+    x = mean_free_noise((5, N_ATOMS, 3), generator(), torch.float64)
+    sigma = torch.linspace(0.1, 2.0, 5).double()
+    gaussian = MeanFreeGaussian.isotropic(N_ATOMS, 0.3)
+    expected = -gaussian_log_density(x, 0.3 + sigma.square())
+    torch.testing.assert_close(gaussian.energy(x, sigma), expected)
+
+
+def test_samples_of_a_gaussian_have_its_covariance_and_no_centroid() -> None:
+    covariance = torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0]).double())
+    gaussian = MeanFreeGaussian.from_covariance(covariance)
+    x = gaussian.sample(100_000, 0.5, generator())
+    assert float(x.mean(1).abs().max()) < 1e-12
+    amplitudes = torch.einsum("nad,am->nmd", x, gaussian.modes).square().mean((0, 2))
+    expected = gaussian.variances + 0.25
+    standard_error = expected * (2.0 / 300_000) ** 0.5
+    assert bool(((amplitudes - expected).abs() < 4.0 * standard_error).all())
+
+
+def test_noise_has_dof_dimensions() -> None:
+    x0 = torch.zeros((50_000, N_ATOMS, 3))
+    y = perturb(x0, torch.full((50_000,), 2.0), generator())
+    mean = float(squared_norm(y).mean()) / 4.0
+    error = (2.0 * dof(N_ATOMS) / 50_000) ** 0.5
+    assert abs(mean - dof(N_ATOMS)) < 3.5 * error
+
+
+@pytest.mark.parametrize("mse", [0.0, 0.05])
+def test_reverse_move_with_the_exact_score_is_exact_for_a_gaussian(mse: float) -> None:
+    """Weights ``p_b(x') F(x | x') / (p_a(x) q(x' | x))`` average to one whatever the kernel's variance."""
+    g = generator(3)
+    a, b, data = (torch.tensor(v).double() for v in (1.0, 0.8, 0.3))
+    n = 100_000
+    va, vb = data**2 + a**2, data**2 + b**2
+    x = va.sqrt() * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
+    moved, log_ratio = reverse_move(x, -x / va, a, b, torch.tensor(mse).double(), g)
+    log_w = gaussian_log_density(moved, vb) - gaussian_log_density(x, va) + log_ratio
+    w = log_w.exp()
+    error = float(w.std()) / n**0.5
+    assert error < 0.02
+    assert abs(float(w.mean()) - 1.0) < 3.5 * error
+    if mse == 0.0:
+        posterior = float(data**2 * a**2 / va)
+        exact, _ = reverse_move(x, -x / va, a, b, torch.tensor(posterior).double(), g)
+        assert float(squared_norm(exact).mean()) == pytest.approx(float(dof(N_ATOMS) * vb), rel=0.01)
+
+
+def test_torsion_and_hand_change_sign_under_reflection() -> None:
+    x = remove_centroid(torch.randn((7, 4, 3), generator=generator()).double())
+    rotated = x @ random_rotations(1, generator(1), torch.float64)[0]
+    flipped = x * torch.tensor([1.0, 1.0, -1.0])
+    atoms = (0, 1, 2, 3)
+    torch.testing.assert_close(torsion(rotated, atoms), torsion(x, atoms))
+    torch.testing.assert_close(torsion(flipped, atoms), -torsion(x, atoms))
+    torch.testing.assert_close(signed_volume(flipped, atoms), -signed_volume(x, atoms))
+    assert float(torsion(x, atoms).abs().max()) <= math.pi
