@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -31,6 +33,7 @@ N_BANDS = 7
 """Noise bands, equal in log sigma, that losses are reported for."""
 COMPILE_FROM_SECONDS = 300.0
 """Compile when training is expected to take longer than this without."""
+CHECKPOINT_STEPS = 200
 UNBOUNDED_STEPS = 10_000_000
 
 
@@ -101,6 +104,12 @@ class EnergyTraining(L.LightningModule):
                 "try a smaller train.learning_rate or train.gradient_clip"
             )
         return {"loss": loss, "losses": result, "levels": levels}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        checkpoint["minutes"] = self.minutes
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.started = time.monotonic() - 60.0 * checkpoint["minutes"]
 
     def on_train_batch_end(self, *_: object) -> None:
         decay = min(0.999, max(0.99, 1.0 - 1.0 / (1.0 + 0.1 * self.global_step)))
@@ -193,10 +202,13 @@ def train(
     """Fit U_theta to an ensemble and save the averaged model in ``directory``.
 
     Bounded by ``settings.steps`` or ``settings.minutes`` (compilation included), whichever comes first.
-    Writes ``energy.safetensors``, ``energy.json``, ``metrics.csv``. Raises NumericalError on a NaN loss.
+    Writes ``energy.safetensors``, ``energy.json``, ``metrics.csv``; a training that was stopped goes on
+    from ``resume/last.ckpt``. Raises NumericalError on a NaN loss.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "metrics.csv").unlink(missing_ok=True)
+    last = directory / "resume" / "last.ckpt"
+    if not last.exists():
+        (directory / "metrics.csv").unlink(missing_ok=True)
     L.seed_everything(seed, verbose=False)
     positions, weights, held_out = _split(data, settings, seed)
     choice = torch.multinomial(weights, min(len(positions), 20_000), generator=torch.Generator().manual_seed(seed))
@@ -209,17 +221,18 @@ def train(
     _maybe_compile(module, held_out, report)
     module.started = module.started if settings.minutes else time.monotonic()
     monitor = Monitor(directory / "metrics.csv", held_out, report)
-    checkpoint = ModelCheckpoint(directory / "resume", save_last=True, every_n_train_steps=500, save_top_k=0)
+    checkpoint = ModelCheckpoint(last.parent, save_last=True, every_n_train_steps=CHECKPOINT_STEPS, save_top_k=0)
     trainer = _trainer(settings, device, directory, [monitor, checkpoint])
     loader = DataLoader(
         TensorDataset(positions), settings.batch_size, sampler=_Sampler(weights, settings.batch_size, seed)
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(module, loader)
+        trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     module.ema.cpu().save(directory)
+    shutil.rmtree(last.parent, ignore_errors=True)
     return module.ema.to(device).eval()
 
 
