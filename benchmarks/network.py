@@ -1,4 +1,4 @@
-"""Throughput of the energy network on alanine dipeptide: training step and energy + score, eager and compiled.
+"""Throughput of the energy network on alanine dipeptide, eager and compiled.
 
     python benchmarks/network.py [--batch 256] [--device cpu|cuda]
 
@@ -50,7 +50,7 @@ def main() -> None:
     levels = levels.to(options.device)
     y, flat = x0.repeat(2, 1, 1) + 0.01 * torch.randn_like(x0.repeat(2, 1, 1)), levels.flatten()
 
-    def training_step(energy_and_score, energy) -> None:  # noqa: ANN001
+    def training_step(energy_and_score, energy) -> None:
         model.zero_grad()
         result = losses(energy_and_score, energy, x0, levels, model.spec.sigma_data, generator)
         (result.dsm.mean() + result.classification.mean()).backward()

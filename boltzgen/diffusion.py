@@ -59,7 +59,9 @@ class MeanFreeGaussian:
         """From a covariance between atoms ``(n_atoms, n_atoms)`` [nm^2], projected onto mean-free modes."""
         n_atoms = len(covariance)
         uniform = torch.full((n_atoms, 1), n_atoms**-0.5, dtype=covariance.dtype)
-        basis = torch.linalg.qr(torch.cat([uniform, torch.eye(n_atoms, dtype=covariance.dtype)[:, 1:]], dim=1))[0][:, 1:]
+        basis = torch.linalg.qr(
+            torch.cat([uniform, torch.eye(n_atoms, dtype=covariance.dtype)[:, 1:]], dim=1)
+        )[0][:, 1:]
         variances, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
         return cls(basis @ vectors, variances.clamp_min(0.0))
 
@@ -80,7 +82,7 @@ class MeanFreeGaussian:
         return torch.einsum("am,nmd->nad", self.modes, noise)
 
     def level_information(self, sigma: Tensor) -> Tensor:
-        """``F(sigma)`` with KL divergence ``F (d log sigma)^2`` between neighbouring levels (Gaussian form)."""
+        """``F(sigma)``: the KL divergence between neighbouring levels is ``F (d log sigma)^2``."""
         s2 = sigma.square().unsqueeze(-1)
         return 3.0 * (s2 / (s2 + self.variances)).square().sum(-1)
 
@@ -111,7 +113,9 @@ def reverse_move(
     return proposal, kernel_log_ratio(x, mean, proposal, a, b, variance)
 
 
-def kernel_log_ratio(x: Tensor, mean: Tensor, proposal: Tensor, a: Tensor, b: Tensor, variance: Tensor) -> Tensor:
+def kernel_log_ratio(
+    x: Tensor, mean: Tensor, proposal: Tensor, a: Tensor, b: Tensor, variance: Tensor
+) -> Tensor:
     """``log F(x | proposal) - log N(proposal; mean, variance)`` on the mean-free space, ``(n,)``."""
     forward = gaussian_log_density(x - proposal, a.square() - b.square())
     return forward - gaussian_log_density(proposal - mean, variance)

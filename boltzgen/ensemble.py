@@ -97,8 +97,13 @@ class WeightedEnsemble:
 
     def select(self, rows: NDArray[np.int64] | slice) -> WeightedEnsemble:
         """The rows named by an index array or slice, weights kept."""
-        pick = {
-            name: None if (values := getattr(self, name)) is None else values[rows]
-            for name in ("positions", "log_weights", "reduced_energies", "lineages", "islands")
-        }
-        return replace(self, **pick)
+        return WeightedEnsemble(
+            positions=self.positions[rows],
+            log_weights=self.log_weights[rows],
+            reduced_energies=self.reduced_energies[rows],
+            temperature_k=self.temperature_k,
+            log_z=self.log_z,
+            log_z_error=self.log_z_error,
+            lineages=None if self.lineages is None else self.lineages[rows],
+            islands=None if self.islands is None else self.islands[rows],
+        )

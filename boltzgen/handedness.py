@@ -30,7 +30,9 @@ class Hand:
     def domain(self) -> str:
         """What an absolute log Z covers, in words."""
         hands = "one hand" if self.centres else "both mirror images"
-        return f"mean-free configurations [nm^dof], all rotations and relabellings of equivalent atoms, {hands}"
+        return (
+            f"mean-free configurations [nm^dof], all rotations and relabellings of equivalent atoms, {hands}"
+        )
 
     def agreement(self, x: Tensor) -> Tensor:
         """+1 or -1 for each stereocentre, ``(n, n_centres)``: whether it has the reference hand."""

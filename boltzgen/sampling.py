@@ -1,4 +1,4 @@
-"""The sampling stage: a trained network and an OpenMM system in, a weighted ensemble and its diagnostics out."""
+"""The sampling stage: from a trained network and an OpenMM system to a weighted ensemble."""
 
 from __future__ import annotations
 
@@ -113,8 +113,7 @@ def _network(
     rows = np.arange(size) % len(data)
     x = torch.as_tensor(data.positions[rows]).to(device)
     x = x + 0.01 * torch.randn_like(x)
-    low, high = (float(v) for v in model.log_sigma_range)
-    log_sigma = torch.linspace(low, high, size, device=device)
+    log_sigma = torch.linspace(*model.log_sigma_range, size, device=device)
     return in_chunks(compile_energy_and_score(model, x, log_sigma, training=False), size)
 
 
@@ -210,8 +209,13 @@ def _islands(
         seen: list[dict[str, float]] = []
 
         def observe(
-            level: Level, particles: Particles, log_weights: Tensor, record: dict[str, float],
-            island: int = island, population: Population = population, seen: list[dict[str, float]] = seen,
+            level: Level,
+            particles: Particles,
+            log_weights: Tensor,
+            record: dict[str, float],
+            island: int = island,
+            population: Population = population,
+            seen: list[dict[str, float]] = seen,
         ) -> None:
             weights = torch.nan_to_num(torch.softmax(log_weights, 0))
             if "sigma" in record:
@@ -219,8 +223,8 @@ def _islands(
                 seen.append({name: float(weights[m].sum()) for name, m in inside.items()})
             done = (island + len(population.history) / len(levels)) / n_islands
             where = " ".join(f"{k} {v:.4g}" for k, v in level.coordinate.items())
-            message = f"island {island + 1}/{n_islands}  {where}  ESS {record['ess']:.2f}  log Z {population.log_z:.2f}"
-            report(0.2 + 0.8 * done, 1.0, message)
+            values = f"ESS {record['ess']:.2f}  log Z {population.log_z:.2f}"
+            report(0.2 + 0.8 * done, 1.0, f"island {island + 1}/{n_islands}  {where}  {values}")
 
         resample_below = settings.resample_below if settings.sampler == "smc" else 0.0
         population = run_smc(

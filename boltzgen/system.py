@@ -1,4 +1,4 @@
-"""MolecularSystem: what is sampled (an OpenMM System at a temperature) and what is looked at (CVs, states)."""
+"""MolecularSystem: what is sampled (an OpenMM System at a temperature) and what is looked at."""
 
 from __future__ import annotations
 
@@ -204,7 +204,9 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
     if not system.temperature_k > 0:
         raise MolecularSystemError(f"{name}: temperature_k must be positive, not {system.temperature_k:g}")
     if system_.usesPeriodicBoundaryConditions():
-        raise MolecularSystemError(f"{name}: periodic boxes are not supported; use NoCutoff or CutoffNonPeriodic")
+        raise MolecularSystemError(
+            f"{name}: periodic boxes are not supported; use NoCutoff or CutoffNonPeriodic"
+        )
     if system_.getNumConstraints():
         i, j, _ = system_.getConstraintParameters(0)
         atoms = list(system.topology.atoms())

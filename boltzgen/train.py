@@ -15,6 +15,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
@@ -23,7 +24,12 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.geometry import random_rotations
 from boltzgen.model.calibration import calibrate_levels
-from boltzgen.model.compiled import BatchFunction, compile_energy, compile_energy_and_score, eager_energy_and_score
+from boltzgen.model.compiled import (
+    BatchFunction,
+    compile_energy,
+    compile_energy_and_score,
+    eager_energy_and_score,
+)
 from boltzgen.model.energy import EnergyModel
 from boltzgen.objective import Losses, draw_level_pairs, losses
 from boltzgen.progress import Report, silent
@@ -51,7 +57,6 @@ class EnergyTraining(L.LightningModule):
         self.energy_and_score: BatchFunction = eager_energy_and_score(model, training=True)
         self.energy: BatchFunction = model.energy
         self.started = time.monotonic()
-        self.log_sigma_range = tuple(float(v) for v in model.log_sigma_range)
 
     @property
     def minutes(self) -> float:
@@ -63,7 +68,7 @@ class EnergyTraining(L.LightningModule):
         by_time = self.minutes / self.settings.minutes if self.settings.minutes else 0.0
         return min(max(by_step, by_time), 1.0)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimiser = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
 
         def factor(step: int) -> float:
@@ -75,10 +80,10 @@ class EnergyTraining(L.LightningModule):
 
     def draw_levels(self, n: int) -> Tensor:
         prior = self.model.prior
-        device = prior.variances.device
+        device: torch.device = prior.variances.device
         return draw_level_pairs(
             n,
-            self.log_sigma_range,
+            self.model.log_sigma_range,
             lambda sigma: prior.level_information(sigma.to(device)).cpu(),
             self.generator,
         ).to(device)
@@ -88,9 +93,7 @@ class EnergyTraining(L.LightningModule):
         rotations = random_rotations(len(x0), self.generator, device=x0.device)
         energy = self.energy if self.settings.objective == "dsm+diffclf" else None
         sigma_data = self.model.spec.sigma_data
-        return losses(
-            self.energy_and_score, energy, x0 @ rotations, log_sigmas, sigma_data, self.generator
-        )
+        return losses(self.energy_and_score, energy, x0 @ rotations, log_sigmas, sigma_data, self.generator)
 
     def training_step(self, batch: list[Tensor], _: int) -> dict[str, object]:
         levels = self.draw_levels(len(batch[0]))
@@ -113,8 +116,8 @@ class EnergyTraining(L.LightningModule):
 
     def on_train_batch_end(self, *_: object) -> None:
         decay = min(0.999, max(0.99, 1.0 - 1.0 / (1.0 + 0.1 * self.global_step)))
-        averages, current = list(self.ema.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(averages, [p.detach() for p in current], 1.0 - decay)
+        averages = [p.detach() for p in self.ema.parameters()]
+        torch._foreach_lerp_(averages, [p.detach() for p in self.model.parameters()], 1.0 - decay)
 
 
 class Monitor(Callback):
@@ -132,7 +135,7 @@ class Monitor(Callback):
     ) -> None:
         result, levels = outputs["losses"], outputs["levels"]
         assert isinstance(result, Losses) and isinstance(levels, Tensor)
-        self.bands.append(band_sums(result.dsm, levels, module.log_sigma_range))
+        self.bands.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
         if result.classification is not None:
             self.classification.append(float(result.classification.mean().detach()))
         if module.progress() >= 1.0:
@@ -158,7 +161,7 @@ class Monitor(Callback):
         self.bands, self.classification, self.last = [], [], (step, now)
 
 
-def band_sums(dsm: Tensor, log_sigmas: Tensor, log_range: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+def band_sums(dsm: Tensor, log_sigmas: Tensor, log_range: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Sum and count of DSM losses in each of N_BANDS noise bands, low noise first."""
     low, high = log_range
     index = ((log_sigmas - low) / (high - low) * N_BANDS).long().clamp(0, N_BANDS - 1).flatten().cpu()
@@ -211,7 +214,9 @@ def train(
         (directory / "metrics.csv").unlink(missing_ok=True)
     L.seed_everything(seed, verbose=False)
     positions, weights, held_out = _split(data, settings, seed)
-    choice = torch.multinomial(weights, min(len(positions), 20_000), generator=torch.Generator().manual_seed(seed))
+    choice = torch.multinomial(
+        weights, min(len(positions), 20_000), generator=torch.Generator().manual_seed(seed)
+    )
     model = _new_model(system, positions[choice], model_settings)
     report(0.0, 1.0, "calibrating the noise levels of the prior")
     calibrate_levels(model, positions[choice[:1024]], torch.Generator().manual_seed(seed + 1))
@@ -221,7 +226,9 @@ def train(
     _maybe_compile(module, held_out, report)
     module.started = module.started if settings.minutes else time.monotonic()
     monitor = Monitor(directory / "metrics.csv", held_out, report)
-    checkpoint = ModelCheckpoint(last.parent, save_last=True, every_n_train_steps=CHECKPOINT_STEPS, save_top_k=0)
+    checkpoint = ModelCheckpoint(
+        last.parent, save_last=True, every_n_train_steps=CHECKPOINT_STEPS, save_top_k=0
+    )
     trainer = _trainer(settings, device, directory, [monitor, checkpoint])
     loader = DataLoader(
         TensorDataset(positions), settings.batch_size, sampler=_Sampler(weights, settings.batch_size, seed)
@@ -247,9 +254,7 @@ class _Sampler(WeightedRandomSampler):
         return super().__iter__()
 
 
-def _split(
-    data: WeightedEnsemble, settings: TrainSettings, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _split(data: WeightedEnsemble, settings: TrainSettings, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Training positions and weights, and one batch of held-out positions (whole lineages held out)."""
     generator = torch.Generator().manual_seed(seed)
     x, weights = torch.as_tensor(data.positions), torch.as_tensor(data.weights)
@@ -310,5 +315,3 @@ def _maybe_compile(module: EnergyTraining, example: Tensor, report: Report) -> N
     y = y + 0.01 * torch.randn_like(y)
     module.energy_and_score = compile_energy_and_score(module.model, y, flat, training=True)
     module.energy = compile_energy(module.model, y, flat)
-
-

@@ -20,7 +20,7 @@ def calibrate_levels(model: EnergyModel, x0: Tensor, generator: torch.Generator)
     classification loss at fixed energies, so training starts from the best constants for its prior.
     """
     low, high = model.log_sigma_range
-    log_sigmas = torch.linspace(float(low), float(high), N_TABLE)
+    log_sigmas = torch.linspace(low, high, N_TABLE)
     table = torch.zeros(N_TABLE, dtype=torch.float64)
     model.level_table.zero_()
     upper = _noised(x0, log_sigmas[-1], generator)

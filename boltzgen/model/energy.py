@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,14 +49,18 @@ class EnergyModel(nn.Module):
     vanishes at sigma_max, where U is therefore the normalised Gaussian that the sampler starts from.
     """
 
+    classes: Tensor
+    level_table: Tensor
+    log_sigma_bounds: Tensor
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
         n, width = spec.n_atoms, spec.noise_width
         self.register_buffer("classes", torch.zeros(n, dtype=torch.long))
         self.register_buffer("level_table", torch.zeros(N_TABLE))
-        self.register_buffer("log_sigma_range", torch.tensor([spec.sigma_min, spec.sigma_max]).log())
-        low, high = (float(v) for v in self.log_sigma_range)
+        self.register_buffer("log_sigma_bounds", torch.tensor([spec.sigma_min, spec.sigma_max]).log())
+        low, high = self.log_sigma_range
         self.prior = PriorEnergy(n, spec.n_pairs)
         self.noise = NoiseEmbedding(low, high, width)
         self.embedding = nn.Embedding(spec.n_classes, spec.n_channels)
@@ -119,9 +124,14 @@ class EnergyModel(nn.Module):
         model.basis.statistics = torch.stack([graph.mean, graph.std, graph.contact]).view(3, *shape).float()
         return model
 
+    @property
+    def log_sigma_range(self) -> tuple[float, float]:
+        """Logs of the lowest and the highest noise level."""
+        return math.log(self.spec.sigma_min), math.log(self.spec.sigma_max)
+
     def free_energy_of_level(self, log_sigma: Tensor) -> Tensor:
         """``f(sigma) - f(sigma_max)``, shape ``(n,)``: the prior's table plus a learned correction."""
-        low, high = self.log_sigma_range
+        low, high = self.log_sigma_bounds
         position = ((log_sigma - low) / (high - low)).clamp(0.0, 1.0) * (N_TABLE - 1)
         left = position.detach().floor().clamp_max(N_TABLE - 2).long()
         fraction = position - left
@@ -164,7 +174,9 @@ class EnergyModel(nn.Module):
     def save(self, directory: Path) -> None:
         """Write ``energy.safetensors`` and ``energy.json``; nothing pickled."""
         directory.mkdir(parents=True, exist_ok=True)
-        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state_dict().items()}
+        state = {
+            name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state_dict().items()
+        }
         save_file(state, directory / "energy.safetensors.part")
         (directory / "energy.safetensors.part").replace(directory / "energy.safetensors")
         (directory / "energy.json").write_text(json.dumps(asdict(self.spec), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The molecular graph as PyG data: atom classes, topological distances and distance statistics of all pairs."""
+"""The molecular graph as PyG data: atom classes, topological distances, distance statistics of pairs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,16 @@ def orbits_of_pairs_of_pairs(system: MolecularSystem, pairs: NDArray[np.int64]) 
     written = []
     for ends, others in itertools.product((pairs, pairs[:, ::-1]), repeat=2):
         (a, b), (c, d) = ends.T[:, :, None], others.T[:, None, :]
-        parts = [classes[a], classes[b], classes[c], classes[d], hops[a, c], hops[a, d], hops[b, c], hops[b, d]]
+        parts = [
+            classes[a],
+            classes[b],
+            classes[c],
+            classes[d],
+            hops[a, c],
+            hops[a, d],
+            hops[b, c],
+            hops[b, d],
+        ]
         code = np.zeros((len(pairs), len(pairs)), dtype=np.int64)
         for part in parts:
             code = code * 200 + np.minimum(part, 199)

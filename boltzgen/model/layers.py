@@ -16,6 +16,8 @@ from boltzgen.model.graph import MAX_TOPOLOGICAL_DISTANCE
 class NoiseEmbedding(nn.Module):
     """Smooth features ``(n, width)`` of ``log_sigma`` ``(n,)`` between two noise levels."""
 
+    centres: Tensor
+
     def __init__(self, log_sigma_min: float, log_sigma_max: float, width: int, n_basis: int = 16) -> None:
         super().__init__()
         self.register_buffer("centres", torch.linspace(log_sigma_min, log_sigma_max, n_basis))
@@ -38,10 +40,18 @@ class EdgeBasis(nn.Module):
     COARSE = (-3.5, 4.5, 15)
     CONTACT = (-2.5, 2.5, 7)
 
+    hops: Tensor
+    statistics: Tensor
+    self_mask: Tensor
+    coarse: Tensor
+    contact: Tensor
+
     def __init__(self, hops: Tensor, statistics: Tensor, n_radial: int, l_max: int, noise_width: int) -> None:
-        """``hops`` ``(n_atoms, n_atoms)``; ``statistics`` (mean, std, contact) [nm] ``(3, n_atoms, n_atoms)``."""
+        """``hops`` is ``(n_atoms, n_atoms)``, ``statistics`` (mean, std, contact) [nm] ``(3, n_atoms, n_atoms)``."""
         super().__init__()
-        self.harmonics = o3.SphericalHarmonics(list(range(l_max + 1)), normalize=False, normalization="component")
+        self.harmonics = o3.SphericalHarmonics(
+            list(range(l_max + 1)), normalize=False, normalization="component"
+        )
         self.register_buffer("hops", hops)
         self.register_buffer("statistics", statistics.float())
         self.register_buffer("self_mask", 1.0 - torch.eye(len(hops)).unsqueeze(1))
@@ -106,7 +116,9 @@ class ManyBodyInvariants(nn.Module):
     def forward(self, density: Tensor) -> Tensor:
         n, n_atoms, _, _, _ = density.shape
         a, b = [], []
-        for degree, (rows, first, second) in enumerate(zip(self.slices, self.first, self.second, strict=True)):
+        for degree, (rows, first, second) in enumerate(
+            zip(self.slices, self.first, self.second, strict=True)
+        ):
             block = density[:, :, :, rows].transpose(2, 3).reshape(n, n_atoms, 2 * degree + 1, -1)
             a.append(block @ first)
             b.append(block @ second)

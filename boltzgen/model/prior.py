@@ -35,6 +35,15 @@ class PriorEnergy(nn.Module):
     from 1 to exactly 0 at sigma_max.
     """
 
+    modes: Tensor
+    variances: Tensor
+    pairs: Tensor
+    stiff_mean: Tensor
+    stiff_modes: Tensor
+    stiff_variances: Tensor
+    gate_sigma: Tensor
+    sigma_max: Tensor
+
     def __init__(self, n_atoms: int, n_pairs: int) -> None:
         super().__init__()
         for name, shape in (
@@ -67,7 +76,7 @@ class PriorEnergy(nn.Module):
         return prior
 
     def _fit_stiff(self, x: Tensor, orbits: Tensor, joint_orbits: Tensor) -> None:
-        """Means, and the simultaneous diagonalisation of S and G, averaged over equivalent (pairs of) pairs."""
+        """Means, and S and G diagonalised at once, all averaged over equivalent (pairs of) pairs."""
         bond = x[:, self.pairs[:, 1]] - x[:, self.pairs[:, 0]]
         r = bond.norm(dim=-1)
         mean = averaged_over(orbits, r.mean(0))
@@ -77,7 +86,9 @@ class PriorEnergy(nn.Module):
         incidence = torch.zeros((len(self.pairs), x.shape[1]))
         incidence[torch.arange(len(self.pairs)), self.pairs[:, 1]] = 1.0
         incidence[torch.arange(len(self.pairs)), self.pairs[:, 0]] = -1.0
-        gram = (torch.einsum("npd,nqd->pq", directions, directions) / len(x) * (incidence @ incidence.T)).double()
+        gram = (
+            torch.einsum("npd,nqd->pq", directions, directions) / len(x) * (incidence @ incidence.T)
+        ).double()
         gram = averaged_over(joint_orbits, gram)
         gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
         floor = 1e-3 * covariance.diagonal().min()

@@ -44,15 +44,19 @@ def combine(populations: list[Population]) -> Combined:
     errors = [math.sqrt(genealogy) / m]
     if m > 1:
         errors.append(float(ratios.std()) / math.sqrt(m))
-    weights, offsets, shares = [], 0, []
-    ancestors = []
+    weights: list[Tensor] = []
+    ancestors: list[Tensor] = []
+    shares: list[Tensor] = []
+    offset = 0
     for population, island_log_z in zip(populations, log_zs, strict=True):
         n = len(population.log_weights)
         within = population.log_weights - torch.logsumexp(population.log_weights, 0) + math.log(n)
         weights.append(within + island_log_z)
-        ancestors.append(population.particles.ancestors + offsets)
-        shares.append(descended_weights(population.log_weights, population.particles.ancestors) * ratios[len(shares)])
-        offsets += n
+        ancestors.append(population.particles.ancestors + offset)
+        shares.append(
+            descended_weights(population.log_weights, population.particles.ancestors) * ratios[len(shares)]
+        )
+        offset += n
     descended = torch.cat(shares)
     return Combined(
         x=torch.cat([p.particles.x for p in populations]),

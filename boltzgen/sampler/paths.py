@@ -11,7 +11,13 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian, kernel_log_ratio, reverse_mean, reverse_variance
+from boltzgen.diffusion import (
+    EnergyAndScore,
+    MeanFreeGaussian,
+    kernel_log_ratio,
+    reverse_mean,
+    reverse_variance,
+)
 from boltzgen.geometry import mean_free_noise
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.smc import run_smc, start

@@ -16,12 +16,14 @@ from boltzgen.sampler.resampling import conditional_ess_fraction
 from boltzgen.sampler.smc import run_smc, start
 
 MALA_ACCEPTANCE = 0.6
-"""Acceptance that step sizes are tuned to (0.574 is optimal in high dimension, Roberts and Rosenthal 1998)."""
+"""Acceptance that step sizes are tuned to (0.574 is optimal in high dimension: Roberts, Rosenthal 1998)."""
 MAX_BRIDGE = 200
 """A bridge that needs more steps than this ends with one last jump."""
 
 
-def spaced_levels(sigma_max: float, sigma_min: float, density: Callable[[np.ndarray], np.ndarray], n: int) -> list[float]:
+def spaced_levels(
+    sigma_max: float, sigma_min: float, density: Callable[[np.ndarray], np.ndarray], n: int
+) -> list[float]:
     """``n + 1`` decreasing levels with equal integrals of ``density(sigma)`` over log sigma between them."""
     grid = np.linspace(np.log(sigma_max), np.log(sigma_min), 2001)
     values = density(np.exp(grid))
@@ -46,7 +48,9 @@ def denoising_errors(
     return errors
 
 
-def interpolated(x: list[float], y: list[float], at: list[float], smallest: float = 1e-12) -> tuple[float, ...]:
+def interpolated(
+    x: list[float], y: list[float], at: list[float], smallest: float = 1e-12
+) -> tuple[float, ...]:
     """Log-log interpolation of positive values; x need not be sorted."""
     order = np.argsort(x)
     logs = np.log(np.maximum(np.asarray(y)[order], smallest))
@@ -65,7 +69,9 @@ class Adaptation:
     particles: Particles | None = None
     log_weights: Tensor | None = None
 
-    def observe(self, level: Level, particles: Particles, log_weights: Tensor, record: dict[str, float]) -> None:
+    def observe(
+        self, level: Level, particles: Particles, log_weights: Tensor, record: dict[str, float]
+    ) -> None:
         self.particles, self.log_weights = particles, log_weights
         if "acceptance" in record:
             self.step *= float(np.exp(record["acceptance"] - MALA_ACCEPTANCE))

@@ -62,9 +62,7 @@ def start(
     x = gaussian.sample(n, sigma, generator)
     log_sigma = torch.full((n,), sigma, dtype=x.dtype, device=x.device).log()
     u, score = model(x, log_sigma)
-    particles = Particles(
-        x, u.double().unsqueeze(1), -score.unsqueeze(1), torch.arange(n, device=x.device)
-    )
+    particles = Particles(x, u.double().unsqueeze(1), -score.unsqueeze(1), torch.arange(n, device=x.device))
     population = Population(particles, torch.zeros(n, dtype=torch.float64, device=x.device))
     population.reweight((gaussian.energy(x, log_sigma.exp()) - u).double())
     return population

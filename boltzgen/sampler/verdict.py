@@ -55,7 +55,9 @@ def judge(
         if share > 0.0 and carriers == 0:
             bad.append(f"the state {state} ({share:.1%} of the data) is missing from the sample")
         elif share > 0.0 and carriers < MIN_CARRIERS:
-            warn.append(f"the state {state} is carried by {carriers} ancestors only: no interval is quoted for it")
+            warn.append(
+                f"the state {state} is carried by {carriers} ancestors only: no interval is quoted for it"
+            )
     if n_lost > 0.05 * n_particles:
         warn.append(f"{n_lost} of {n_particles} particles were lost to non-finite energies or a wrong hand")
     level = "not trusted" if bad else "caution" if warn else "trusted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def butane() -> MolecularSystem:
     topology = app.Topology()
     residue = topology.addResidue("BUT", topology.addChain())
     carbons = [topology.addAtom(f"C{k}", app.element.carbon, residue) for k in range(4)]
-    for a, b in zip(carbons[:-1], carbons[1:], strict=True):
+    for a, b in itertools.pairwise(carbons):
         topology.addBond(a, b)
     for carbon, n in zip(carbons, (3, 2, 2, 3), strict=True):
         for k in range(n):
@@ -179,7 +180,7 @@ def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel) -> None:
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-2, atol=1e-3 * scale)
 
 
-def single_eager(model: EnergyModel):  # noqa: ANN201
+def single_eager(model: EnergyModel):
     return lambda x, log_sigma: model.energy_and_score(x, log_sigma, create_graph=True)
 
 

@@ -38,7 +38,7 @@ def mixture_energy(x: Tensor, variance: Tensor) -> Tensor:
     return -torch.logsumexp(torch.stack(logs, -1) + SHARES.log(), -1)
 
 
-def with_gradient(energy, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+def with_gradient(energy, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         u = energy(x)
@@ -142,7 +142,7 @@ def test_z_and_mode_weights_are_exact(resample_below: float) -> None:
 def test_a_dropped_increment_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     enter, calls = NoiseLevel.enter, []
 
-    def forgetful(self: NoiseLevel, particles, generator):  # noqa: ANN001, ANN202
+    def forgetful(self: NoiseLevel, particles, generator):
         moved, increments = enter(self, particles, generator)
         calls.append(self.sigma)
         dropped = abs(self.sigma - ladder().sigmas[10]) < 1e-12
