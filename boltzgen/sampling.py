@@ -23,7 +23,7 @@ from boltzgen.potential.openmm import OpenMMPotential, check_translation_invaria
 from boltzgen.progress import Report, silent
 from boltzgen.sampler.islands import Combined, combine
 from boltzgen.sampler.ladder import FoldLevel, Ladder, Level, Particles
-from boltzgen.sampler.paths import Paths, bar_log_z, forward_paths, jeffreys, reverse_paths
+from boltzgen.sampler.paths import Paths, bar_log_z, forward_paths, jeffreys, reverse_paths, surviving
 from boltzgen.sampler.pilot import plan_ladder
 from boltzgen.sampler.smc import Population, run_smc, start
 from boltzgen.sampler.verdict import judge
@@ -294,12 +294,13 @@ def _path_table(
     rows: list[dict[str, object]] = []
     for k, sigma in enumerate(ladder.sigmas):
         weights = reverse.log_weights[k]
-        finite = weights[torch.isfinite(weights)]
+        kept = surviving(weights)
         rows.append(
             {
                 "sigma": sigma,
-                "sd_log_w": float(finite.std()),
-                "sd_log_w_forward": float(forward.log_weights[k].std()),
+                "sd_log_w": float(kept.std()),
+                "sd_log_w_forward": float(surviving(forward.log_weights[k]).std()),
+                "lost_paths": 1.0 - len(kept) / len(weights),
                 "ess": _kish(weights),
                 "jeffreys": divergence[k],
             }

@@ -47,7 +47,7 @@ class EdgeBasis(nn.Module):
     contact: Tensor
 
     def __init__(self, hops: Tensor, statistics: Tensor, n_radial: int, l_max: int, noise_width: int) -> None:
-        """``hops`` is ``(n_atoms, n_atoms)``, ``statistics`` (mean, std, contact) [nm] ``(3, n_atoms, n_atoms)``."""
+        """``hops`` ``(n_atoms, n_atoms)``; ``statistics`` [nm] ``(3, n_atoms, n_atoms)``."""
         super().__init__()
         self.harmonics = o3.SphericalHarmonics(
             list(range(l_max + 1)), normalize=False, normalization="component"

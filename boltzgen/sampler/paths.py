@@ -22,6 +22,11 @@ from boltzgen.geometry import mean_free_noise
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.smc import run_smc, start
 
+LOST_BELOW = 100.0
+"""A path this far [nat] below the median log weight is lost: counted, and left out of means and spreads.
+
+A single configuration with a broken bond can weigh exp(-10^5), and would hide all the others.
+"""
 Populations = Callable[[Tensor], dict[str, Tensor]]
 """``x -> {state: membership (n,) as 0 or 1}``."""
 
@@ -90,11 +95,19 @@ def reverse_paths(
     return Paths(torch.stack(weights), _transpose(shares))
 
 
+def surviving(log_weights: Tensor) -> Tensor:
+    """Log weights of the paths ``(n,)`` that are not lost (see LOST_BELOW)."""
+    finite = log_weights[torch.isfinite(log_weights)]
+    return finite[finite > finite.median() - LOST_BELOW] if len(finite) else finite
+
+
 def jeffreys(forward: Paths, reverse: Paths) -> list[float]:
-    """``J = E_forward[log w] - E_reverse[log w]`` at every level, at least 0 in expectation."""
-    reverse_weights = torch.where(torch.isfinite(reverse.log_weights), reverse.log_weights, torch.nan)
-    difference = forward.log_weights.mean(1) - reverse_weights.nanmean(1)
-    return [float(v) for v in difference]
+    """``J = E_forward[log w] - E_reverse[log w]`` at every level, over paths that are not lost.
+
+    It measures how far paths from data and paths from noise disagree about the same energies.
+    """
+    rows = zip(forward.log_weights, reverse.log_weights, strict=True)
+    return [float(surviving(f).mean() - surviving(r).mean()) for f, r in rows]
 
 
 def bar_log_z(forward: Tensor, reverse: Tensor) -> float:
