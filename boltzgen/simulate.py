@@ -10,8 +10,9 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -246,7 +247,8 @@ def _run_in_processes(tasks: Sequence[_Task], progress: _Progress) -> list[Frame
         initargs=(messages, stop),
     )
     try:
-        futures = [pool.submit(_run_in_worker, task) for task in tasks]
+        with _interrupts_ignored():  # workers inherit that, and the first submissions start them
+            futures = [pool.submit(_run_in_worker, task) for task in tasks]
         while not all(future.done() for future in futures):
             _pass_on(messages, progress)
             for future in futures:
@@ -262,6 +264,19 @@ def _run_in_processes(tasks: Sequence[_Task], progress: _Progress) -> list[Frame
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
         messages.close()
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ignore Ctrl-C for a moment; only the main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _pass_on(messages: Any, progress: _Progress) -> None:

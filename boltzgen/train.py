@@ -140,9 +140,10 @@ class Monitor(Callback):
             self.classification.append(float(result.classification.mean().detach()))
         if module.progress() >= 1.0:
             trainer.should_stop = True
-        if trainer.global_step % (10 * self.every) == 0 or trainer.should_stop:
-            self.held_out_row = held_out_losses(module, self.held_out)
-        if trainer.global_step % self.every == 0 or trainer.should_stop:
+        last = trainer.should_stop or trainer.global_step == module.settings.steps
+        if trainer.global_step % self.every == 0 or last:
+            if last or not self.held_out_row or trainer.global_step % (10 * self.every) == 0:
+                self.held_out_row = held_out_losses(module, self.held_out)
             self._write(trainer.global_step, module)
 
     def _write(self, step: int, module: EnergyTraining) -> None:

@@ -1,0 +1,83 @@
+"""The training stage: what it writes, resuming, and a loss that breaks down."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boltzgen.config import ModelSettings, TrainSettings
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import NumericalError
+from boltzgen.model import load_model
+from boltzgen.registry import load_system
+from boltzgen.system import MolecularSystem
+from boltzgen.train import train
+
+MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
+
+
+@pytest.fixture(scope="module")
+def system() -> MolecularSystem:
+    return load_system("harmonic_dimer")
+
+
+@pytest.fixture(scope="module")
+def data(system: MolecularSystem) -> WeightedEnsemble:
+    rng = np.random.default_rng(0)
+    direction = rng.normal(size=(400, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    bond = direction * rng.normal(0.2, 0.016, size=(400, 1))
+    positions = np.stack([-bond / 2, bond / 2], axis=1).astype(np.float32)
+    return WeightedEnsemble(positions, np.zeros(400), np.zeros(400), system.temperature_k)
+
+
+def settings(steps: int, **changes: object) -> TrainSettings:
+    return TrainSettings(steps=steps, batch_size=32, compile="never", **changes)  # type: ignore[arg-type]
+
+
+def test_training_lowers_the_loss_and_leaves_a_loadable_model(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path
+) -> None:
+    messages: list[str] = []
+    short = settings(60, warmup_steps=5)
+    train(system, data, MODEL, short, tmp_path, seed=0, report=lambda *r: messages.append(r[2]))
+    with (tmp_path / "metrics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["step"]) for row in rows] == [20, 40, 60]
+    assert {"dsm", "classification", "dsm_band_1", "dsm_band_7", "held_out_dsm"} <= set(rows[-1])
+    assert float(rows[-1]["held_out_dsm"]) < float(rows[0]["held_out_dsm"])
+    assert "conf/s" in messages[-1]
+    assert load_model(tmp_path).spec.n_atoms == 2
+    assert not (tmp_path / "resume").exists()
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boltzgen.train.CHECKPOINT_STEPS", 20)
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: float, total: float, message: str) -> None:
+        if "step 40" in message:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(system, data, MODEL, settings(60), tmp_path, seed=0, report=kill)
+    messages: list[str] = []
+    train(system, data, MODEL, settings(60), tmp_path, seed=0, report=lambda *r: messages.append(r[2]))
+    steps = [message.split()[1] for message in messages if message.startswith("step")]
+    assert steps[-1] == "60"
+    assert "20" not in steps
+
+
+def test_a_broken_loss_is_one_clear_error(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path
+) -> None:
+    wild = settings(50, learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(NumericalError, match=r"at step \d+; try a smaller train.learning_rate"):
+        train(system, data, MODEL, wild, tmp_path, seed=0)

@@ -1,0 +1,68 @@
+"""Verdicts on runs, and the hand of molecules."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from boltzgen.geometry import mirror
+from boltzgen.handedness import Hand
+from boltzgen.registry import load_system
+from boltzgen.sampler.verdict import judge
+
+GOOD = {
+    "genealogical_ess": 500.0,
+    "log_z_error": 0.05,
+    "jeffreys": 1.0,
+    "ancestors_per_state": {"a": 400, "b": 40},
+    "data_populations": {"a": 0.98, "b": 0.02},
+    "n_particles": 1000,
+    "n_lost": 0,
+}
+
+
+def test_nothing_wrong_is_trusted() -> None:
+    assert judge(**GOOD).level == "trusted"
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "word"),
+    [
+        ({"genealogical_ess": 5.0}, "not trusted", "ancestors"),
+        ({"genealogical_ess": 60.0}, "caution", "ancestors"),
+        ({"log_z_error": 2.0}, "not trusted", "log Z"),
+        ({"jeffreys": 15.0}, "caution", "J = 15"),
+        ({"ancestors_per_state": {"a": 400, "b": 0}}, "not trusted", "state b (2.0% of the data) is missing"),
+        ({"ancestors_per_state": {"a": 400, "b": 7}}, "caution", "7 ancestors"),
+        ({"n_lost": 400}, "caution", "400 of 1000"),
+    ],
+)
+def test_each_trouble_is_named(change: dict[str, object], level: str, word: str) -> None:
+    verdict = judge(**{**GOOD, **change})  # type: ignore[arg-type]
+    assert verdict.level == level
+    assert any(word in reason for reason in verdict.reasons)
+    assert len(verdict.reasons) == 1
+
+
+def test_mirror_images_are_folded_at_the_price_of_log_2() -> None:
+    system = load_system("alanine_dipeptide")
+    hand = Hand(system)
+    right = torch.as_tensor(system.positions).float().unsqueeze(0)
+    folded, log_share = hand.fold(torch.cat([right, mirror(right)]))
+    torch.testing.assert_close(folded[1], right[0])
+    assert log_share.tolist() == pytest.approx([-math.log(2.0)] * 2)
+    assert hand.allowed(torch.cat([right, mirror(right)])).tolist() == [True, False]
+    assert hand.tally(mirror(right)) == {"wrong_hand": 1, "diastereomers": 0}
+    assert "one hand" in hand.domain
+
+
+def test_systems_without_stereocentres_are_left_alone() -> None:
+    system = load_system("lj13")
+    hand = Hand(system)
+    x = torch.as_tensor(system.positions).float().unsqueeze(0)
+    folded, log_share = hand.fold(x)
+    assert folded is x or torch.equal(folded, x)
+    assert log_share.tolist() == [0.0]
+    assert "both mirror images" in hand.domain
