@@ -264,7 +264,7 @@ def _diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
         ("bar_log_z_gap", "log Z by BAR - log Z", "", "between forward and reverse paths"),
         ("n_ancestors", "distinct ancestors", "", ""),
         ("non_finite", "non-finite energies", "", "weight zero"),
-        ("wrong_hand", "wrong-hand samples", "", ""),
+        ("wrong_hand", "mirror images folded", "", ""),
         ("diastereomers", "diastereomers", "", ""),
         ("network_evaluations", "network evaluations", "", ""),
         ("target_evaluations", "target evaluations", "", ""),

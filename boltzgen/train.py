@@ -153,13 +153,20 @@ class Monitor(Callback):
         now = time.monotonic()
         speed = (step - self.last[0]) * module.settings.batch_size / (now - self.last[1])
         row = {"step": step, "minutes": round(module.minutes, 3), "dsm": float(sums.sum() / counts.sum())}
-        row |= {"classification": clf} | {f"dsm_band_{k + 1}": v for k, v in enumerate(per_band)}
+        row |= {"classification": clf} | band_columns(module.model, per_band)
         row |= {"configurations_per_s": speed} | self.held_out_row
         append_row(self.path, row)
         bands = " ".join(f"{v:.2f}" for v in per_band)
-        message = f"step {step}  DSM [{bands}]  clf {clf:.3f}  {speed:.0f} conf/s"
+        message = f"step {step}  DSM low to high noise [{bands}]  clf {clf:.3f}  {speed:.0f} conf/s"
         self.report(module.progress(), 1.0, message)
         self.bands, self.classification, self.last = [], [], (step, now)
+
+
+def band_columns(model: EnergyModel, values: list[float]) -> dict[str, float]:
+    """Values of the noise bands by column name, which tells the middle of the band: ``dsm_0.0123nm``."""
+    low, high = model.log_sigma_range
+    middles = [low + (k + 0.5) * (high - low) / N_BANDS for k in range(N_BANDS)]
+    return {f"dsm_{math.exp(m):.2g}nm": v for m, v in zip(middles, values, strict=True)}
 
 
 def band_sums(dsm: Tensor, log_sigmas: Tensor, log_range: tuple[float, float]) -> tuple[Tensor, Tensor]:

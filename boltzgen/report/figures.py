@@ -128,13 +128,13 @@ def level_populations(paths: Sequence[Mapping[str, Any]], path: Path) -> Path | 
 def training(metrics_csv: Path | None, path: Path) -> Path | None:
     """Every ``dsm*`` and ``classification*`` column of the metrics file against step; None without them."""
     columns = _read_columns(metrics_csv) if metrics_csv is not None and metrics_csv.is_file() else {}
-    groups = [[name for name in columns if name.startswith(kind)] for kind in ("dsm", "classification")]
+    groups = [[name for name in columns if kind in name] for kind in ("dsm", "classification")]
     groups = [names for names in groups if names]
     if not groups or "step" not in columns:
         return None
     figure, axes = _axes(1, len(groups), width=4.8 * len(groups), height=3.8)
     for axis, names in zip(axes, groups, strict=True):
-        bands = [name for name in names if "_band_" in name]
+        bands = [name for name in names if name.endswith("nm")]
         shades = dict(
             zip(bands, colormaps["viridis"](np.linspace(0.0, 0.92, max(len(bands), 1))), strict=False)
         )
@@ -142,10 +142,23 @@ def training(metrics_csv: Path | None, path: Path) -> Path | None:
         for name in names:
             known = np.isfinite(columns[name]) & np.isfinite(columns["step"])
             colour, width = (shades[name], 1.0) if name in shades else (others[name], 2.0)
-            axis.plot(columns["step"][known], columns[name][known], color=colour, lw=width, label=name)
-        axis.set(xlabel="step", ylabel=f"{'DSM' if names[0].startswith('dsm') else 'classification'} loss")
+            axis.plot(
+                columns["step"][known],
+                columns[name][known],
+                color=colour,
+                lw=width,
+                label=_training_label(name),
+            )
+        axis.set(xlabel="step", ylabel=f"{'DSM' if 'dsm' in names[0] else 'classification'} loss")
         axis.legend(frameon=False, fontsize=7)
     return _save(figure, path)
+
+
+def _training_label(column: str) -> str:
+    """``dsm_0.012nm`` is the band of noise levels about 0.012 nm."""
+    if column.endswith("nm"):
+        return f"sigma about {column.rpartition('_')[2].removesuffix('nm')} nm"
+    return {"dsm": "all levels", "classification": "training"}.get(column, column.replace("_", " "))
 
 
 def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:

@@ -15,21 +15,40 @@ from rich.text import Text
 VERDICT_STYLE = {"trusted": "green", "caution": "yellow", "not trusted": "red"}
 
 
-def closing_table(results: Mapping[str, Any]) -> Table:
-    """Quantity, model value, MD reference and note of every row that `boltzgen.analysis.analyze` returned."""
+BOOKKEEPING = {
+    "distinct ancestors",
+    "network evaluations",
+    "target evaluations",
+    "sampling time",
+    "mirror images folded",
+    "log Z by BAR - log Z",
+}
+"""Rows for the results file only."""
+COUNTED_LOSSES = {"non-finite energies", "diastereomers"}
+"""Rows shown only where there is something to count."""
+
+
+def closing_table(results: Mapping[str, Any]) -> Group:
+    """Quantity, model value and MD reference of the rows of `boltzgen.analysis.analyze`; notes below."""
     table = Table(
         title=escape(f"{results['system']} at {results['temperature_k']:g} K"), title_justify="left"
     )
     table.add_column("quantity", overflow="fold")
     table.add_column("model", justify="right", no_wrap=True)
     table.add_column("MD reference", justify="right", no_wrap=True)
-    table.add_column("note", style="dim", overflow="fold", min_width=16)
+    notes: list[str] = []
     for row in results["rows"]:
+        if row["quantity"] in BOOKKEEPING or (row["quantity"] in COUNTED_LOSSES and not row["value"]):
+            continue
         name = row["quantity"] + (f" ({row['unit']})" if row["unit"] else "")
+        if row["note"]:
+            if row["note"] not in notes:
+                notes.append(row["note"])
+            name += f" [{notes.index(row['note']) + 1}]"
         model = with_error(row["value"], row["error"])
         reference = with_error(row["reference"], row["reference_error"])
-        table.add_row(escape(name), model, reference, escape(row["note"]))
-    return table
+        table.add_row(escape(name), model, reference)
+    return Group(table, *(Text(f"[{k}] {note}", style="dim") for k, note in enumerate(notes, start=1)))
 
 
 def verdict_panel(results: Mapping[str, Any]) -> Panel:
