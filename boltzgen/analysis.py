@@ -14,9 +14,9 @@ import numpy as np
 
 from boltzgen import free_energy, metrics
 from boltzgen.config import AnalyzeSettings
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.ensemble import MIN_CARRIERS, WeightedEnsemble
 from boltzgen.files import atomic_directory
-from boltzgen.free_energy import MIN_CARRIERS, PMF, Estimate
+from boltzgen.free_energy import PMF, Estimate
 from boltzgen.report import figures
 from boltzgen.system import MolecularSystem
 
@@ -107,6 +107,8 @@ def judge(
     for state in states:
         if not state.reference.value > 0 or state.carriers >= MIN_CARRIERS:
             continue
+        if any(f"state {state.name} " in reason for reason in reasons):
+            continue  # the sampler has said so already
         lost = state.carriers == 0
         level = max(level, "not trusted" if lost else "caution", key=LEVELS.index)
         share = f"the state {state.name} (population {state.reference.value:.3g} in the MD reference)"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise
+from boltzgen.geometry import gaussian_log_density, mean_free_noise
 
 EnergyAndScore = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """``(x (n, n_atoms, 3) [nm], log_sigma (n,)) -> (U (n,), score = -dU/dx (n, n_atoms, 3) [1/nm])``."""
@@ -119,17 +119,3 @@ def kernel_log_ratio(
     """``log F(x | proposal) - log N(proposal; mean, variance)`` on the mean-free space, ``(n,)``."""
     forward = gaussian_log_density(x - proposal, a.square() - b.square())
     return forward - gaussian_log_density(proposal - mean, variance)
-
-
-__all__ = [
-    "EnergyAndScore",
-    "MeanFreeGaussian",
-    "denoise",
-    "dof",
-    "kernel_log_ratio",
-    "per_configuration",
-    "perturb",
-    "reverse_mean",
-    "reverse_move",
-    "reverse_variance",
-]

@@ -22,13 +22,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzgen.ensemble import Array, WeightedEnsemble, log_sum_exp
+from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble, log_sum_exp
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.system import CollectiveVariable, State
 from boltzgen.units import thermal_energy
 
-MIN_CARRIERS = 30
-"""Fewest lineages that a standard error may rest on."""
 _MIN_CARRIERS_OF_A_BIN = 5
 _STEP = 1e-4
 

@@ -8,7 +8,6 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -238,9 +237,10 @@ def train(
         last.parent, save_last=True, every_n_train_steps=CHECKPOINT_STEPS, save_top_k=0
     )
     trainer = _trainer(settings, device, directory, [monitor, checkpoint])
-    loader = DataLoader(
-        TensorDataset(positions), settings.batch_size, sampler=_Sampler(weights, settings.batch_size, seed)
+    draws = WeightedRandomSampler(
+        weights.tolist(), 1000 * settings.batch_size, generator=torch.Generator().manual_seed(seed)
     )
+    loader = DataLoader(TensorDataset(positions), settings.batch_size, sampler=draws)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -249,17 +249,6 @@ def train(
     module.ema.cpu().save(directory)
     shutil.rmtree(last.parent, ignore_errors=True)
     return module.ema.to(device).eval()
-
-
-class _Sampler(WeightedRandomSampler):
-    """Rows drawn with replacement by weight, in rounds of 1000 batches."""
-
-    def __init__(self, weights: Tensor, batch_size: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        super().__init__(weights.tolist(), 1000 * batch_size, replacement=True, generator=generator)
-
-    def __iter__(self) -> Iterator[int]:
-        return super().__iter__()
 
 
 def _split(data: WeightedEnsemble, settings: TrainSettings, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -320,6 +309,5 @@ def _maybe_compile(module: EnergyTraining, example: Tensor, report: Report) -> N
         return
     report(0.0, 1.0, "compiling the network (a minute or two)")
     y, flat = example.repeat(2, 1, 1), levels.flatten()
-    y = y + 0.01 * torch.randn_like(y)
     module.energy_and_score = compile_energy_and_score(module.model, y, flat, training=True)
     module.energy = compile_energy(module.model, y, flat)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MIN_CARRIERS = 30
-"""Independent ancestors below which no interval is quoted for a state."""
+from boltzgen.ensemble import MIN_CARRIERS
 
 
 @dataclass(frozen=True)
