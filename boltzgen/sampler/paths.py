@@ -19,7 +19,7 @@ from boltzgen.diffusion import (
     reverse_variance,
 )
 from boltzgen.geometry import mean_free_noise
-from boltzgen.sampler.ladder import Ladder
+from boltzgen.sampler.ladder import Ladder, Level, Particles
 from boltzgen.sampler.smc import run_smc, start
 
 LOST_BELOW = 100.0
@@ -86,9 +86,9 @@ def reverse_paths(
     population = start(model, gaussian, ladder.sigmas[0], n, generator)
     weights, shares = [population.log_weights], []
 
-    def observe(_: object, particles: object, log_weights: Tensor, __: object) -> None:
+    def observe(_: Level, particles: Particles, log_weights: Tensor, __: dict[str, float]) -> None:
         weights.append(log_weights)
-        shares.append(_shares(populations(particles.x), log_weights))  # type: ignore[attr-defined]
+        shares.append(_shares(populations(particles.x), log_weights))
 
     shares.append(_shares(populations(population.particles.x), population.log_weights))
     run_smc(population, ladder.noise_levels(model), resample_below=0.0, generator=generator, observe=observe)

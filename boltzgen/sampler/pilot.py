@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -151,10 +152,12 @@ def plan_ladder(
     adaptation = Adaptation(step=move_below**2 / 4.0, bridge_cess=bridge_cess)
     population = start(model, gaussian, sigma_max, n_pilot, generator)
     levels = adaptation.noise_levels(ladder.noise_levels(model, ladder_moves, move_below))
-    options = {"resample_below": resample_below, "generator": generator, "observe": adaptation.observe}
-    population = run_smc(population, levels, **options)  # type: ignore[arg-type]
+    run = functools.partial(
+        run_smc, resample_below=resample_below, generator=generator, observe=adaptation.observe
+    )
+    population = run(population, levels)
     spread = [record["sd_increment"] for record in population.history]
-    run_smc(population, adaptation.bridge(entrance, bridge_moves), **options)  # type: ignore[arg-type]
+    run(population, adaptation.bridge(entrance, bridge_moves))
 
     final = spaced_levels(sigma_max, sigma_min, _refined(first, spread, by_information), n_levels)
     return Ladder(
