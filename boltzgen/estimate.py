@@ -15,9 +15,6 @@ from boltzgen.progress import clock
 if TYPE_CHECKING:
     from boltzgen.system import MolecularSystem
 
-BRIDGE_STEPS = 30
-"""Assumed length of the bridge; the pilot run decides it, usually between 15 and 50."""
-
 
 def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
     """MD steps over the measured speed of 0.2 s of dynamics, and the size of the stored frames."""

@@ -8,7 +8,7 @@ import mdtraj
 import numpy as np
 
 from boltzgen.config import ExportSettings
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.ensemble import WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
 from boltzgen.files import atomic_directory
 from boltzgen.free_energy import normalised_weights
@@ -73,9 +73,7 @@ def write_colvar(system: MolecularSystem, ensemble: WeightedEnsemble, path: Path
 
 def _normalised_log_weights(ensemble: WeightedEnsemble) -> np.ndarray:
     """Logs of the normalised weights, finite even where the weight itself underflows."""
-    top = ensemble.log_weights.max()
-    shifted = ensemble.log_weights - top
-    return shifted - np.log(np.exp(shifted).sum())
+    return ensemble.log_weights - log_sum_exp(ensemble.log_weights)
 
 
 def _save_frames(system: MolecularSystem, ensemble: WeightedEnsemble, path: Path) -> None:

@@ -25,6 +25,7 @@ from boltzgen.sampler.islands import Combined, combine
 from boltzgen.sampler.ladder import FoldLevel, Ladder, Level, Particles
 from boltzgen.sampler.paths import Populations, forward_paths, reverse_paths
 from boltzgen.sampler.pilot import plan_ladder
+from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import Population, run_smc, start
 from boltzgen.system import MolecularSystem
 
@@ -67,7 +68,7 @@ class Watcher:
         self.n_seen += 1
         self.log_z += record["log_z_increment"]
         if "sigma" in record:
-            weights = torch.nan_to_num(torch.softmax(log_weights, 0))
+            weights = normalised(log_weights)
             for name, inside in self.members(particles.x).items():
                 rows = self.shares.setdefault(name, [[] for _ in range(self.n_islands)])
                 rows[self.island].append(float(weights[inside].sum()))

@@ -63,6 +63,12 @@ class Level(Protocol):
         """Energies ``(n, c)`` and gradients ``(n, c, n_atoms, 3)`` of the columns."""
 
 
+def at_level(model: EnergyAndScore, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """``U(x, sigma)`` ``(n,)`` in float64 and ``dU/dx`` ``(n, n_atoms, 3)`` at one noise level [nm]."""
+    u, score = model(x, torch.full((len(x),), math.log(sigma), dtype=x.dtype, device=x.device))
+    return u.double(), -score
+
+
 @dataclass(frozen=True)
 class NoiseLevel:
     """Reverse move from noise level ``previous`` to ``sigma`` with the learned score.
@@ -91,8 +97,8 @@ class NoiseLevel:
         return Particles(x, energies, gradients, particles.ancestors), increments
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        u, score = self.model(x, torch.full((len(x),), math.log(self.sigma), dtype=x.dtype, device=x.device))
-        return u.double().unsqueeze(1), -score.unsqueeze(1)
+        u, gradient = at_level(self.model, x, self.sigma)
+        return u.unsqueeze(1), gradient.unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -117,10 +123,10 @@ class FoldLevel:
         return Particles(x, energies, gradients, particles.ancestors), log_share.double()
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        u, score = self.model(x, torch.full((len(x),), math.log(self.sigma), dtype=x.dtype, device=x.device))
-        target, gradient = self.target(x)
-        energies = torch.stack([u.double(), target.double()], dim=1)
-        return energies, torch.stack([-score, gradient.to(score.dtype)], dim=1)
+        u, gradient = at_level(self.model, x, self.sigma)
+        target, target_gradient = self.target(x)
+        energies = torch.stack([u, target.double()], dim=1)
+        return energies, torch.stack([gradient, target_gradient.to(gradient.dtype)], dim=1)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from boltzgen.diffusion import (
 )
 from boltzgen.geometry import mean_free_noise
 from boltzgen.sampler.ladder import Ladder, Level, Particles
+from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import run_smc, start
 
 LOST_BELOW = 100.0
@@ -127,7 +128,7 @@ def bar_log_z(forward: Tensor, reverse: Tensor) -> float:
 def _shares(members: dict[str, Tensor], log_weights: Tensor | None = None) -> dict[str, float]:
     if log_weights is None:
         return {name: float(member.double().mean()) for name, member in members.items()}
-    weights = torch.nan_to_num(torch.softmax(log_weights, 0))
+    weights = normalised(log_weights)
     return {name: float((weights * member.double()).sum()) for name, member in members.items()}
 
 

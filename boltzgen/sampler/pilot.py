@@ -144,11 +144,14 @@ def plan_ladder(
         return np.sqrt(np.maximum(information(sigma), 1.0))
 
     grid = spaced_levels(sigma_max, sigma_min, lambda s: np.ones_like(s), 24)
-    errors = denoising_errors(model, x0, grid, generator) if with_mse else [0.0] * len(grid)
+    errors = denoising_errors(model, x0, grid, generator) if with_mse else []
     first = spaced_levels(sigma_max, sigma_min, by_information, n_levels)
-    mse = interpolated(grid, errors, first) if with_mse else tuple(0.0 for _ in first)
     zeros = tuple(0.0 for _ in first)
-    ladder = Ladder(tuple(first), mse, zeros, (0.0, 1.0), (0.0, 0.0))
+
+    def mse(sigmas: list[float]) -> tuple[float, ...]:
+        return interpolated(grid, errors, sigmas) if with_mse else zeros
+
+    ladder = Ladder(tuple(first), mse(first), zeros, (0.0, 1.0), (0.0, 0.0))
     adaptation = Adaptation(step=move_below**2 / 4.0, bridge_cess=bridge_cess)
     population = start(model, gaussian, sigma_max, n_pilot, generator)
     levels = adaptation.noise_levels(ladder.noise_levels(model, ladder_moves, move_below))
@@ -162,7 +165,7 @@ def plan_ladder(
     final = spaced_levels(sigma_max, sigma_min, _refined(first, spread, by_information), n_levels)
     return Ladder(
         sigmas=tuple(final),
-        mse=interpolated(grid, errors, final) if with_mse else zeros,
+        mse=mse(final),
         noise_steps=interpolated(first[1:], adaptation.noise_steps, final),
         lambdas=tuple(adaptation.lambdas),
         bridge_steps=tuple(adaptation.bridge_steps),

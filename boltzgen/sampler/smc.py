@@ -30,7 +30,6 @@ class Population:
     particles: Particles
     log_weights: Tensor
     log_z: float = 0.0
-    n_resamplings: int = 0
     n_non_finite: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -52,7 +51,6 @@ class Population:
         """Systematic resampling; the weights become equal and log_z is unchanged."""
         self.particles = self.particles.take(systematic(self.log_weights, generator))
         self.log_weights = torch.zeros_like(self.log_weights)
-        self.n_resamplings += 1
 
 
 def start(

@@ -170,7 +170,6 @@ def test_weights_kept_on_resampling_are_noticed(monkeypatch: pytest.MonkeyPatch)
         rows = systematic(self.log_weights, generator)
         self.particles = self.particles.take(rows)
         self.log_weights = self.log_weights[rows]
-        self.n_resamplings += 1
 
     monkeypatch.setattr(smc.Population, "resample", without_reset)
     runs = replicate(0.9)
