@@ -1,0 +1,148 @@
+"""Internal coordinates of many configurations at once, configurations along the last, contiguous axis.
+
+A quantity of R rows (pairs, angles, ...) in B configurations is a tensor ``(R, B)``, positions are
+``(n_atoms, 3, B)``. Picking atoms and adding up over them are linear maps, each the other's adjoint: naming
+both keeps every derivative a gather or one matrix product, where autograd alone would scatter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boltzgen.errors import UserError
+
+SMALLEST_SQUARE = 1e-12
+"""Squared lengths [nm^2] below this are treated as this, with zero derivative: no division by zero."""
+_LARGEST_INCIDENCE = 2**23
+"""Elements of the largest dense incidence matrix; beyond it, rows are added up one by one."""
+
+LinearMap = Callable[[Tensor], Tensor]
+
+
+class Unsupported(UserError):
+    """A System has something that is not compiled; the message names it."""
+
+
+class _Linear(torch.autograd.Function):
+    """``forth(x)`` for a linear map whose adjoint is ``back``; differentiable any number of times."""
+
+    @staticmethod
+    def forward(x: Tensor, forth: LinearMap, back: LinearMap) -> Tensor:
+        return forth(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.forth, ctx.back = inputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Linear.apply(gradient, ctx.back, ctx.forth), None, None
+
+
+class Rows:
+    """R rows of one atom each: picks ``(R, ..., B)`` from ``(n_atoms, ..., B)`` and adds up the other way."""
+
+    def __init__(self, index: np.ndarray, n_atoms: int, like: Tensor) -> None:
+        self.n_atoms = n_atoms
+        self.index = torch.as_tensor(index, dtype=torch.long, device=like.device)
+        self.incidence: Tensor | None = None
+        if n_atoms * len(index) <= _LARGEST_INCIDENCE:
+            self.incidence = torch.zeros(n_atoms, len(index), dtype=like.dtype, device=like.device)
+            self.incidence[self.index, torch.arange(len(index), device=like.device)] = 1.0
+
+    def take(self, values: Tensor) -> Tensor:
+        """Values of each row's atom."""
+        return _Linear.apply(values, self._pick, self._add)
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """Sums of row values over the rows of each atom."""
+        return _Linear.apply(values, self._add, self._pick)
+
+    def _pick(self, values: Tensor) -> Tensor:
+        return values[self.index]
+
+    def _add(self, values: Tensor) -> Tensor:
+        if self.incidence is None:
+            return values.new_zeros(self.n_atoms, *values.shape[1:]).index_add(0, self.index, values)
+        return (self.incidence @ values.flatten(1)).view(self.n_atoms, *values.shape[1:])
+
+
+class Pairs:
+    """R rows of two atoms ``i`` and ``j``."""
+
+    def __init__(self, i: Rows, j: Rows) -> None:
+        self.i, self.j = i, j
+        self.incidence: Tensor | None = None
+        if i.incidence is not None and j.incidence is not None:
+            self.incidence = j.incidence - i.incidence
+
+    def difference(self, values: Tensor) -> Tensor:
+        """``values_j - values_i`` with shape ``(R, ..., B)``."""
+        return _Linear.apply(values, self._subtract, self._spread)
+
+    def _subtract(self, values: Tensor) -> Tensor:
+        return values[self.j.index] - values[self.i.index]
+
+    def _spread(self, values: Tensor) -> Tensor:
+        if self.incidence is None:
+            return self.j._add(values) - self.i._add(values)
+        return (self.incidence @ values.flatten(1)).view(self.j.n_atoms, *values.shape[1:])
+
+
+@dataclass
+class Frame:
+    """Positions ``(n_atoms, 3, B)`` [nm]; distances are computed once for each set of pairs."""
+
+    x: Tensor
+    _distances: dict[Pairs, Tensor] = field(default_factory=dict)
+
+    def distance(self, pairs: Pairs) -> Tensor:
+        """Distances [nm] ``(R, B)``."""
+        if pairs not in self._distances:
+            self._distances[pairs] = norm(pairs.difference(self.x))
+        return self._distances[pairs]
+
+    def angle(self, first: Pairs, second: Pairs) -> Tensor:
+        """Angles [rad] in [0, pi] between the vectors of two sets of pairs, ``(R, B)``."""
+        a, b = first.difference(self.x), second.difference(self.x)
+        return torch.atan2(norm(cross(a, b)), dot(a, b))
+
+    def torsion_cos_sin(self, bonds: Sequence[Pairs]) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the dihedral angle (IUPAC sign) along three bonds, each ``(R, B)``.
+
+        Three atoms in line leave the angle undefined; it is then taken as zero, with zero derivative.
+        """
+        b1, b2, b3 = (pairs.difference(self.x) for pairs in bonds)
+        normal = cross(b2, b3)
+        c, s = dot(cross(b1, b2), normal), norm(b2) * dot(b1, normal)
+        square = c * c + s * s
+        defined = square > 1e-30
+        scale = torch.rsqrt(torch.where(defined, square, torch.ones_like(square)))
+        return torch.where(defined, c * scale, torch.ones_like(c)), torch.where(defined, s * scale, 0.0)
+
+    def torsion(self, bonds: Sequence[Pairs]) -> Tensor:
+        """Dihedral angles [rad] in (-pi, pi], ``(R, B)``."""
+        c, s = self.torsion_cos_sin(bonds)
+        return torch.atan2(s, c)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar products of ``(R, 3, B)`` vectors."""
+    return (a * b).sum(1)
+
+
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """Vector products of ``(R, 3, B)`` vectors."""
+    (ax, ay, az), (bx, by, bz) = a.unbind(1), b.unbind(1)
+    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], dim=1)
+
+
+def norm(a: Tensor) -> Tensor:
+    """Lengths of ``(R, 3, B)`` vectors, differentiable everywhere."""
+    return torch.sqrt(dot(a, a).clamp_min(SMALLEST_SQUARE))

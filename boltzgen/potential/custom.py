@@ -1,0 +1,275 @@
+"""OpenMM's custom forces, and GBSAOBCForce as one of them, as terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from torch import Tensor
+
+from boltzgen.potential.coordinates import Frame, Pairs, Rows
+from boltzgen.potential.expressions import Expression, Function
+from boltzgen.potential.forces import angle_vectors, global_parameters, pairs_without, split
+from boltzgen.potential.tables import tabulated
+from boltzgen.potential.terms import Bend, Index, Layout, Site, Stretch, Term, Twist, summed
+
+Array = NDArray[np.float64]
+Parameters = dict[str, Array | float]
+
+
+def custom_bonds(force: openmm.CustomBondForce, layout: Layout) -> list[Term]:
+    """An expression of r per bond."""
+    atoms, constants = _custom_rows(force, 2, "Bond")
+    expression = _expression(force, constants, ("r",), layout)
+    return [Stretch(layout.pairs(*atoms.T), expression)]
+
+
+def custom_angles(force: openmm.CustomAngleForce, layout: Layout) -> list[Term]:
+    """An expression of theta per angle."""
+    atoms, constants = _custom_rows(force, 3, "Angle")
+    expression = _expression(force, constants, ("theta",), layout)
+    return [Bend(*angle_vectors(atoms, layout), expression)]
+
+
+def custom_torsions(force: openmm.CustomTorsionForce, layout: Layout) -> list[Term]:
+    """An expression of the dihedral theta per torsion."""
+    atoms, constants = _custom_rows(force, 4, "Torsion")
+    expression = _expression(force, constants, ("theta",), layout)
+    return [Twist(layout.bonds(atoms), expression)]
+
+
+def custom_external(force: openmm.CustomExternalForce, layout: Layout) -> list[Term]:
+    """An expression of x, y, z per atom."""
+    rows = [force.getParticleParameters(k) for k in range(force.getNumParticles())]
+    atoms = np.array([row[0] for row in rows], dtype=np.int64)
+    constants = global_parameters(force) | _named(force, "Particle", [row[1] for row in rows])
+    expression = _expression(force, constants, ("x", "y", "z"), layout)
+    return [Site(layout.rows(atoms), expression)]
+
+
+def custom_nonbonded(force: openmm.CustomNonbondedForce, layout: Layout) -> list[Term]:
+    """An expression of r and both atoms' parameters over pairs."""
+    i, j = _interacting_pairs(force, layout.n_atoms)
+    functions = _functions(force)
+    particles = _named(
+        force, "Particle", [force.getParticleParameters(k) for k in range(force.getNumParticles())]
+    )
+    constants: Parameters = dict(global_parameters(force))
+    for k in range(force.getNumComputedValues()):
+        name, text = force.getComputedValueParameters(k)
+        computed = layout.expression(text, constants | particles, (), functions)
+        particles[name] = np.broadcast_to(np.asarray(computed().flatten()), layout.n_atoms)
+    text = force.getEnergyFunction()
+    if force.getNonbondedMethod() == openmm.CustomNonbondedForce.CutoffNonPeriodic:
+        cutoff = force.getCutoffDistance()._value
+        constants["_cutoff"] = cutoff
+        factor = "step(_cutoff-r)"
+        if force.getUseSwitchingFunction():
+            on = force.getSwitchingDistance()._value
+            constants |= {"_on": on, "_width": cutoff - on}
+            text += "; _t=max(0,r-_on)/_width"
+            factor += "*(1+_t^3*(-10+_t*(15-6*_t)))"
+        text = _times(factor, text)
+    constants |= _of_pairs(particles, i, j)
+    return [Stretch(layout.pairs(i, j), layout.expression(text, constants, ("r",), functions))]
+
+
+def _times(factor: str, text: str) -> str:
+    main, *definitions = text.split(";")
+    return ";".join([f"{factor}*({main})", *definitions])
+
+
+def _interacting_pairs(force: openmm.CustomNonbondedForce, n_atoms: int) -> tuple[Index, Index]:
+    """Pairs of the interaction groups, or all of them, without the excluded ones."""
+    excluded = _excluded(force)
+    if not force.getNumInteractionGroups():
+        return pairs_without(n_atoms, excluded)
+    pairs: set[tuple[int, int]] = set()
+    for k in range(force.getNumInteractionGroups()):
+        first, second = force.getInteractionGroupParameters(k)
+        pairs |= {(min(a, b), max(a, b)) for a in first for b in second if a != b}
+    i, j = np.array(sorted(pairs - excluded), dtype=np.int64).reshape(-1, 2).T
+    return i, j
+
+
+@dataclass(frozen=True)
+class Born:
+    """Per-atom values computed one from another, and an energy of them (CustomGBForce).
+
+    The first value may sum an expression over pairs, ``value_i = sum_j f(r, parameters_i, parameters_j)``:
+    ``pair_value`` holds its name, the pairs, and f in both directions.
+    """
+
+    atoms: Rows
+    pair_value: tuple[str, Pairs, Expression, Expression] | None
+    values: list[tuple[str, Expression]]
+    single_energies: list[Expression]
+    pair_energies: list[tuple[Pairs, Expression]]
+
+    def __call__(self, frame: Frame) -> Tensor:
+        x, y, z = self.atoms.take(frame.x).unbind(1)
+        known = {"x": x, "y": y, "z": z}
+        if self.pair_value is not None:
+            name, pairs, towards_i, towards_j = self.pair_value
+            r = frame.distance(pairs)
+            at_i, at_j = towards_i(r=r).expand_as(r), towards_j(r=r).expand_as(r)
+            known[name] = pairs.i.add_up(at_i) + pairs.j.add_up(at_j)
+        for name, expression in self.values:
+            known[name] = expression(**known).expand_as(x)
+        energy = sum(summed(expression(**known), len(x), frame) for expression in self.single_energies)
+        names = [name for name in known if name not in ("x", "y", "z")]
+        for pairs, expression in self.pair_energies:
+            values = {f"{name}1": pairs.i.take(known[name]) for name in names}
+            values |= {f"{name}2": pairs.j.take(known[name]) for name in names}
+            pair_energy = expression(r=frame.distance(pairs), **values)
+            energy = energy + summed(pair_energy, len(pairs.i.index), frame)
+        return energy + frame.x.new_zeros(frame.x.shape[-1])
+
+
+def custom_gb(force: openmm.CustomGBForce, layout: Layout) -> list[Term]:
+    """Computed values and energy terms, over all pairs or all but the excluded ones."""
+    cutoff = None
+    if force.getNonbondedMethod() == openmm.CustomGBForce.CutoffNonPeriodic:
+        cutoff = force.getCutoffDistance()._value
+    particles = _named(
+        force, "Particle", [force.getParticleParameters(k) for k in range(force.getNumParticles())]
+    )
+    values = [tuple(force.getComputedValueParameters(k)) for k in range(force.getNumComputedValues())]
+    energies = [tuple(force.getEnergyTermParameters(k)) for k in range(force.getNumEnergyTerms())]
+    constants: Parameters = dict(global_parameters(force))
+    return [
+        born(values, energies, particles, constants, layout, _excluded(force), cutoff, _functions(force))
+    ]
+
+
+def born(
+    values: list[tuple[str, str, int]],
+    energies: list[tuple[str, int]],
+    particles: Parameters,
+    constants: Parameters,
+    layout: Layout,
+    excluded: set[tuple[int, int]],
+    cutoff: float | None,
+    functions: dict[str, Function],
+) -> Born:
+    """The term of a list of computed values and energy terms in CustomGBForce's notation."""
+    single = openmm.CustomGBForce.SingleParticle
+    with_exclusions = openmm.CustomGBForce.ParticlePair
+    known: list[str] = []
+    pair_value, chain = None, []
+    in_pairs = {
+        kind: pairs_without(layout.n_atoms, excluded if kind == with_exclusions else set())
+        for kind in (with_exclusions, openmm.CustomGBForce.ParticlePairNoExclusions)
+    }
+
+    def of_pairs(text: str, kind: int, swapped: bool = False) -> tuple[Pairs, Expression]:
+        i, j = in_pairs[kind]
+        own = constants | (_of_pairs(particles, j, i) if swapped else _of_pairs(particles, i, j))
+        if cutoff is not None:
+            text, own = _times("step(_cutoff-r)", text), own | {"_cutoff": cutoff}
+        variables = ("r", *(f"{name}{k}" for name in known for k in "12"))
+        return layout.pairs(i, j), layout.expression(text, own, variables, functions)
+
+    for name, text, kind in values:
+        if kind == single:
+            expression = layout.expression(text, constants | particles, ("x", "y", "z", *known), functions)
+            chain.append((name, expression))
+        else:
+            pairs, towards_i = of_pairs(text, kind)
+            pair_value = name, pairs, towards_i, of_pairs(text, kind, swapped=True)[1]
+        known.append(name)
+    variables = ("x", "y", "z", *known)
+    return Born(
+        layout.rows(np.arange(layout.n_atoms)),
+        pair_value,
+        chain,
+        [
+            layout.expression(text, constants | particles, variables, functions)
+            for text, kind in energies
+            if kind == single
+        ],
+        [of_pairs(text, kind) for text, kind in energies if kind != single],
+    )
+
+
+def gbsa_obc(force: openmm.GBSAOBCForce, layout: Layout) -> list[Term]:
+    """Onufriev-Bashford-Case implicit solvent (OBC2) with OpenMM's surface-area term.
+
+    Source: Onufriev, Bashford, Case, Proteins 55, 383 (2004); surface area: Schaefer, Bartels, Karplus,
+    J. Mol. Biol. 284, 835 (1998).
+    """
+    rows = [force.getParticleParameters(k) for k in range(force.getNumParticles())]
+    _, columns = split(rows, 0)
+    charge, radius, scale = columns.T
+    offset_radius = radius - 0.009
+    particles: Parameters = {
+        "charge": charge,
+        "radius": radius,
+        "or": offset_radius,
+        "sr": scale * offset_radius,
+    }
+    constants: Parameters = {
+        "prefactor": -OBC_COULOMB * (1 / force.getSoluteDielectric() - 1 / force.getSolventDielectric()),
+        "surface": force.getSurfaceAreaEnergy()._value,
+    }
+    cutoff = None
+    if force.getNonbondedMethod() == openmm.GBSAOBCForce.CutoffNonPeriodic:
+        cutoff = force.getCutoffDistance()._value
+    shift = "" if cutoff is None else f"-1/{cutoff!r}"
+    single = openmm.CustomGBForce.SingleParticle
+    pair = openmm.CustomGBForce.ParticlePairNoExclusions
+    values = [
+        (
+            "I",
+            "select(step(r+sr2-or1), 0.5*(1/L-1/U+0.25*(r-sr2^2/r)*(1/U^2-1/L^2)+0.5*log(L/U)/r"
+            "+2*step(sr2-r-or1)*(1/or1-1/L)), 0); U=r+sr2; L=max(or1,abs(r-sr2))",
+            pair,
+        ),
+        ("B", "1/(1/or-tanh(psi-0.8*psi^2+4.85*psi^3)/radius); psi=I*or", single),
+    ]
+    energies = [
+        ("0.5*prefactor*charge^2/B + surface*(radius+0.14)^2*(radius/B)^6", single),
+        (f"prefactor*charge1*charge2*(1/f{shift}); f=sqrt(r^2+B1*B2*exp(-r^2/(4*B1*B2)))", pair),
+    ]
+    return [born(values, energies, particles, constants, layout, set(), cutoff, {})]
+
+
+def _custom_rows(force: openmm.Force, n_atoms: int, kind: str) -> tuple[Index, Parameters]:
+    count = getattr(force, f"getNum{kind}s")()
+    rows = [getattr(force, f"get{kind}Parameters")(k) for k in range(count)]
+    atoms = np.array([row[:n_atoms] for row in rows], dtype=np.int64)
+    return atoms, global_parameters(force) | _named(force, kind, [row[n_atoms] for row in rows])
+
+
+def _named(force: openmm.Force, kind: str, values: Iterable[tuple[float, ...]]) -> Parameters:
+    """Per-row parameters by name."""
+    count = getattr(force, f"getNumPer{kind}Parameters")()
+    names = [getattr(force, f"getPer{kind}ParameterName")(k) for k in range(count)]
+    return dict(zip(names, np.array(list(values), dtype=np.float64).reshape(-1, count).T, strict=True))
+
+
+def _of_pairs(particles: Parameters, i: Index, j: Index) -> Parameters:
+    """Both atoms' parameters for each pair, under the names with 1 and 2 appended."""
+    first = {f"{name}1": np.asarray(value)[i] for name, value in particles.items()}
+    return first | {f"{name}2": np.asarray(value)[j] for name, value in particles.items()}
+
+
+def _excluded(force: openmm.CustomNonbondedForce | openmm.CustomGBForce) -> set[tuple[int, int]]:
+    pairs = [force.getExclusionParticles(k) for k in range(force.getNumExclusions())]
+    return {(min(a, b), max(a, b)) for a, b in pairs}
+
+
+def _functions(force: openmm.Force) -> dict[str, Function]:
+    count = force.getNumTabulatedFunctions()
+    names = [force.getTabulatedFunctionName(k) for k in range(count)]
+    return {name: tabulated(force.getTabulatedFunction(k)) for k, name in enumerate(names)}
+
+
+def _expression(
+    force: openmm.Force, constants: Parameters, variables: tuple[str, ...], layout: Layout
+) -> Expression:
+    functions = _functions(force) if hasattr(force, "getNumTabulatedFunctions") else {}
+    return layout.expression(force.getEnergyFunction(), constants, variables, functions)
