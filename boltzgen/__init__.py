@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from boltzgen.errors import UserError
     from boltzgen.free_energy import free_energy_difference, potential_of_mean_force
     from boltzgen.model import EnergyModel
-    from boltzgen.potential import OpenMMPotential
+    from boltzgen.potential import Potential, make_potential
     from boltzgen.registry import load_system
     from boltzgen.system import CollectiveVariable, MolecularSystem, State
 
@@ -25,7 +25,8 @@ _HOMES = {
     "State": "boltzgen.system",
     "WeightedEnsemble": "boltzgen.ensemble",
     "load_system": "boltzgen.registry",
-    "OpenMMPotential": "boltzgen.potential",
+    "Potential": "boltzgen.potential",
+    "make_potential": "boltzgen.potential",
     "EnergyModel": "boltzgen.model",
     "free_energy_difference": "boltzgen.free_energy",
     "potential_of_mean_force": "boltzgen.free_energy",
@@ -36,13 +37,14 @@ __all__ = [
     "CollectiveVariable",
     "EnergyModel",
     "MolecularSystem",
-    "OpenMMPotential",
+    "Potential",
     "State",
     "UserError",
     "WeightedEnsemble",
     "__version__",
     "free_energy_difference",
     "load_system",
+    "make_potential",
     "potential_of_mean_force",
 ]
 

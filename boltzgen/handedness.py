@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from boltzgen.geometry import mirror, signed_volume
-from boltzgen.potential.openmm import reflection_is_symmetry
+from boltzgen.potential.symmetry import reflection_is_symmetry
 from boltzgen.system import MolecularSystem
 
 

@@ -6,10 +6,14 @@ import functools
 import time
 import weakref
 
+import numpy as np
 import openmm
+from numpy.typing import NDArray
 from openmm import unit
 
 from boltzgen.system import MolecularSystem
+
+Array = NDArray[np.float64]
 
 _CANDIDATES = ("Reference", "CPU", "OpenCL", "CUDA", "HIP")
 _CHOSEN: weakref.WeakKeyDictionary[MolecularSystem, str] = weakref.WeakKeyDictionary()
@@ -22,18 +26,28 @@ def fastest_platform(system: MolecularSystem) -> openmm.Platform:
     from more and other processes need them. The answer is remembered per system.
     """
     if system not in _CHOSEN:
-        timings = {name: _seconds_per_step(system, name) for name in _installed()}
-        _CHOSEN[system] = min(timings, key=timings.__getitem__)
+        _CHOSEN[system] = time_platforms(system.openmm_system, system.positions, system.temperature_k)
     return openmm.Platform.getPlatformByName(_CHOSEN[system])
+
+
+def time_platforms(system: openmm.System, positions: Array, temperature_k: float) -> str:
+    """Name of the platform that makes the most steps per second from ``positions`` [nm], measured now."""
+    timings = {name: _seconds_per_step(system, positions, temperature_k, name) for name in _installed()}
+    return min(timings, key=timings.__getitem__)
 
 
 def make_context(system: MolecularSystem, integrator: openmm.Integrator, platform: str) -> openmm.Context:
     """A context at the system's reference configuration, single-threaded on the CPU platform."""
-    context = openmm.Context(
-        system.openmm_system, integrator, openmm.Platform.getPlatformByName(platform), properties(platform)
-    )
+    context = bare_context(system.openmm_system, integrator, platform)
     context.setPositions(system.positions)
     return context
+
+
+def bare_context(system: openmm.System, integrator: openmm.Integrator, platform: str) -> openmm.Context:
+    """A context without positions, single-threaded on the CPU platform."""
+    return openmm.Context(
+        system, integrator, openmm.Platform.getPlatformByName(platform), properties(platform)
+    )
 
 
 def properties(platform: str) -> dict[str, str]:
@@ -49,14 +63,15 @@ def _installed() -> tuple[str, ...]:
     return tuple(name for name in _CANDIDATES if name in names)
 
 
-def _seconds_per_step(system: MolecularSystem, platform: str) -> float:
+def _seconds_per_step(system: openmm.System, positions: Array, temperature_k: float, platform: str) -> float:
     """Time per step over a few milliseconds; infinite where the platform cannot run the system."""
     integrator = openmm.LangevinMiddleIntegrator(
-        system.temperature_k * unit.kelvin, 1.0 / unit.picosecond, 1e-6 * unit.picosecond
+        temperature_k * unit.kelvin, 1.0 / unit.picosecond, 1e-6 * unit.picosecond
     )
     integrator.setRandomNumberSeed(1)
     try:
-        context = make_context(system, integrator, platform)
+        context = bare_context(system, integrator, platform)
+        context.setPositions(positions)
         integrator.step(2)
         context.getState(energy=True)
         steps, start = 0, time.perf_counter()

@@ -19,7 +19,8 @@ from boltzgen.errors import NumericalError
 from boltzgen.handedness import Hand
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
 from boltzgen.model.energy import EnergyModel
-from boltzgen.potential.openmm import OpenMMPotential, check_translation_invariant
+from boltzgen.potential import Potential, make_potential
+from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.progress import Report, silent
 from boltzgen.sampler.islands import Combined, combine
 from boltzgen.sampler.ladder import FoldLevel, Ladder, Level, Particles
@@ -103,7 +104,7 @@ def sample(
     model = model.to(device).eval()
     gaussian = model.prior.gaussian
     network = Counter(_network(model, data, settings, device, report))
-    potential, hand = OpenMMPotential(system), Hand(system)
+    potential, hand = make_potential(system), Hand(system)
     tally = collections.Counter[str]()
 
     def counted_fold(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,7 +163,7 @@ def _network(
     return in_chunks(compile_energy_and_score(model, x, log_sigma, training=False), size)
 
 
-def _target(potential: OpenMMPotential, hand: Hand) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _target(potential: Potential, hand: Hand) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """u and du/dx of the system, +inf outside the reference hand."""
 
     def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from boltzgen import geometry
-from boltzgen.potential.openmm import OpenMMPotential, check_translation_invariant, reflection_is_symmetry
+from boltzgen.potential import Potential, make_potential
+from boltzgen.potential.symmetry import check_translation_invariant, reflection_is_symmetry
 from boltzgen.system import MolecularSystem
 
 _MOST_SWAPS = 60
@@ -49,7 +50,7 @@ def check_system(system: MolecularSystem, tolerance: float = 1e-4, seed: int = 0
 
     Raises AssertionError with one line naming what fails (MolecularSystemError for external forces).
     """
-    potential = OpenMMPotential(system, platform="Reference")
+    potential = make_potential(system, backend="openmm", platform="Reference")
     generator = torch.Generator().manual_seed(seed)
     reference = torch.as_tensor(system.positions, dtype=torch.float64)
     reduced_energy = float(potential(reference[None]))
@@ -96,7 +97,7 @@ def equivalent_pairs(system: MolecularSystem) -> list[tuple[int, int]]:
 
 def _exchange_error(
     system: MolecularSystem,
-    potential: OpenMMPotential,
+    potential: Potential,
     x: Tensor,
     pairs: list[tuple[int, int]],
     allowed: float,
@@ -118,7 +119,7 @@ def _exchange_error(
     return worst
 
 
-def _gradient_error(potential: OpenMMPotential, x: Tensor, generator: torch.Generator) -> float:
+def _gradient_error(potential: Potential, x: Tensor, generator: torch.Generator) -> float:
     """Along random directions, by central differences of 1e-5 nm."""
     _, gradient = potential.reduced_energy_and_gradient(x)
     directions = torch.randn((6, *x.shape[1:]), generator=generator, dtype=torch.float64)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from boltzgen.config import DataSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
-from boltzgen.potential.openmm import OpenMMPotential
+from boltzgen.potential import make_potential
 from boltzgen.simulate import correlated_stretches
 from boltzgen.system import MolecularSystem
 
@@ -143,7 +143,7 @@ def _ensemble(
     log_weights: NDArray[np.float64],
 ) -> WeightedEnsemble:
     """Energies, correlated stretches and file numbers, joined."""
-    potential, energies, lineages, first = OpenMMPotential(system), [], [], 0
+    potential, energies, lineages, first = make_potential(system), [], [], 0
     for path, rows, x in zip(paths, kept, pieces, strict=True):
         u = potential(torch.as_tensor(x)).numpy()
         bad = np.flatnonzero(~np.isfinite(u))

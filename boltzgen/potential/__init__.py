@@ -1,5 +1,5 @@
 """Target energies: reduced potentials u(x) = U(x) / kT of batches of configurations."""
 
-from boltzgen.potential.openmm import OpenMMPotential
+from boltzgen.potential.potential import Potential, make_potential
 
-__all__ = ["OpenMMPotential"]
+__all__ = ["Potential", "make_potential"]

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import openmm
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from boltzgen.potential.coordinates import Frame, Pairs, Rows
-from boltzgen.potential.expressions import Expression, Function
-from boltzgen.potential.forces import angle_vectors, global_parameters, pairs_without, split
+from boltzgen.potential.expressions import Expression, Function, names_in
+from boltzgen.potential.forces import COULOMB, angle_vectors, global_parameters, pairs_without, split
 from boltzgen.potential.tables import tabulated
-from boltzgen.potential.terms import Bend, Index, Layout, Site, Stretch, Term, Twist, summed
+from boltzgen.potential.terms import Bend, Index, Layout, Site, Stretch, Term, Twist, column, summed
 
 Array = NDArray[np.float64]
 Parameters = dict[str, Array | float]
@@ -60,8 +61,9 @@ def custom_nonbonded(force: openmm.CustomNonbondedForce, layout: Layout) -> list
     constants: Parameters = dict(global_parameters(force))
     for k in range(force.getNumComputedValues()):
         name, text = force.getComputedValueParameters(k)
-        computed = layout.expression(text, constants | particles, (), functions)
-        particles[name] = np.broadcast_to(np.asarray(computed().flatten()), layout.n_atoms)
+        columns = {key: column(value) for key, value in (constants | particles).items()}
+        computed = Expression(text, columns, (), torch.empty(0, dtype=torch.float64), functions)()
+        particles[name] = np.broadcast_to(computed.flatten().numpy(), layout.n_atoms)
     text = force.getEnergyFunction()
     if force.getNonbondedMethod() == openmm.CustomNonbondedForce.CutoffNonPeriodic:
         cutoff = force.getCutoffDistance()._value
@@ -120,10 +122,10 @@ class Born:
         for name, expression in self.values:
             known[name] = expression(**known).expand_as(x)
         energy = sum(summed(expression(**known), len(x), frame) for expression in self.single_energies)
-        names = [name for name in known if name not in ("x", "y", "z")]
         for pairs, expression in self.pair_energies:
-            values = {f"{name}1": pairs.i.take(known[name]) for name in names}
-            values |= {f"{name}2": pairs.j.take(known[name]) for name in names}
+            used = names_in(expression.text)
+            values = {f"{name}1": pairs.i.take(known[name]) for name in known if f"{name}1" in used}
+            values |= {f"{name}2": pairs.j.take(known[name]) for name in known if f"{name}2" in used}
             pair_energy = expression(r=frame.distance(pairs), **values)
             energy = energy + summed(pair_energy, len(pairs.i.index), frame)
         return energy + frame.x.new_zeros(frame.x.shape[-1])
@@ -140,9 +142,7 @@ def custom_gb(force: openmm.CustomGBForce, layout: Layout) -> list[Term]:
     values = [tuple(force.getComputedValueParameters(k)) for k in range(force.getNumComputedValues())]
     energies = [tuple(force.getEnergyTermParameters(k)) for k in range(force.getNumEnergyTerms())]
     constants: Parameters = dict(global_parameters(force))
-    return [
-        born(values, energies, particles, constants, layout, _excluded(force), cutoff, _functions(force))
-    ]
+    return [born(values, energies, particles, constants, layout, _excluded(force), cutoff, _functions(force))]
 
 
 def born(
@@ -212,8 +212,8 @@ def gbsa_obc(force: openmm.GBSAOBCForce, layout: Layout) -> list[Term]:
         "sr": scale * offset_radius,
     }
     constants: Parameters = {
-        "prefactor": -OBC_COULOMB * (1 / force.getSoluteDielectric() - 1 / force.getSolventDielectric()),
-        "surface": force.getSurfaceAreaEnergy()._value,
+        "prefactor": -COULOMB * (1 / force.getSoluteDielectric() - 1 / force.getSolventDielectric()),
+        "surface": 4 * np.pi * force.getSurfaceAreaEnergy()._value,
     }
     cutoff = None
     if force.getNonbondedMethod() == openmm.GBSAOBCForce.CutoffNonPeriodic:
@@ -248,12 +248,12 @@ def _named(force: openmm.Force, kind: str, values: Iterable[tuple[float, ...]]) 
     """Per-row parameters by name."""
     count = getattr(force, f"getNumPer{kind}Parameters")()
     names = [getattr(force, f"getPer{kind}ParameterName")(k) for k in range(count)]
-    return dict(zip(names, np.array(list(values), dtype=np.float64).reshape(-1, count).T, strict=True))
+    return dict(zip(names, np.array(list(values), dtype=np.float64).T, strict=False))
 
 
 def _of_pairs(particles: Parameters, i: Index, j: Index) -> Parameters:
     """Both atoms' parameters for each pair, under the names with 1 and 2 appended."""
-    first = {f"{name}1": np.asarray(value)[i] for name, value in particles.items()}
+    first: Parameters = {f"{name}1": np.asarray(value)[i] for name, value in particles.items()}
     return first | {f"{name}2": np.asarray(value)[j] for name, value in particles.items()}
 
 

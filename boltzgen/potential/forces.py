@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +10,7 @@ import openmm
 import torch
 from numpy.typing import NDArray
 
-from boltzgen.potential.coordinates import Unsupported
+from boltzgen.potential.coordinates import Pairs, Unsupported
 from boltzgen.potential.tables import Spline
 from boltzgen.potential.terms import Bend, FourierTwist, Index, Layout, Stretch, Term, TorsionMap
 
@@ -171,12 +170,10 @@ def split(rows: list[list], n_atoms: int) -> tuple[Index, Array]:
 def global_parameters(force: openmm.Force) -> dict[str, float]:
     """Default values of a force's global parameters."""
     count = force.getNumGlobalParameters()
-    return {
-        force.getGlobalParameterName(k): force.getGlobalParameterDefaultValue(k) for k in range(count)
-    }
+    return {force.getGlobalParameterName(k): force.getGlobalParameterDefaultValue(k) for k in range(count)}
 
 
-def angle_vectors(atoms: Index, layout: Layout) -> tuple:
+def angle_vectors(atoms: Index, layout: Layout) -> tuple[Pairs, Pairs]:
     """The two vectors that leave the middle atom of each row."""
     return layout.pairs(atoms[:, 1], atoms[:, 0]), layout.pairs(atoms[:, 1], atoms[:, 2])
 
@@ -194,5 +191,3 @@ def pairs_without(n_atoms: int, excluded: set[tuple[int, int]]) -> tuple[Index, 
     kept = [pair for pair in combinations(range(n_atoms), 2) if pair not in excluded]
     i, j = np.array(kept, dtype=np.int64).reshape(-1, 2).T
     return i, j
-
-

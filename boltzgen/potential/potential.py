@@ -1,0 +1,180 @@
+"""Potential: reduced energies of a system by the best evaluator that agrees with OpenMM."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+import numpy as np
+import openmm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from boltzgen.errors import UserError
+from boltzgen.platform import fastest_platform, time_platforms
+from boltzgen.potential.agreement import Agreement, compare, embedding
+from boltzgen.potential.batched import BatchedEvaluator
+from boltzgen.potential.coordinates import Unsupported
+from boltzgen.potential.openmm import OpenMMEvaluator
+from boltzgen.system import MolecularSystem
+from boltzgen.units import thermal_energy
+
+Array = NDArray[np.float64]
+Backend = Literal["batched", "openmm"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class Potential:
+    """Reduced energy ``u = U / kT`` of configurations [nm] with shape ``(n, n_atoms, 3)``.
+
+    Calling it returns ``(n,)`` values that can be differentiated: once with OpenMM behind it, any number
+    of times when batched. Configurations are taken as they are, never moved or centred. One without a
+    finite energy (overlapping atoms, NaN) has ``u = +inf`` and a zero gradient: in a sampler that is
+    weight zero, not a crash.
+
+    backend
+        ``"batched"`` or ``"openmm"``; ``reason`` says in one line why.
+    agreement
+        How well batched energies were found to agree with OpenMM at construction.
+    evaluations
+        Configurations evaluated so far.
+    """
+
+    def __init__(
+        self,
+        evaluator: BatchedEvaluator | OpenMMEvaluator,
+        kT: float,
+        reason: str,
+        agreement: Agreement | None = None,
+    ) -> None:
+        self.evaluator, self.kT, self.reason, self.agreement = evaluator, kT, reason, agreement
+        self.n_atoms: int = evaluator.system.getNumParticles()
+        self.evaluations = 0
+
+    @property
+    def backend(self) -> Backend:
+        """What evaluates the energies."""
+        return "batched" if isinstance(self.evaluator, BatchedEvaluator) else "openmm"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Reduced energies ``(n,)`` on the device of ``x``."""
+        return _ReducedEnergy.apply(x, self)
+
+    def energy_and_forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies [kJ/mol] ``(n,)`` and forces [kJ/mol/nm] ``(n, n_atoms, 3)``, no autograd."""
+        if x.ndim != 3 or x.shape[1:] != (self.n_atoms, 3):
+            raise ValueError(f"positions have shape {tuple(x.shape)}, expected (n, {self.n_atoms}, 3)")
+        self.evaluations += len(x)
+        return self.evaluator.energy_and_forces(x)
+
+    def reduced_energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``u`` with shape ``(n,)`` and ``du/dx`` [1/nm] ``(n, n_atoms, 3)``, no autograd."""
+        energy, forces = self.energy_and_forces(x)
+        return energy / self.kT, forces / -self.kT
+
+
+class _ReducedEnergy(torch.autograd.Function):
+    """Forces come with the energy, so the first derivative costs nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, potential: Potential) -> Tensor:
+        u, gradient = potential.reduced_energy_and_gradient(x)
+        ctx.potential = potential
+        ctx.save_for_backward(x, gradient.to(x.dtype))
+        return u
+
+    @staticmethod
+    def backward(ctx: Any, grad_u: Tensor) -> tuple[Tensor, None]:
+        x, gradient = ctx.saved_tensors
+        evaluator = ctx.potential.evaluator
+        if torch.is_grad_enabled() and x.requires_grad:
+            if not isinstance(evaluator, BatchedEvaluator):
+                raise RuntimeError("second derivatives need the batched backend")
+            u = evaluator.energy(x) / ctx.potential.kT
+            (gradient,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        return grad_u[:, None, None].to(gradient.dtype) * gradient, None
+
+
+def make_potential(
+    system: MolecularSystem | openmm.System,
+    temperature: float | None = None,
+    backend: Literal["auto", "batched", "openmm"] = "auto",
+    dtype: torch.dtype = torch.float64,
+    *,
+    positions: Array | None = None,
+    platform: str | None = None,
+    compiled: bool | None = None,
+) -> Potential:
+    """The reduced energy of a system, batched in torch where that agrees with OpenMM.
+
+    system
+        A MolecularSystem, or a bare OpenMM System.
+    temperature
+        In K. The system's own by default; a bare System needs one.
+    backend
+        ``"auto"`` compiles the System to torch, compares energies and forces with OpenMM's Reference
+        platform (reference, thermal and strongly distorted configurations) and takes OpenMM itself where
+        compilation is not possible or the deviation exceeds ``agreement.BOUNDS``. ``"batched"`` raises
+        UserError instead; ``"openmm"`` is OpenMM.
+    dtype
+        float64 or float32, of the batched arithmetic; OpenMM's results are always float64.
+    positions
+        A configuration [nm] ``(n_atoms, 3)`` to compare at, for a bare System; by default one is built.
+    platform
+        OpenMM platform for the openmm backend; the fastest one here by default.
+    compiled
+        Whether batched evaluation is fused by ``torch.compile``: by default once it has run long enough
+        to win the compilation time back.
+    """
+    openmm_system, temperature, positions = _parts(system, temperature, positions)
+    kT = thermal_energy(temperature)
+    if dtype not in (torch.float64, torch.float32):
+        raise UserError(f"dtype of target energies is torch.float64 or torch.float32, not {dtype}")
+    if backend not in ("auto", "batched", "openmm"):
+        raise UserError(f"backend is auto, batched or openmm, not {backend!r}")
+    reason = "asked for"
+    if backend != "openmm":
+        try:
+            evaluator = BatchedEvaluator(openmm_system, dtype, compiled)
+            start = embedding(openmm_system, temperature) if positions is None else positions
+            agreement = compare(evaluator, start, temperature)
+            if agreement.ok:
+                return Potential(evaluator, kT, _agreement_in_words(agreement), agreement)
+            reason = f"batched energies deviate from OpenMM by {agreement.excess:.3g} times the bound"
+        except Unsupported as unsupported:
+            reason = f"not batched: {unsupported}"
+        except openmm.OpenMMException as error:
+            reason = f"batched energies could not be compared with OpenMM: {error}"
+        if backend == "batched":
+            raise UserError(reason)
+        _LOG.warning("target energies by OpenMM, one configuration at a time (%s)", reason)
+    return Potential(
+        OpenMMEvaluator(openmm_system, platform or _platform(system, temperature, positions)), kT, reason
+    )
+
+
+def _parts(
+    system: MolecularSystem | openmm.System, temperature: float | None, positions: Array | None
+) -> tuple[openmm.System, float, Array | None]:
+    if isinstance(system, MolecularSystem):
+        own = system.positions if positions is None else positions
+        return system.openmm_system, system.temperature_k if temperature is None else temperature, own
+    if temperature is None:
+        raise UserError("make_potential: an OpenMM System needs a temperature, in K")
+    return system, temperature, positions
+
+
+def _platform(system: MolecularSystem | openmm.System, temperature: float, positions: Array | None) -> str:
+    if isinstance(system, MolecularSystem):
+        return fastest_platform(system).getName()
+    start = embedding(system, temperature) if positions is None else positions
+    return time_platforms(system, start, temperature)
+
+
+def _agreement_in_words(agreement: Agreement) -> str:
+    return (
+        f"agrees with OpenMM within {agreement.energy_error:.1e} kJ/mol "
+        f"and {agreement.force_error:.1e} of the largest force"
+    )
