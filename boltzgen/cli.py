@@ -129,6 +129,38 @@ def list_workflows() -> None:
     _print_table(available_workflows())
 
 
+@app.command("check")
+def check_system(
+    system: Annotated[
+        str, typer.Argument(metavar="SYSTEM", help="Registered name, or path of a .py file with build().")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Parameter of the system, e.g. hamiltonian=C. Repeatable."
+        ),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Timing of each evaluator.")] = 1.0,
+    compiled: Annotated[
+        bool, typer.Option(help="Time compiled evaluation too: up to a minute of compiling.")
+    ] = True,
+) -> None:
+    """Look at a system before a run: forces compiled, agreement with OpenMM, speed here, symmetries."""
+    overrides = [f"system.parameters.{assignment}" for assignment in set_ or []]
+    settings, base = load_workflow(None, _system_overrides(system) + overrides)
+    from rich.console import Console
+
+    from boltzgen.check import check
+    from boltzgen.progress import progress_bar
+    from boltzgen.registry import load_system
+    from boltzgen.report.table import check_table
+
+    molecule = load_system(settings.system.name, settings.system.parameters, base)
+    with progress_bar(f"checking {molecule.name}") as report:
+        result = check(molecule, seconds=seconds, compiled=compiled, report=report)
+    Console().print(check_table(result))
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"boltzgen {__version__}")

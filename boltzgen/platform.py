@@ -32,7 +32,9 @@ def fastest_platform(system: MolecularSystem) -> openmm.Platform:
 
 def time_platforms(system: openmm.System, positions: Array, temperature_k: float) -> str:
     """Name of the platform that makes the most steps per second from ``positions`` [nm], measured now."""
-    timings = {name: _seconds_per_step(system, positions, temperature_k, name) for name in _installed()}
+    timings = {
+        name: _seconds_per_step(system, positions, temperature_k, name) for name in installed_platforms()
+    }
     return min(timings, key=timings.__getitem__)
 
 
@@ -58,7 +60,8 @@ def properties(platform: str) -> dict[str, str]:
 
 
 @functools.cache
-def _installed() -> tuple[str, ...]:
+def installed_platforms() -> tuple[str, ...]:
+    """Names of the platforms that are worth trying."""
     names = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
     return tuple(name for name in _CANDIDATES if name in names)
 

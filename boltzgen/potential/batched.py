@@ -18,10 +18,12 @@ from boltzgen.potential.terms import Layout, Term
 
 COMPILE_AFTER_SECONDS = 10.0
 """Eager evaluation that has taken this long is compiled: about what compilation itself takes."""
-LARGEST = 1_000
+LARGEST = 500
 """Atoms up to which all pairs of many configurations are worth holding in memory."""
-_PAIR_BUDGET = {"cpu": 2**18, "cuda": 2**24}
+_PAIR_BUDGET = {"cpu": 2**17, "cuda": 2**22}
 """Pairs times configurations in one pass: a tensor of them stays in the CPU's cache."""
+_EAGER_COST = 8
+"""Roughly the cost of an eager pass over that of a compiled one of the same size."""
 
 _COMPILERS: dict[str, Callable[[Any, Layout], list[Term]]] = {
     "HarmonicBondForce": forces.harmonic_bonds,
@@ -159,8 +161,8 @@ class _Program:
     def _pass(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self._kernel is None and self._eager_seconds >= self._compile_after:
             self._compile(x)
-        if self._kernel is not None:
-            n = x.shape[-1]
+        n = x.shape[-1]
+        if self._kernel is not None and n * _EAGER_COST >= self.chunk:
             energy, force = self._kernel(_filled(x, self.chunk))
             return energy[:n], force[..., :n]
         started = time.perf_counter()
@@ -175,16 +177,22 @@ class _Program:
             kernel = torch.compile(make_fx(lambda x: self.one_pass(x))(example.clone()), dynamic=False)
             with torch.no_grad():
                 ours, expected = kernel(example), self.one_pass(example.clone())
-            for value, reference in zip(ours, expected, strict=True):
-                torch.testing.assert_close(
-                    value, reference, rtol=1e-3, atol=1e-4 * float(reference.abs().max()), equal_nan=True
-                )
+            _check_same(ours, expected)
         except Exception as error:  # any failure of the compiler leaves a working, slower program
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             warnings.warn(f"target energies stay uncompiled: {message}", stacklevel=2)
             self._compile_after = float("inf")
             return
         self._kernel = torch.no_grad()(kernel)
+
+
+def _check_same(ours: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    """Raise AssertionError unless the kernel gives the energies and forces of the eager pass."""
+    finite = expected[0].isfinite()
+    for value, reference in zip(ours, expected, strict=True):
+        value, reference = value[..., finite], reference[..., finite]
+        scale = float(reference.abs().max()) if reference.numel() else 0.0
+        torch.testing.assert_close(value, reference, rtol=1e-3, atol=1e-5 * scale)
 
 
 def _filled(x: Tensor, size: int) -> Tensor:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from boltzgen.check import Check
+    from boltzgen.system import MolecularSystem
 
 VERDICT_STYLE = {"trusted": "green", "caution": "yellow", "not trusted": "red"}
 
@@ -59,6 +63,49 @@ def verdict_panel(results: Mapping[str, Any]) -> Panel:
     lines += [Text(f"- {observation}", style="dim") for observation in verdict.get("observations", [])]
     style = VERDICT_STYLE.get(level, "yellow")
     return Panel(Group(*lines), title=f"verdict: {escape(level)}", title_align="left", border_style=style)
+
+
+def check_table(check: Check) -> Group:
+    """What `boltzgen.check.check` found, as tables to read from top to bottom."""
+    system = check.system
+    facts = Table(title=escape(f"{system.name} at {system.temperature_k:g} K"), title_justify="left")
+    facts.add_column("property")
+    facts.add_column("found", overflow="fold")
+    facts.add_row("atoms", f"{system.n_atoms} in {int(system.atom_classes.max()) + 1} classes")
+    facts.add_row("exchangeable atoms", escape(_exchangeable(system)))
+    centres = ", ".join(str(centre[0]) for centre in system.stereocentres)
+    facts.add_row("stereocentres (atom)", centres or "none")
+    mirror = "leaves the energy unchanged" if check.invariance.mirror_symmetric else "changes the energy"
+    facts.add_row("reflection", mirror)
+    facts.add_row("forces", escape(", ".join(check.forces)))
+    for name, potential in check.potentials.items():
+        facts.add_row(f"energies in {name}", escape(f"{potential.backend}: {potential.reason}"))
+    speed = Table(title="energies and forces, configurations per second", title_justify="left")
+    speed.add_column("evaluator")
+    speed.add_column("per second", justify="right")
+    fastest = max(check.throughput.values())
+    for name, value in check.throughput.items():
+        speed.add_row(name, f"{value:,.0f}", style="bold" if value == fastest else "")
+    return Group(facts, speed)
+
+
+def _exchangeable(system: MolecularSystem) -> str:
+    """Classes of more than one atom, by atom index."""
+    classes = system.atom_classes
+    members = [[i for i in range(system.n_atoms) if classes[i] == k] for k in range(int(classes.max()) + 1)]
+    groups = [group for group in members if len(group) > 1]
+    return " ".join("{" + _ranges(group) + "}" for group in groups) or "none"
+
+
+def _ranges(indices: list[int]) -> str:
+    """``[0, 1, 2, 5]`` as ``0-2,5``."""
+    parts: list[list[int]] = []
+    for index in indices:
+        if parts and index == parts[-1][-1] + 1:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def with_error(value: float | str | None, error: float | None) -> str:

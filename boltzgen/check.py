@@ -1,0 +1,116 @@
+"""``boltzgen check``: what a system's energy is made of, how it is evaluated here, and its symmetries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import openmm
+import torch
+from torch import Tensor
+
+from boltzgen.errors import MolecularSystemError
+from boltzgen.platform import installed_platforms
+from boltzgen.potential import Potential, make_potential
+from boltzgen.progress import Report, silent
+from boltzgen.system import MolecularSystem
+from boltzgen.testing import SystemCheck, check_system
+
+BATCH = 1024
+"""Configurations per call in the throughput measurement."""
+_SPREAD_NM = 0.003
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    forces
+        Forces of the System that contribute to its energy and how they are evaluated, by class name.
+    potentials
+        The batched potential of each dtype, or OpenMM where it took over.
+    throughput
+        Energies with forces per second of each evaluator, configurations of thermal size.
+    invariance
+        Numerical symmetries of the energy.
+    """
+
+    system: MolecularSystem
+    forces: dict[str, int]
+    potentials: dict[str, Potential]
+    throughput: dict[str, float]
+    invariance: SystemCheck
+
+
+def check(
+    system: MolecularSystem, *, seconds: float = 1.0, compiled: bool = True, report: Report = silent
+) -> Check:
+    """Compare, time and test the energy of a system.
+
+    ``seconds`` are spent on timing each evaluator; ``compiled=False`` leaves the compiled ones out.
+    Raises MolecularSystemError where the system cannot be sampled.
+    """
+    report(0.0, 1.0, "symmetries")
+    try:
+        invariance = check_system(system)
+    except AssertionError as error:
+        raise MolecularSystemError(str(error)) from error
+    report(0.1, 1.0, "agreement with OpenMM")
+    potentials = {"float64": make_potential(system), "float32": make_potential(system, dtype=torch.float32)}
+    evaluators = _evaluators(system, potentials, compiled)
+    generator = torch.Generator().manual_seed(0)
+    reference = torch.as_tensor(system.positions)
+    x = reference + _SPREAD_NM * torch.randn(
+        (BATCH, *reference.shape), generator=generator, dtype=reference.dtype
+    )
+    throughput = {}
+    for k, (name, make) in enumerate(evaluators.items()):
+        report(0.2 + 0.8 * k / len(evaluators), 1.0, f"timing {name}")
+        try:
+            throughput[name] = configurations_per_second(make().energy_and_forces, x, seconds)
+        except openmm.OpenMMException:  # a platform that is installed but finds no device
+            continue
+    report(1.0, 1.0, "done")
+    counts: dict[str, int] = {}
+    for force in system.openmm_system.getForces():
+        counts[type(force).__name__] = counts.get(type(force).__name__, 0) + 1
+    return Check(system, counts, potentials, throughput, invariance)
+
+
+def _evaluators(
+    system: MolecularSystem, potentials: Mapping[str, Potential], compiled: bool
+) -> dict[str, Callable[[], Potential]]:
+    def by_openmm(platform: str) -> Callable[[], Potential]:
+        return lambda: make_potential(system, backend="openmm", platform=platform)
+
+    def batched(dtype: torch.dtype, fused: bool) -> Callable[[], Potential]:
+        return lambda: make_potential(system, backend="batched", dtype=dtype, compiled=fused)
+
+    evaluators = {f"OpenMM {name}": by_openmm(name) for name in installed_platforms()}
+    for name, potential in potentials.items():
+        if potential.backend == "batched":
+            dtype = getattr(torch, name)
+            evaluators[f"batched {name}, eager"] = batched(dtype, False)
+            if compiled:
+                evaluators[f"batched {name}, compiled"] = batched(dtype, True)
+    return evaluators
+
+
+def configurations_per_second(evaluate: Callable[[Tensor], object], x: Tensor, seconds: float) -> float:
+    """Throughput measured over about ``seconds``, after a first call that is not counted."""
+    n = min(16, len(x))
+    evaluate(x[:n])
+    while n < len(x) and _seconds(evaluate, x[:n]) < seconds / 8:
+        n = min(2 * n, len(x))
+    done, spent = 0, 0.0
+    while spent < seconds:
+        spent += _seconds(evaluate, x[:n])
+        done += n
+    return done / spent
+
+
+def _seconds(evaluate: Callable[[Tensor], object], x: Tensor) -> float:
+    started = time.perf_counter()
+    evaluate(x)
+    return time.perf_counter() - started
