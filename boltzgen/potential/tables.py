@@ -80,7 +80,7 @@ def tabulated(function: openmm.TabulatedFunction) -> Spline | Lookup:
     kind = type(function).__name__
     parameters = list(function.getFunctionParameters())
     if kind == "Discrete1DFunction":
-        return Lookup(np.array(parameters[0]))
+        return Lookup(np.array(parameters, dtype=np.float64).ravel())
     if kind in ("Discrete2DFunction", "Discrete3DFunction"):
         *sizes, values = parameters
         return Lookup(np.array(values).reshape(sizes, order="F"))
