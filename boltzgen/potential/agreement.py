@@ -99,7 +99,6 @@ def thermal_frames(system: openmm.System, positions: Array, temperature_k: float
     frames = []
     try:
         context.setPositions(positions)
-        openmm.LocalEnergyMinimizer.minimize(context, 10.0, 50)
         context.setVelocitiesToTemperature(temperature_k * unit.kelvin, 1)
         for _ in range(n):
             context.getIntegrator().step(20)
