@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import openmm
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from boltzgen.potential import custom, forces
+from boltzgen.potential import compound, custom, forces
 from boltzgen.potential.coordinates import Frame, Unsupported
 from boltzgen.potential.terms import Layout, Term
 
@@ -39,6 +40,8 @@ _COMPILERS: dict[str, Callable[[Any, Layout], list[Term]]] = {
     "CustomExternalForce": custom.custom_external,
     "CustomNonbondedForce": custom.custom_nonbonded,
     "CustomGBForce": custom.custom_gb,
+    "CustomCompoundBondForce": compound.compound_bonds,
+    "CustomCentroidBondForce": compound.centroid_bonds,
 }
 _WITHOUT_ENERGY = {
     "CMMotionRemover",
@@ -60,7 +63,8 @@ def compile_forces(system: openmm.System, like: Tensor) -> dict[str, list[Term]]
     for atom in range(system.getNumParticles()):
         if system.isVirtualSite(atom):
             raise Unsupported("virtual sites")
-    layout = Layout(system.getNumParticles(), like)
+    masses = [system.getParticleMass(atom)._value for atom in range(system.getNumParticles())]
+    layout = Layout(np.array(masses), like)
     compiled: dict[str, list[Term]] = {}
     for force in system.getForces():
         name = type(force).__name__

@@ -46,7 +46,7 @@ def custom_external(force: openmm.CustomExternalForce, layout: Layout) -> list[T
     """An expression of x, y, z per atom."""
     rows = [force.getParticleParameters(k) for k in range(force.getNumParticles())]
     atoms = np.array([row[0] for row in rows], dtype=np.int64)
-    constants = global_parameters(force) | _named(force, "Particle", [row[1] for row in rows])
+    constants = global_parameters(force) | per_row(force, "Particle", [row[1] for row in rows])
     expression = _expression(force, constants, ("x", "y", "z"), layout)
     return [Site(layout.rows(atoms), expression)]
 
@@ -54,8 +54,8 @@ def custom_external(force: openmm.CustomExternalForce, layout: Layout) -> list[T
 def custom_nonbonded(force: openmm.CustomNonbondedForce, layout: Layout) -> list[Term]:
     """An expression of r and both atoms' parameters over pairs."""
     i, j = _interacting_pairs(force, layout.n_atoms)
-    functions = _functions(force)
-    particles = _named(
+    functions = tabulated_functions(force)
+    particles = per_row(
         force, "Particle", [force.getParticleParameters(k) for k in range(force.getNumParticles())]
     )
     constants: Parameters = dict(global_parameters(force))
@@ -136,13 +136,24 @@ def custom_gb(force: openmm.CustomGBForce, layout: Layout) -> list[Term]:
     cutoff = None
     if force.getNonbondedMethod() == openmm.CustomGBForce.CutoffNonPeriodic:
         cutoff = force.getCutoffDistance()._value
-    particles = _named(
+    particles = per_row(
         force, "Particle", [force.getParticleParameters(k) for k in range(force.getNumParticles())]
     )
     values = [tuple(force.getComputedValueParameters(k)) for k in range(force.getNumComputedValues())]
     energies = [tuple(force.getEnergyTermParameters(k)) for k in range(force.getNumEnergyTerms())]
     constants: Parameters = dict(global_parameters(force))
-    return [born(values, energies, particles, constants, layout, _excluded(force), cutoff, _functions(force))]
+    return [
+        born(
+            values,
+            energies,
+            particles,
+            constants,
+            layout,
+            _excluded(force),
+            cutoff,
+            tabulated_functions(force),
+        )
+    ]
 
 
 def born(
@@ -241,10 +252,10 @@ def _custom_rows(force: openmm.Force, n_atoms: int, kind: str) -> tuple[Index, P
     count = getattr(force, f"getNum{kind}s")()
     rows = [getattr(force, f"get{kind}Parameters")(k) for k in range(count)]
     atoms = np.array([row[:n_atoms] for row in rows], dtype=np.int64)
-    return atoms, global_parameters(force) | _named(force, kind, [row[n_atoms] for row in rows])
+    return atoms, global_parameters(force) | per_row(force, kind, [row[n_atoms] for row in rows])
 
 
-def _named(force: openmm.Force, kind: str, values: Iterable[tuple[float, ...]]) -> Parameters:
+def per_row(force: openmm.Force, kind: str, values: Iterable[tuple[float, ...]]) -> Parameters:
     """Per-row parameters by name."""
     count = getattr(force, f"getNumPer{kind}Parameters")()
     names = [getattr(force, f"getPer{kind}ParameterName")(k) for k in range(count)]
@@ -262,7 +273,10 @@ def _excluded(force: openmm.CustomNonbondedForce | openmm.CustomGBForce) -> set[
     return {(min(a, b), max(a, b)) for a, b in pairs}
 
 
-def _functions(force: openmm.Force) -> dict[str, Function]:
+def tabulated_functions(force: openmm.Force) -> dict[str, Function]:
+    """The force's tabulated functions by name."""
+    if not hasattr(force, "getNumTabulatedFunctions"):
+        return {}
     count = force.getNumTabulatedFunctions()
     names = [force.getTabulatedFunctionName(k) for k in range(count)]
     return {name: tabulated(force.getTabulatedFunction(k)) for k, name in enumerate(names)}
@@ -271,5 +285,4 @@ def _functions(force: openmm.Force) -> dict[str, Function]:
 def _expression(
     force: openmm.Force, constants: Parameters, variables: tuple[str, ...], layout: Layout
 ) -> Expression:
-    functions = _functions(force) if hasattr(force, "getNumTabulatedFunctions") else {}
-    return layout.expression(force.getEnergyFunction(), constants, variables, functions)
+    return layout.expression(force.getEnergyFunction(), constants, variables, tabulated_functions(force))

@@ -25,12 +25,14 @@ Constants = Mapping[str, NDArray[np.float64] | float]
 class Layout:
     """Makes the index rows and expressions of one System, sharing rows that are the same.
 
+    masses
+        Of its particles [Da] ``(n_atoms,)``.
     like
         A tensor with the dtype and device of the evaluation.
     """
 
-    def __init__(self, n_atoms: int, like: Tensor) -> None:
-        self.n_atoms, self.like = n_atoms, like
+    def __init__(self, masses: NDArray[np.float64], like: Tensor) -> None:
+        self.n_atoms, self.masses, self.like = len(masses), masses, like
         self._rows: dict[bytes, Rows] = {}
         self._pairs: dict[tuple[Rows, Rows], Pairs] = {}
 

@@ -254,6 +254,31 @@ def test_custom_gb_with_every_kind_of_value_and_term(cutoff: float | None) -> No
     assert_compiled(bare_system(force))
 
 
+def test_compound_bonds_of_distances_angles_dihedrals_and_coordinates() -> None:
+    text = (
+        "k*(distance(p1,p2)-0.2)^2 + t(angle(p1, p2, p3)) + cos(dihedral(p1,p2,p3,p4)) + y3^2*distance(p1,p4)"
+    )
+    force = openmm.CustomCompoundBondForce(4, text)
+    force.addPerBondParameter("k")
+    force.addTabulatedFunction("t", openmm.Continuous1DFunction([0.0, 1.0, 0.5, 2.0], 0.0, np.pi))
+    for i in range(N_ATOMS - 3):
+        force.addBond([i, i + 2, i + 1, i + 3], [2.0 + i])
+    assert_compiled(bare_system(force))
+
+
+def test_bonds_between_centroids_by_mass_and_by_given_weights() -> None:
+    force = openmm.CustomCentroidBondForce(3, "k*distance(g1,g2)^2 + angle(g1,g2,g3) + x1*z2")
+    force.addPerBondParameter("k")
+    force.addGroup([0, 1, 2])
+    force.addGroup([3, 4], [1.0, 3.0])
+    force.addGroup([5, 6, 7, 8])
+    force.addBond([0, 1, 2], [2.0])
+    force.addBond([2, 0, 1], [3.0])
+    system = bare_system(force)
+    system.setParticleMass(1, 1.0)
+    assert_compiled(system)
+
+
 def test_several_forces_of_a_kind_and_forces_without_terms() -> None:
     empty = [openmm.HarmonicBondForce(), openmm.PeriodicTorsionForce(), openmm.CustomBondForce("r")]
     assert_compiled(bare_system(bonds("r^2"), bonds("k*r", {"k": 2.0}), *empty))
