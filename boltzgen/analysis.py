@@ -270,6 +270,7 @@ def _diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
         ("diastereomers", "diastereomers", "", ""),
         ("network_evaluations", "network evaluations", "", ""),
         ("target_evaluations", "target evaluations", "", ""),
+        ("target_seconds", "time on target energies", "s", ""),
         ("seconds", "sampling time", "s", ""),
     )
     rows = [

@@ -141,6 +141,8 @@ def sample(
         "z_domain": hand.domain,
         "network_evaluations": network.evaluations,
         "target_evaluations": potential.evaluations,
+        "target_seconds": potential.seconds,
+        "target_backend": f"{potential.backend}: {potential.reason}",
         "seconds": time.monotonic() - started,
     }
     diagnostics["verdict"] = judge_run(diagnostics, system, data).to_dict()

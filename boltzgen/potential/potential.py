@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any, Literal
 
 import numpy as np
@@ -38,8 +39,8 @@ class Potential:
         ``"batched"`` or ``"openmm"``; ``reason`` says in one line why.
     agreement
         How well batched energies were found to agree with OpenMM at construction.
-    evaluations
-        Configurations evaluated so far.
+    evaluations, seconds
+        Configurations evaluated so far, and the time it took.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Potential:
     ) -> None:
         self.evaluator, self.kT, self.reason, self.agreement = evaluator, kT, reason, agreement
         self.n_atoms: int = evaluator.system.getNumParticles()
-        self.evaluations = 0
+        self.evaluations, self.seconds = 0, 0.0
 
     @property
     def backend(self) -> Backend:
@@ -66,8 +67,11 @@ class Potential:
         """Energies [kJ/mol] ``(n,)`` and forces [kJ/mol/nm] ``(n, n_atoms, 3)``, no autograd."""
         if x.ndim != 3 or x.shape[1:] != (self.n_atoms, 3):
             raise ValueError(f"positions have shape {tuple(x.shape)}, expected (n, {self.n_atoms}, 3)")
+        started = time.perf_counter()
+        result = self.evaluator.energy_and_forces(x)
+        self.seconds += time.perf_counter() - started
         self.evaluations += len(x)
-        return self.evaluator.energy_and_forces(x)
+        return result
 
     def reduced_energy_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``u`` with shape ``(n,)`` and ``du/dx`` [1/nm] ``(n, n_atoms, 3)``, no autograd."""

@@ -23,6 +23,7 @@ BOOKKEEPING = {
     "distinct ancestors",
     "network evaluations",
     "target evaluations",
+    "time on target energies",
     "sampling time",
     "mirror images folded",
     "log Z by BAR - log Z",
