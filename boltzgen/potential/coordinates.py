@@ -103,9 +103,11 @@ class Frame:
     _distances: dict[Pairs, Tensor] = field(default_factory=dict)
 
     def distance(self, pairs: Pairs) -> Tensor:
-        """Distances [nm] ``(R, B)``."""
+        """Distances [nm] ``(R, B)``; exactly zero, with zero derivative, where two atoms coincide."""
         if pairs not in self._distances:
-            self._distances[pairs] = norm(pairs.difference(self.x))
+            apart = pairs.difference(self.x)
+            r = norm(apart)
+            self._distances[pairs] = torch.where(dot(apart, apart) > 0.0, r, torch.zeros_like(r))
         return self._distances[pairs]
 
     def angle(self, first: Pairs, second: Pairs) -> Tensor:

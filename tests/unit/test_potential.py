@@ -140,6 +140,7 @@ def test_overlaps_straight_angles_and_flat_torsions_never_give_nan(dtype: torch.
     x[4] = 1e30
     energy, forces = potential.energy_and_forces(x)
     assert energy.dtype == forces.dtype == dtype
+    assert float(energy[0]) == torch.inf
     assert not bool(energy.isnan().any()) and not bool((energy == -torch.inf).any())
     assert bool(forces.isfinite().all())
     assert bool(energy[[2, 3]].isfinite().all()) and bool((forces[[2, 3]] != 0).any())
