@@ -175,13 +175,14 @@ def draw(results: dict[str, Any], curves: dict[str, list[float]], title: str, pa
     left.axhline(1e6 / openmm_best, color="black", linestyle="--", label="best OpenMM arrangement")
     left.set(title="ALDP-B", xlabel="batch size", ylabel="cost per configuration (µs)")
     for family, marker in (("AL", "o"), ("LJ", "s")):
-        rows = sorted((r["atoms"], r) for name, r in results.items() if name.startswith(family))
-        atoms = [n for n, _ in rows]
+        family_rows = [row for name, row in results.items() if name.startswith(family)]
+        rows = sorted(family_rows, key=lambda row: row["atoms"])
+        atoms = [row["atoms"] for row in rows]
         kind = "GB peptides" if family == "AL" else "LJ clusters"
         for dtype, colour in zip(DTYPES, CATEGORICAL, strict=False):
-            cost = [1e6 / row["batched"][f"cpu {dtype} compiled"] for _, row in rows]
+            cost = [1e6 / row["batched"][f"cpu {dtype} compiled"] for row in rows]
             right.loglog(atoms, cost, marker, color=colour, label=f"{kind}, {dtype} compiled")
-        cost = [1e6 / max(row["openmm"].values()) for _, row in rows]
+        cost = [1e6 / max(row["openmm"].values()) for row in rows]
         right.loglog(atoms, cost, marker, color="black", label=f"{kind}, best OpenMM", fillstyle="none")
     right.set(title="batch of 1,024", xlabel="atoms")
     for axis in (left, right):

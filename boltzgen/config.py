@@ -61,7 +61,7 @@ class ModelSettings(Settings):
     """The energy network."""
 
     n_layers: Count = 2
-    n_channels: Count = Field(16, description="channels of node features")
+    n_channels: Count = Field(32, description="channels of node features")
     n_radial: Count = Field(8, description="radial functions after mixing")
     l_max: int = Field(2, ge=0, le=3, description="highest spherical harmonic of the density projection")
     hidden: Count = Field(64, description="width of the per-atom networks")
@@ -75,9 +75,18 @@ class ModelSettings(Settings):
 class TrainSettings(Settings):
     """Training: denoising score matching plus the diffusive classification loss."""
 
-    objective: Literal["dsm", "dsm+diffclf"] = "dsm+diffclf"
-    classification_weight: float = Field(1.0, ge=0, description="w in L = L_DSM + w L_clf")
-    batch_size: Count = Field(128, description="configurations per step; each is noised to two levels")
+    objective: Literal["dsm", "dsm+diffclf", "dsm+tsm", "dsm+nce"] = Field(
+        "dsm+diffclf",
+        description="score matching alone or with a term that compares noise levels: diffusive "
+        "classification, time-score matching, noise-contrastive estimation",
+    )
+    height_weight: float = Field(1.0, ge=0, description="w in L = L_DSM + w L_heights")
+    levels_per_sample: int = Field(2, ge=2, le=16, description="K, noise levels that a sample is noised to")
+    level_choice: Literal["kl", "neighbouring", "uniform"] = Field(
+        "kl",
+        description="levels of a sample at a KL divergence of 0.05 to 10, neighbours in a table of 512, or any",
+    )
+    batch_size: Count = Field(128, description="configurations per step; each is noised to K levels")
     learning_rate: Positive = 2e-3
     gradient_clip: Positive = 1.0
     warmup_steps: int = Field(200, ge=0, description="linear learning-rate warm-up")

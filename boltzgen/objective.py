@@ -1,94 +1,130 @@
-"""Training losses: denoising score matching and the diffusive classification loss, on shared energies."""
+"""Training losses as functions of one noised batch: score matching, and three that compare noise levels.
+
+Score matching alone cannot see the relative heights of separated modes. The diffusive classification loss
+(DiffCLF) can; time-score matching and noise-contrastive estimation are there to compare it with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion import EnergyAndScore, denoise, perturb
-from boltzgen.geometry import dof, squared_norm
-
-LevelInformation = Callable[[Tensor], Tensor]
+Objective = Literal["dsm", "dsm+diffclf", "dsm+tsm", "dsm+nce"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+Energy = Callable[[Tensor, Tensor], Tensor]
+"""``(x (n, ...), log_sigma (n,)) -> U (n,)``."""
+EnergyAndDerivatives = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""``(x, log_sigma) -> (U, score = -dU/dx)``, and for time-score matching ``dU/dlog_sigma (n,)`` too."""
 
 
 @dataclass(frozen=True)
-class Losses:
-    """Per-sample losses of one batch at K noise levels per sample.
+class Noised:
+    """Data noised to K levels each, and the model's energies there.
 
-    dsm
-        Weighted denoising error with shape ``(K, n)``; about 1 for an uninformed denoiser.
-    classification
-        Cross entropy [nat] of naming the level a point was noised to, ``(n,)``; None if not asked for.
+    clean, y
+        Data and noised data, ``(K, n, ...)``: configurations [nm] or vectors of any kind.
+    log_sigmas, energy
+        Levels and energies, ``(K, n)``.
+    score
+        ``-dU/dy`` with the shape of ``y``.
+    slope
+        ``dU/dlog_sigma`` ``(K, n)``, or None where the model was not asked for it.
+    dof
+        Dimension of the space that ``y`` lives in.
     """
 
-    dsm: Tensor
-    classification: Tensor | None
+    clean: Tensor
+    y: Tensor
+    log_sigmas: Tensor
+    energy: Tensor
+    score: Tensor
+    slope: Tensor | None
+    dof: int
 
 
-def dsm_weight(sigma: Tensor, sigma_data: float) -> Tensor:
-    """``lambda = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2`` [1/nm^2] (Karras et al. 2022)."""
-    return (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
-
-
-def losses(
-    energy_and_score: EnergyAndScore,
-    energy: Callable[[Tensor, Tensor], Tensor] | None,
-    x0: Tensor,
-    log_sigmas: Tensor,
-    sigma_data: float,
-    generator: torch.Generator,
-) -> Losses:
-    """DSM and, if ``energy`` is given, DiffCLF losses of data ``x0`` ``(n, n_atoms, 3)`` [nm].
-
-    ``log_sigmas`` has shape ``(K, n)``. Each sample is noised to its K levels; energies at the level of
-    origin are those that the score was taken from, and DiffCLF (OuYang et al. 2026, arXiv 2601.21025)
-    adds the K (K - 1) cross energies, first order only:
-
-        L_clf = -(1/K) sum_i log softmax_j(-U(y_i, sigma_j)) [j = i]
-    """
+def noised(model: EnergyAndDerivatives, x0: Tensor, log_sigmas: Tensor, noise: Tensor, dof: int) -> Noised:
+    """Noise data ``x0`` ``(n, ...)`` to levels ``(K, n)`` with standard normal ``noise`` ``(K, n, ...)``."""
     k, n = log_sigmas.shape
-    flat = log_sigmas.flatten()
-    clean = x0.repeat(k, 1, 1)
-    y = perturb(clean, flat.exp(), generator)
-    u, score = energy_and_score(y, flat)
-    error = squared_norm(denoise(y, flat.exp(), score) - clean) / dof(x0.shape[1])
-    dsm = (dsm_weight(flat.exp(), sigma_data) * error).view(k, n)
-    if energy is None:
-        return Losses(dsm, None)
-    i, j = (~torch.eye(k, dtype=torch.bool, device=x0.device)).nonzero(as_tuple=True)
-    cross = energy(y.view(k, n, *x0.shape[1:])[i].flatten(0, 1), log_sigmas[j].flatten())
-    logits = torch.zeros((k, k, n), dtype=u.dtype, device=u.device)
-    logits = logits.index_put((i, j), -cross.view(len(i), n))
-    diagonal = torch.arange(k, device=x0.device)
-    logits = logits.index_put((diagonal, diagonal), -u.view(k, n))
-    classification = -torch.log_softmax(logits, dim=1)[diagonal, diagonal].mean(0)
-    return Losses(dsm, classification)
+    clean = x0.expand(k, *x0.shape)
+    y = clean + _like(log_sigmas.exp(), noise) * noise
+    energy, score, *slope = model(y.flatten(0, 1), log_sigmas.flatten())
+    slopes = slope[0].view(k, n) if slope else None
+    return Noised(clean, y, log_sigmas, energy.view(k, n), score.view_as(y), slopes, dof)
 
 
-def draw_level_pairs(
-    n: int,
-    log_sigma_range: tuple[float, float],
-    information: LevelInformation,
-    generator: torch.Generator,
-    divergence: tuple[float, float] = (0.05, 10.0),
-    widest: float = 1.5,
-) -> Tensor:
-    """Log levels ``(2, n)``: the first log-uniform, the second at a KL drawn log-uniformly from a range.
+def dsm(batch: Noised, sigma_data: float) -> Tensor:
+    """Denoising score matching ``lambda |D - x_0|^2 / dof``, ``(K, n)``; about 1 if uninformed.
 
-    With ``KL = F(sigma) (d log sigma)^2`` the two marginals overlap and still differ, so that both
-    classification errors and gradients are finite; the gap is at most ``widest`` in log sigma.
+    ``D = y + sigma^2 score`` and ``lambda = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2`` (Karras et
+    al. 2022).
     """
-    low, high = log_sigma_range
-    # Stratified over the range: lower variance of the loss than independent draws.
-    uniform = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
-    first = low + (high - low) * uniform
-    log_kl = torch.log(torch.tensor(divergence))
-    kl = torch.exp(log_kl[0] + (log_kl[1] - log_kl[0]) * torch.rand(n, generator=generator))
-    gap = (kl / information(first.exp()).clamp_min(1e-6)).sqrt().clamp_max(widest)
-    sign = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    second = first + sign * gap
-    second = torch.where((second < low) | (second > high), first - sign * gap, second)
-    return torch.stack([first, second.clamp(low, high)])
+    sigma = batch.log_sigmas.exp()
+    weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
+    error = batch.y + _like(sigma.square(), batch.y) * batch.score - batch.clean
+    return weight * error.square().flatten(2).sum(-1) / batch.dof
+
+
+def diffclf(batch: Noised, energy: Energy) -> Tensor:
+    """Diffusive classification loss ``(n,)`` [nat] (OuYang et al. 2026, arXiv 2601.21025).
+
+    ``-(1/K) sum_i log softmax_j(-U(y_i, sigma_j)) [j = i]``: of K levels, which did a point come from?
+    Energies at the level of origin are those that the score was taken from; the K (K - 1) cross energies
+    are first order only.
+    """
+    return -torch.log_softmax(_logits(batch, energy), dim=1).diagonal(dim1=0, dim2=1).mean(-1)
+
+
+def nce(batch: Noised, energy: Energy) -> Tensor:
+    """InfoNCE between levels ``(n,)`` [nat] (BoltzNCE, Aggarwal et al. 2025): points of one level only.
+
+    The first level's point is classified among its own level and the K - 1 others, which contribute no
+    points of their own to this loss.
+    """
+    k, n = batch.log_sigmas.shape
+    point = batch.y[:1].expand(k - 1, *batch.y.shape[1:]).flatten(0, 1)
+    others = energy(point, batch.log_sigmas[1:].flatten()).view(k - 1, n)
+    logits = -torch.cat([batch.energy[:1], others])
+    return -torch.log_softmax(logits, dim=0)[0]
+
+
+def tsm(batch: Noised) -> Tensor:
+    """Conditional time-score matching ``(K, n)`` (Yu et al. 2025), about 1 if uninformed.
+
+    ``(-dU/dlog_sigma - (|z|^2 - dof))^2 / (2 dof)``: the target is ``d log N(y; x_0, sigma^2) / d log_sigma``,
+    whose variance is the divisor.
+    """
+    if batch.slope is None:
+        raise ValueError("time-score matching needs a model that returns dU/dlog_sigma")
+    z2 = (batch.y - batch.clean).square().flatten(2).sum(-1) / (2.0 * batch.log_sigmas).exp()
+    return (batch.slope + z2 - batch.dof).square() / (2.0 * batch.dof)
+
+
+def height_loss(objective: Objective, batch: Noised, energy: Energy) -> Tensor | None:
+    """The term of an objective that compares levels, one value per sample; None for ``dsm``."""
+    match objective:
+        case "dsm":
+            return None
+        case "dsm+diffclf":
+            return diffclf(batch, energy)
+        case "dsm+nce":
+            return nce(batch, energy)
+        case "dsm+tsm":
+            return tsm(batch).mean(0)
+
+
+def _logits(batch: Noised, energy: Energy) -> Tensor:
+    """``-U(y_i, sigma_j)`` with shape ``(K, K, n)``: points by row, levels by column."""
+    k, n = batch.log_sigmas.shape
+    i, j = (~torch.eye(k, dtype=torch.bool, device=batch.y.device)).nonzero(as_tuple=True)
+    cross = energy(batch.y[i].flatten(0, 1), batch.log_sigmas[j].flatten())
+    logits = torch.diag_embed(-batch.energy.T).permute(1, 2, 0)
+    return logits.index_put((i, j), -cross.view(len(i), n))
+
+
+def _like(values: Tensor, x: Tensor) -> Tensor:
+    """View ``(K, n)`` so that it multiplies ``x`` ``(K, n, ...)``."""
+    return values.view(*values.shape, *(1,) * (x.ndim - values.ndim))

@@ -162,7 +162,7 @@ def _network(
     rows = np.arange(size) % len(data)
     x = torch.as_tensor(data.positions[rows]).to(device)
     log_sigma = torch.linspace(*model.log_sigma_range, size, device=device)
-    return in_chunks(compile_energy_and_score(model, x, log_sigma, training=False), size)
+    return in_chunks(compile_energy_and_score(model, x, log_sigma), size)
 
 
 def _target(potential: Potential, hand: Hand) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,12 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
-from boltzgen.geometry import random_rotations
+from boltzgen.geometry import dof, mean_free_noise, random_rotations
+from boltzgen.levels import draw_levels
 from boltzgen.model.calibration import calibrate_levels
-from boltzgen.model.compiled import (
-    BatchFunction,
-    compile_energy,
-    compile_energy_and_score,
-    eager_energy_and_score,
-)
+from boltzgen.model.compiled import BatchFunction, compile_derivatives, compile_energy, eager_derivatives
 from boltzgen.model.energy import EnergyModel
-from boltzgen.objective import Losses, draw_level_pairs, losses
+from boltzgen.objective import dsm, height_loss, noised
 from boltzgen.progress import Report, silent
 from boltzgen.system import MolecularSystem
 
@@ -40,6 +37,14 @@ COMPILE_FROM_SECONDS = 300.0
 """Compile when training is expected to take longer than this without."""
 CHECKPOINT_STEPS = 200
 UNBOUNDED_STEPS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of one batch: ``dsm (K, n)``, and ``heights (n,)`` of the term that compares levels, if any."""
+
+    dsm: Tensor
+    heights: Tensor | None
 
 
 class EnergyTraining(L.LightningModule):
@@ -53,9 +58,14 @@ class EnergyTraining(L.LightningModule):
         self.ema.requires_grad_(False)
         self.settings = settings
         self.generator = torch.Generator().manual_seed(seed)
-        self.energy_and_score: BatchFunction = eager_energy_and_score(model, training=True)
+        self.derivatives: BatchFunction = eager_derivatives(model, slope=self.needs_slope)
         self.energy: BatchFunction = model.energy
         self.started = time.monotonic()
+
+    @property
+    def needs_slope(self) -> bool:
+        """Whether the objective asks for dU/dlog_sigma."""
+        return self.settings.objective == "dsm+tsm"
 
     @property
     def minutes(self) -> float:
@@ -78,9 +88,12 @@ class EnergyTraining(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def draw_levels(self, n: int) -> Tensor:
-        prior = self.model.prior
+        """Log noise levels ``(K, n)``."""
+        prior, settings = self.model.prior, self.settings
         device: torch.device = prior.variances.device
-        return draw_level_pairs(
+        return draw_levels(
+            settings.level_choice,
+            settings.levels_per_sample,
             n,
             self.model.log_sigma_range,
             lambda sigma: prior.level_information(sigma.to(device)).cpu(),
@@ -88,18 +101,19 @@ class EnergyTraining(L.LightningModule):
         ).to(device)
 
     def batch_losses(self, x0: Tensor, log_sigmas: Tensor) -> Losses:
-        """Losses of a batch [nm] ``(n, n_atoms, 3)``, randomly rotated, at levels ``(2, n)``."""
-        rotations = random_rotations(len(x0), self.generator, device=x0.device)
-        energy = self.energy if self.settings.objective == "dsm+diffclf" else None
-        sigma_data = self.model.spec.sigma_data
-        return losses(self.energy_and_score, energy, x0 @ rotations, log_sigmas, sigma_data, self.generator)
+        """Losses of a batch [nm] ``(n, n_atoms, 3)``, randomly rotated, at levels ``(K, n)``."""
+        x0 = x0 @ random_rotations(len(x0), self.generator, device=x0.device)
+        noise = mean_free_noise((len(log_sigmas), *x0.shape), self.generator, x0.dtype, x0.device)
+        batch = noised(self.derivatives, x0, log_sigmas, noise, dof(x0.shape[1]))
+        heights = height_loss(self.settings.objective, batch, self.energy)
+        return Losses(dsm(batch, self.model.spec.sigma_data), heights)
 
     def training_step(self, batch: list[Tensor], _: int) -> dict[str, object]:
         levels = self.draw_levels(len(batch[0]))
         result = self.batch_losses(batch[0], levels)
         loss = result.dsm.mean()
-        if result.classification is not None:
-            loss = loss + self.settings.classification_weight * result.classification.mean()
+        if result.heights is not None:
+            loss = loss + self.settings.height_weight * result.heights.mean()
         if not torch.isfinite(loss):
             raise NumericalError(
                 f"training: the loss became {float(loss)} at step {self.global_step}; "
@@ -125,7 +139,7 @@ class Monitor(Callback):
     def __init__(self, path: Path, held_out: Tensor, report: Report, every: int = 20) -> None:
         self.path, self.held_out, self.report, self.every = path, held_out, report, every
         self.bands: list[tuple[Tensor, Tensor]] = []
-        self.classification: list[float] = []
+        self.heights: list[float] = []
         self.last = (0, time.monotonic())
         self.held_out_row: dict[str, float] = {}
 
@@ -135,8 +149,8 @@ class Monitor(Callback):
         result, levels = outputs["losses"], outputs["levels"]
         assert isinstance(result, Losses) and isinstance(levels, Tensor)
         self.bands.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
-        if result.classification is not None:
-            self.classification.append(float(result.classification.mean().detach()))
+        if result.heights is not None:
+            self.heights.append(float(result.heights.mean().detach()))
         if module.progress() >= 1.0:
             trainer.should_stop = True
         last = trainer.should_stop or trainer.global_step == module.settings.steps
@@ -148,17 +162,17 @@ class Monitor(Callback):
     def _write(self, step: int, module: EnergyTraining) -> None:
         sums, counts = (torch.stack(t).sum(0) for t in zip(*self.bands, strict=True))
         per_band = (sums / counts.clamp_min(1.0)).tolist()
-        clf = sum(self.classification) / max(len(self.classification), 1)
+        heights = sum(self.heights) / max(len(self.heights), 1)
         now = time.monotonic()
         speed = (step - self.last[0]) * module.settings.batch_size / (now - self.last[1])
         row = {"step": step, "minutes": round(module.minutes, 3), "dsm": float(sums.sum() / counts.sum())}
-        row |= {"classification": clf} | band_columns(module.model, per_band)
+        row |= {"heights": heights} | band_columns(module.model, per_band)
         row |= {"configurations_per_s": speed} | self.held_out_row
         append_row(self.path, row)
         bands = " ".join(f"{v:.2f}" for v in per_band)
-        message = f"step {step}  DSM low to high noise [{bands}]  clf {clf:.3f}  {speed:.0f} conf/s"
+        message = f"step {step}  DSM low to high noise [{bands}]  heights {heights:.3f}  {speed:.0f} conf/s"
         self.report(module.progress(), 1.0, message)
-        self.bands, self.classification, self.last = [], [], (step, now)
+        self.bands, self.heights, self.last = [], [], (step, now)
 
 
 def band_columns(model: EnergyModel, values: list[float]) -> dict[str, float]:
@@ -184,8 +198,8 @@ def held_out_losses(module: EnergyTraining, held_out: Tensor) -> dict[str, float
     result = module.batch_losses(held_out, levels)
     module.generator = generator
     row = {"held_out_dsm": float(result.dsm.mean().detach())}
-    if result.classification is not None:
-        row["held_out_classification"] = float(result.classification.mean().detach())
+    if result.heights is not None:
+        row["held_out_heights"] = float(result.heights.mean().detach())
     return row
 
 
@@ -308,6 +322,10 @@ def _maybe_compile(module: EnergyTraining, example: Tensor, report: Report) -> N
     if settings.compile == "never" or (settings.compile == "auto" and expected < COMPILE_FROM_SECONDS):
         return
     report(0.0, 1.0, "compiling the network (a minute or two)")
-    y, flat = example.repeat(2, 1, 1), levels.flatten()
-    module.energy_and_score = compile_energy_and_score(module.model, y, flat, training=True)
-    module.energy = compile_energy(module.model, y, flat)
+    k = len(levels)
+    y, flat = example.repeat(k, 1, 1), levels.flatten()
+    module.derivatives = compile_derivatives(module.model, y, flat, slope=module.needs_slope)
+    crossed = {"dsm+diffclf": k * (k - 1), "dsm+nce": k - 1}.get(settings.objective, 0)
+    if crossed:
+        rows = torch.arange(crossed * len(example)) % len(flat)
+        module.energy = compile_energy(module.model, y[rows], flat[rows])

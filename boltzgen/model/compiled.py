@@ -1,4 +1,4 @@
-"""Compile the energy and its score, differentiable once more, into fused kernels of a fixed batch size.
+"""Compile an energy and its score, differentiable once more, into fused kernels of a fixed batch size.
 
 ``torch.compile`` cannot differentiate twice through a compiled region. So the function (parameters, x,
 log_sigma) -> (energy, score), gradient included, is traced once into a flat graph of tensor operations;
@@ -9,50 +9,65 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from boltzgen.model.energy import EnergyModel
+from boltzgen.model.energy import derivatives
 
 BatchFunction = Callable[[Tensor, Tensor], Any]
 
 
-def eager_energy_and_score(model: EnergyModel, *, training: bool) -> BatchFunction:
-    """``(x, log_sigma) -> (U, score)`` without compilation; differentiable in the parameters if training."""
-    return lambda x, log_sigma: model.energy_and_score(x, log_sigma, create_graph=training)
+class Energy(Protocol):
+    """A module whose forward pass is ``(x, log_sigma) -> U``."""
+
+    def energy(self, x: Tensor, log_sigma: Tensor) -> Tensor: ...
+
+    def energy_and_score(self, x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
-def compile_energy(model: EnergyModel, x: Tensor, log_sigma: Tensor) -> BatchFunction:
+def eager_derivatives(model: Energy, *, slope: bool = False) -> BatchFunction:
+    """``(x, log_sigma) -> (U, score)``, differentiable in the parameters; with ``slope`` dU/dlog_sigma too."""
+    return lambda x, log_sigma: derivatives(model.energy, x, log_sigma, slope)
+
+
+def compile_energy(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction:
     """Compiled ``(x, log_sigma) -> U`` for the shapes of the examples, or eager with a warning."""
-    return _checked(lambda: torch.compile(model.energy), model.energy, x, log_sigma)
+    return _checked(lambda: torch.compile(model.energy, dynamic=False), model.energy, x, log_sigma)
 
 
-def compile_energy_and_score(
-    model: EnergyModel, x: Tensor, log_sigma: Tensor, *, training: bool
-) -> BatchFunction:
-    """Compiled ``(x, log_sigma) -> (U, score)`` for the shapes of the examples, or eager with a warning.
-
-    With ``training`` the result is differentiable in the model's parameters; without, gradients stop.
-    """
-    eager = eager_energy_and_score(model, training=training)
-    return _checked(lambda: _compile_traced(model, x, log_sigma, training), eager, x, log_sigma)
+def compile_derivatives(model: Energy, x: Tensor, log_sigma: Tensor, *, slope: bool = False) -> BatchFunction:
+    """Compiled `eager_derivatives` for the shapes of the examples, or that itself with a warning."""
+    eager = eager_derivatives(model, slope=slope)
+    return _checked(lambda: _compile_traced(model, x, log_sigma, slope), eager, x, log_sigma)
 
 
-def _compile_traced(model: EnergyModel, x: Tensor, log_sigma: Tensor, training: bool) -> BatchFunction:
+def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction:
+    """Compiled ``(x, log_sigma) -> (U, score)`` where gradients stop, or eager with a warning."""
+
+    def build() -> BatchFunction:
+        compiled = _compile_traced(model, x, log_sigma, slope=False)
+        return torch.no_grad()(compiled)
+
+    return _checked(build, model.energy_and_score, x, log_sigma)
+
+
+def _compile_traced(model: Any, x: Tensor, log_sigma: Tensor, slope: bool) -> BatchFunction:
     names, parameters = zip(*model.named_parameters(), strict=True)
 
-    def energy_and_score(parameters: list[Tensor], x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def function(parameters: list[Tensor], x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
         values = dict(zip(names, parameters, strict=True))
-        u = torch.func.functional_call(model, values, (x, log_sigma))
-        (gradient,) = torch.autograd.grad(u.sum(), x, create_graph=True)
-        return u, -gradient
+
+        def energy(x: Tensor, log_sigma: Tensor) -> Tensor:
+            return torch.func.functional_call(model, values, (x, log_sigma))
+
+        return derivatives(energy, x, log_sigma, slope)
 
     # make_fx tells its inputs apart by identity, so every example must be a tensor of its own.
     example = [p.detach().clone().requires_grad_(True) for p in parameters]
-    traced = make_fx(energy_and_score)(example, x.clone().requires_grad_(True), log_sigma.clone())
+    traced = make_fx(function)(example, x.clone(), log_sigma.clone())
     for node in list(traced.graph.nodes):
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
@@ -61,14 +76,7 @@ def _compile_traced(model: EnergyModel, x: Tensor, log_sigma: Tensor, training: 
     traced.recompile()
     compiled = torch.compile(traced, dynamic=False)
     current = list(model.parameters())
-    if training:
-        return lambda x, log_sigma: compiled(current, x, log_sigma)
-
-    def inference(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            return compiled(current, x, log_sigma)
-
-    return inference
+    return lambda x, log_sigma: compiled(current, x, log_sigma)
 
 
 def _checked(

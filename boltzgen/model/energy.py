@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,7 +88,7 @@ class EnergyModel(nn.Module):
         sigma_max: float | None = None,
         stiff_prior: bool = True,
         n_layers: int = 2,
-        n_channels: int = 16,
+        n_channels: int = 32,
         n_radial: int = 8,
         l_max: int = 2,
         hidden: int = 64,
@@ -148,12 +149,12 @@ class EnergyModel(nn.Module):
         """``U_theta`` ``(n,)`` of configurations [nm] ``(n, n_atoms, 3)`` at levels ``(n,)``."""
         sigma = log_sigma.exp()
         noise = self.noise(log_sigma)
-        basis = self.basis(x, sigma, noise)
-        h = self.embedding(self.classes).expand(len(x), -1, -1)
+        radial, angular = self.basis(x.permute(1, 2, 0).contiguous(), sigma, noise)
+        h = self.embedding(self.classes).T.unsqueeze(-1).expand(-1, -1, len(x))
         network = torch.zeros_like(sigma)
         for layer in self.layers:
-            h, atomic = layer(h, basis, noise)
-            network = network + atomic.sum(-1)
+            h, atomic = layer(h, radial, angular, noise)
+            network = network + atomic.sum(0)
         return (
             self.prior(x, sigma) + self.network_gate(sigma) * network + self.free_energy_of_level(log_sigma)
         )
@@ -161,15 +162,10 @@ class EnergyModel(nn.Module):
     def forward(self, x: Tensor, log_sigma: Tensor) -> Tensor:
         return self.energy(x, log_sigma)
 
-    def energy_and_score(
-        self, x: Tensor, log_sigma: Tensor, create_graph: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def energy_and_score(self, x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Energies ``(n,)`` and scores ``-dU/dx`` ``(n, n_atoms, 3)`` [1/nm], projected mean-free."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_(True)
-            u = self.energy(x, log_sigma)
-            (gradient,) = torch.autograd.grad(u.sum(), x, create_graph=create_graph)
-        return (u, -gradient) if create_graph else (u.detach(), -gradient)
+        u, score = derivatives(self.energy, x, log_sigma)
+        return u.detach(), score.detach()
 
     def save(self, directory: Path) -> None:
         """Write ``energy.safetensors`` and ``energy.json``; nothing pickled."""
@@ -180,6 +176,21 @@ class EnergyModel(nn.Module):
         save_file(state, directory / "energy.safetensors.part")
         (directory / "energy.safetensors.part").replace(directory / "energy.safetensors")
         (directory / "energy.json").write_text(json.dumps(asdict(self.spec), indent=2) + "\n")
+
+
+def derivatives(
+    energy: Callable[[Tensor, Tensor], Tensor], x: Tensor, log_sigma: Tensor, slope: bool = False
+) -> tuple[Tensor, ...]:
+    """``U (n,)``, the score ``-dU/dx``, and with ``slope`` also ``dU/dlog_sigma (n,)``.
+
+    All of them are differentiable in the parameters of ``energy``.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        variables = (x, log_sigma.detach().requires_grad_(True)) if slope else (x,)
+        u = energy(x, variables[-1] if slope else log_sigma)
+        gradient, *slopes = torch.autograd.grad(u.sum(), variables, create_graph=True)
+    return u, -gradient, *slopes
 
 
 def load_model(directory: Path, device: torch.device | str = "cpu") -> EnergyModel:

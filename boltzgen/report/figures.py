@@ -128,7 +128,7 @@ def level_populations(paths: Sequence[Mapping[str, Any]], path: Path) -> Path | 
 def training(metrics_csv: Path | None, path: Path) -> Path | None:
     """Every ``dsm*`` and ``classification*`` column of the metrics file against step; None without them."""
     columns = _read_columns(metrics_csv) if metrics_csv is not None and metrics_csv.is_file() else {}
-    groups = [[name for name in columns if kind in name] for kind in ("dsm", "classification")]
+    groups = [[name for name in columns if kind in name] for kind in ("dsm", "heights")]
     groups = [names for names in groups if names]
     if not groups or "step" not in columns:
         return None
@@ -149,7 +149,7 @@ def training(metrics_csv: Path | None, path: Path) -> Path | None:
                 lw=width,
                 label=_training_label(name),
             )
-        axis.set(xlabel="step", ylabel=f"{'DSM' if 'dsm' in names[0] else 'classification'} loss")
+        axis.set(xlabel="step", ylabel="DSM loss" if "dsm" in names[0] else "loss that compares levels")
         axis.legend(frameon=False, fontsize=7)
     return _save(figure, path)
 
@@ -158,7 +158,7 @@ def _training_label(column: str) -> str:
     """``dsm_0.012nm`` is the band of noise levels about 0.012 nm."""
     if column.endswith("nm"):
         return f"sigma about {column.rpartition('_')[2].removesuffix('nm')} nm"
-    return {"dsm": "all levels", "classification": "training"}.get(column, column.replace("_", " "))
+    return {"dsm": "all levels", "heights": "training"}.get(column, column.replace("_", " "))
 
 
 def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:

@@ -14,14 +14,16 @@ from openmm import app
 from boltzgen.diffusion import perturb
 from boltzgen.errors import DataError
 from boltzgen.geometry import mean_free_noise, mirror, random_rotations, remove_centroid
+from boltzgen.levels import draw_levels
 from boltzgen.model.compiled import (
+    BatchFunction,
+    compile_derivatives,
     compile_energy,
-    compile_energy_and_score,
-    eager_energy_and_score,
+    eager_derivatives,
     in_chunks,
 )
 from boltzgen.model.energy import EnergyModel, load_model
-from boltzgen.objective import draw_level_pairs, losses
+from boltzgen.objective import OBJECTIVES, Objective, dsm, height_loss, noised
 from boltzgen.system import MolecularSystem
 
 SIGMAS = (0.004, 0.05, 0.4, 1.5)
@@ -163,26 +165,32 @@ def test_saved_model_is_the_same_model(
 
 
 @pytest.mark.slow
-def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel) -> None:
-    """Values and parameter gradients of both losses."""
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel, objective: Objective) -> None:
+    """Parameter gradients of the losses."""
     single = EnergyModel(model.spec)
     single.load_state_dict(model.state_dict())
     g = torch.Generator().manual_seed(4)
     x0 = 0.1 * mean_free_noise((8, 14, 3), g)
-    low, high = (float(v) for v in single.log_sigma_range)
-    levels = draw_level_pairs(8, (low, high), single.prior.level_information, g)
+    levels = draw_levels("kl", 2, 8, single.log_sigma_range, single.prior.level_information, g)
     y, flat = x0.repeat(2, 1, 1) + 0.05 * mean_free_noise((16, 14, 3), g), levels.flatten()
-    fast = compile_energy_and_score(single, y, flat, training=True)
-    fast_energy = compile_energy(single, y, flat)
-    gradients = []
-    for es, e in ((eager_energy_and_score(single, training=True), single.energy), (fast, fast_energy)):
+    slope = objective == "dsm+tsm"
+    crossed = 8 if objective == "dsm+nce" else 16
+    fast = compile_derivatives(single, y, flat, slope=slope)
+    fast_energy = compile_energy(single, y[:crossed], flat[:crossed])
+    noise = mean_free_noise((2, 8, 14, 3), g)
+
+    def gradient(derivatives: BatchFunction, energy: BatchFunction) -> torch.Tensor:
         single.zero_grad()
-        result = losses(es, e, x0, levels, single.spec.sigma_data, torch.Generator().manual_seed(5))
-        assert result.classification is not None
-        (result.dsm.mean() + result.classification.mean()).backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in single.parameters() if p.grad is not None]))
-    scale = float(gradients[0].abs().max())
-    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-2, atol=1e-3 * scale)
+        batch = noised(derivatives, x0, levels, noise, 39)
+        heights = height_loss(objective, batch, energy)
+        loss = dsm(batch, single.spec.sigma_data).mean()
+        (loss if heights is None else loss + heights.mean()).backward()
+        return torch.cat([p.grad.flatten() for p in single.parameters() if p.grad is not None])
+
+    expected = gradient(eager_derivatives(single, slope=slope), single.energy)
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(gradient(fast, fast_energy), expected, rtol=1e-2, atol=1e-3 * scale)
 
 
 @pytest.mark.gpu

@@ -96,7 +96,10 @@ def test_missing_file() -> None:
         (MINIMAL + "trian: {steps: 3}", "trian: unknown key; did you mean train?"),
         (MINIMAL + "steps: 3", "steps: unknown key; did you mean train.steps?"),
         (MINIMAL + "train: {steps: many}", "mine.yaml: train.steps: "),
-        (MINIMAL + "train: {objective: dms}", "train.objective: input should be 'dsm' or 'dsm+diffclf'"),
+        (
+            MINIMAL + "train: {objective: dms}",
+            "train.objective: input should be 'dsm', 'dsm+diffclf', 'dsm+tsm' or 'dsm+nce'",
+        ),
         (MINIMAL + "simulate: {timestep_fs: -1}", "simulate.timestep_fs: input should be greater than 0"),
         (MINIMAL + "simulate: {timestep_fs: .inf}", "simulate.timestep_fs: "),
         ("name: ../x\nsystem: {name: lj13}\n", "mine.yaml: name: "),

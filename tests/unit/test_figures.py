@@ -55,7 +55,7 @@ def diagnostics() -> dict:
 
 
 def write_metrics(path: Path) -> Path:
-    lines = ["step,minutes,dsm,classification,dsm_0.01nm,dsm_0.1nm,held_out_classification"]
+    lines = ["step,minutes,dsm,heights,dsm_0.01nm,dsm_0.1nm,held_out_heights"]
     lines += [f"{s},{s / 60},{1 / (s + 1)},{2 / (s + 1)},0.5,{'' if s % 2 else 0.3},0.4" for s in range(20)]
     path.write_text("\n".join(lines) + "\n")
     return path

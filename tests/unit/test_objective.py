@@ -1,4 +1,4 @@
-"""Training losses against closed forms for Gaussian data."""
+"""Training losses against closed forms for Gaussian data, and the levels that samples are noised to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ import torch
 from torch import Tensor
 
 from boltzgen.diffusion import MeanFreeGaussian
-from boltzgen.geometry import mean_free_noise
-from boltzgen.objective import draw_level_pairs, losses
+from boltzgen.geometry import dof, mean_free_noise
+from boltzgen.levels import LevelChoice, draw_levels
+from boltzgen.objective import (
+    Energy,
+    EnergyAndDerivatives,
+    Noised,
+    diffclf,
+    dsm,
+    height_loss,
+    nce,
+    noised,
+    tsm,
+)
 
 N_ATOMS, DATA = 3, 0.3
 
@@ -21,75 +32,122 @@ def gaussian_energy(x: Tensor, log_sigma: Tensor) -> Tensor:
     return gaussian.energy(x, log_sigma.exp())
 
 
-def energy_and_score(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
-    return gaussian_energy(x, log_sigma), -x / (DATA**2 + (2 * log_sigma).exp()).view(-1, 1, 1)
+def exact(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
+    """Energy, score and slope, the latter by central differences."""
+    h = 1e-4
+    slope = (gaussian_energy(x, log_sigma + h) - gaussian_energy(x, log_sigma - h)) / (2 * h)
+    score = -x / (DATA**2 + (2 * log_sigma).exp()).view(-1, 1, 1)
+    return gaussian_energy(x, log_sigma), score, slope
 
 
-def data(n: int, generator: torch.Generator) -> Tensor:
-    return DATA * mean_free_noise((n, N_ATOMS, 3), generator, torch.float64)
+def batch_of(model: EnergyAndDerivatives, sigmas: list[float], n: int, seed: int) -> Noised:
+    g = torch.Generator().manual_seed(seed)
+    x0 = DATA * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
+    log_sigmas = torch.tensor(sigmas).double().log().view(-1, 1).expand(-1, n)
+    noise = mean_free_noise((len(sigmas), n, N_ATOMS, 3), g, torch.float64)
+    return noised(model, x0, log_sigmas, noise, dof(N_ATOMS))
 
 
 def test_dsm_of_the_exact_gaussian_score_is_one_at_every_level() -> None:
     """The posterior variance is (sigma DATA)^2 / (sigma^2 + DATA^2), and the weight its inverse."""
-    g = torch.Generator().manual_seed(0)
-    log_sigmas = torch.tensor([[0.01], [5.0]]).double().log().expand(2, 20_000)
-    result = losses(energy_and_score, None, data(20_000, g), log_sigmas, DATA, g)
-    assert result.classification is None
-    torch.testing.assert_close(result.dsm.mean(1), torch.ones(2).double(), rtol=0.02, atol=0.0)
+    batch = batch_of(exact, [0.01, 5.0], 20_000, seed=0)
+    assert height_loss("dsm", batch, gaussian_energy) is None
+    torch.testing.assert_close(dsm(batch, DATA).mean(1), torch.ones(2).double(), rtol=0.02, atol=0.0)
 
 
-def test_levels_that_cannot_be_told_apart_cost_log_k() -> None:
-    g = torch.Generator().manual_seed(1)
-    log_sigmas = torch.zeros((3, 50)).double()
-    result = losses(energy_and_score, gaussian_energy, data(50, g), log_sigmas, DATA, g)
-    assert result.classification is not None
-    torch.testing.assert_close(result.classification, torch.full((50,), math.log(3.0)).double())
+@pytest.mark.parametrize("loss", [diffclf, nce])
+def test_levels_that_cannot_be_told_apart_cost_log_k(loss: object) -> None:
+    batch = batch_of(exact, [1.0, 1.0, 1.0], 50, seed=1)
+    value = loss(batch, gaussian_energy)  # type: ignore[operator]
+    torch.testing.assert_close(value, torch.full((50,), math.log(3.0)).double())
 
 
-def test_classification_is_the_cross_entropy_of_the_exact_posterior() -> None:
+@pytest.mark.parametrize(("loss", "origins"), [(diffclf, (0, 1, 2)), (nce, (0,))])
+def test_classification_is_the_cross_entropy_of_the_exact_posterior(
+    loss: object, origins: tuple[int, ...]
+) -> None:
     """For exact energies the mean loss is the Bayes-optimal one, found here by brute force."""
-    g = torch.Generator().manual_seed(2)
-    n, sigmas = 40_000, torch.tensor([0.5, 1.0]).double()
-    log_sigmas = sigmas.log().view(2, 1).expand(2, n)
-    result = losses(energy_and_score, gaussian_energy, data(n, g), log_sigmas, DATA, g)
-    assert result.classification is not None
-    expected = []
-    for i in range(2):
-        y = (DATA**2 + sigmas[i] ** 2).sqrt() * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
-        logits = torch.stack([-gaussian_energy(y, s.log().expand(n)) for s in sigmas])
+    n, sigmas = 40_000, [0.5, 1.0, 1.3]
+    value = loss(batch_of(exact, sigmas, n, seed=2), gaussian_energy)  # type: ignore[operator]
+    g, expected = torch.Generator().manual_seed(12), []
+    for i in origins:
+        y = (DATA**2 + sigmas[i] ** 2) ** 0.5 * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
+        logits = torch.stack([-gaussian_energy(y, torch.full((n,), s).double().log()) for s in sigmas])
         expected.append(-torch.log_softmax(logits, 0)[i])
     samples = torch.cat(expected)
-    error = float(samples.std()) * (1.0 / n) ** 0.5
+    error = float((value.var() / n + samples.var() / len(samples)) ** 0.5)
     assert error < 0.01
-    assert float(result.classification.mean()) == pytest.approx(float(samples.mean()), abs=3.5 * error)
+    assert float(value.mean()) == pytest.approx(float(samples.mean()), abs=3.5 * error)
 
 
-def test_a_constant_between_levels_raises_the_classification_loss() -> None:
+def test_time_score_matching_is_least_for_the_exact_slope() -> None:
+    """Its excess over the exact slope is the squared deviation over the variance 2 dof."""
+    batch = batch_of(exact, [0.2, 0.5], 20_000, seed=6)
+    assert batch.slope is not None
+    wrong = Noised(
+        *(getattr(batch, f) for f in ("clean", "y", "log_sigmas", "energy", "score")),
+        slope=batch.slope + 1.5,
+        dof=batch.dof,
+    )
+    excess = tsm(wrong).mean(1) - tsm(batch).mean(1)
+    torch.testing.assert_close(excess, torch.full((2,), 1.5**2 / 12).double(), rtol=0.1, atol=0.0)
+    with pytest.raises(ValueError, match="dlog_sigma"):
+        tsm(batch_of(lambda x, s: exact(x, s)[:2], [0.2], 10, seed=6))
+
+
+def test_a_constant_between_levels_raises_every_loss_that_compares_levels() -> None:
     """What score matching cannot see: heights that disagree between levels."""
-    g = torch.Generator().manual_seed(3)
-    log_sigmas = torch.tensor([[0.5], [1.0]]).double().log().expand(2, 5000)
-    x0 = data(5000, g)
 
     def shifted(x: Tensor, log_sigma: Tensor) -> Tensor:
         return gaussian_energy(x, log_sigma) + 2.0 * log_sigma
 
-    def shifted_with_score(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
-        return shifted(x, log_sigma), energy_and_score(x, log_sigma)[1]
+    def shifted_with_derivatives(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
+        _, score, slope = exact(x, log_sigma)
+        return shifted(x, log_sigma), score, slope + 2.0
 
-    right = losses(energy_and_score, gaussian_energy, x0, log_sigmas, DATA, torch.Generator().manual_seed(4))
-    wrong = losses(shifted_with_score, shifted, x0, log_sigmas, DATA, torch.Generator().manual_seed(4))
-    torch.testing.assert_close(right.dsm, wrong.dsm)
-    assert right.classification is not None and wrong.classification is not None
-    assert float(wrong.classification.mean()) > float(right.classification.mean()) + 0.02
+    # In both orders: nce has points of the first level only, and needs every level to come first sometimes.
+    good = bad = {name: 0.0 for name in ("dsm+diffclf", "dsm+nce", "dsm+tsm")}
+    for sigmas in ([0.5, 1.0], [1.0, 0.5]):
+        right = batch_of(exact, sigmas, 5000, seed=4)
+        wrong = batch_of(shifted_with_derivatives, sigmas, 5000, seed=4)
+        torch.testing.assert_close(dsm(right, DATA), dsm(wrong, DATA))
+        good = {name: v + mean_height_loss(name, right, gaussian_energy) for name, v in good.items()}
+        bad = {name: v + mean_height_loss(name, wrong, shifted) for name, v in bad.items()}
+    for name, value in good.items():
+        assert bad[name] > value + 0.02
 
 
-def test_level_pairs_lie_in_range_at_the_wanted_divergence() -> None:
+def mean_height_loss(name: str, batch: Noised, energy: Energy) -> float:
+    value = height_loss(name, batch, energy)  # type: ignore[arg-type]
+    assert value is not None
+    return float(value.mean())
+
+
+LOW, HIGH = math.log(0.002), math.log(2.0)
+
+
+def levels(choice: LevelChoice, k: int, n: int = 4000) -> Tensor:
     g = torch.Generator().manual_seed(5)
-    low, high = math.log(0.002), math.log(2.0)
-    pairs = draw_level_pairs(4000, (low, high), lambda s: torch.full_like(s, 20.0), g)
-    assert pairs.shape == (2, 4000)
-    assert float(pairs.min()) >= low and float(pairs.max()) <= high
-    divergence = 20.0 * (pairs[0] - pairs[1]).square()
+    return draw_levels(choice, k, n, (LOW, HIGH), lambda s: torch.full_like(s, 20.0), g)
+
+
+@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("choice", ["kl", "neighbouring", "uniform"])
+def test_levels_cover_the_range_evenly(choice: LevelChoice, k: int) -> None:
+    rows = levels(choice, k)
+    assert rows.shape == (k, 4000)
+    assert float(rows.min()) >= LOW - 1e-5 and float(rows.max()) <= HIGH + 1e-5
+    counts = torch.histc(rows[0], 10, LOW, HIGH)
+    assert float(counts.min()) > 340
+
+
+def test_levels_of_a_sample_lie_at_the_wanted_divergence() -> None:
+    rows = levels("kl", 3)
+    divergence = 20.0 * (rows[1:] - rows[0]).square()
     assert float(divergence.min()) > 0.049 and float(divergence.max()) < 10.1
-    counts = torch.histc(pairs[0], 10, low, high)
-    assert float(counts.min()) > 350
+
+
+def test_neighbouring_levels_are_consecutive_rows_of_the_table() -> None:
+    spacing = (HIGH - LOW) / 511
+    gaps = levels("neighbouring", 3).sort(0).values.diff(dim=0)
+    torch.testing.assert_close(gaps, torch.full_like(gaps, spacing), rtol=1e-3, atol=1e-5)

@@ -47,7 +47,7 @@ def test_training_lowers_the_loss_and_leaves_a_loadable_model(
     with (tmp_path / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == list(range(20, 201, 20))
-    assert {"dsm", "classification", "held_out_dsm"} <= set(rows[-1])
+    assert {"dsm", "heights", "held_out_dsm"} <= set(rows[-1])
     assert sum(name.endswith("nm") for name in rows[-1]) == 7
     assert float(rows[-1]["held_out_dsm"]) < float(rows[0]["held_out_dsm"])
     assert "conf/s" in messages[-1]
