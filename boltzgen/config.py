@@ -65,8 +65,10 @@ class ModelSettings(Settings):
     n_radial: Count = Field(8, description="radial functions after mixing")
     l_max: int = Field(2, ge=0, le=3, description="highest spherical harmonic of the density projection")
     hidden: Count = Field(64, description="width of the per-atom networks")
-    prior: Literal["none", "bonded"] = Field(
-        "bonded", description="analytic prior for bonds and 1-3 distances"
+    prior: Literal["none", "bonded", "forcefield"] = Field(
+        "bonded",
+        description="analytic part of the energy at low noise: bonds and 1-3 distances, or those and the "
+        "system's own force field softened by the noise",
     )
     sigma_min_nm: Positive | None = Field(None, description="lowest noise level; from the data if not given")
     sigma_max_nm: Positive | None = Field(None, description="highest noise level; from the data if not given")
@@ -84,7 +86,7 @@ class TrainSettings(Settings):
     levels_per_sample: int = Field(2, ge=2, le=16, description="K, noise levels that a sample is noised to")
     level_choice: Literal["kl", "neighbouring", "uniform"] = Field(
         "kl",
-        description="levels of a sample at a KL divergence of 0.05 to 10, neighbours in a table of 512, or any",
+        description="levels of a sample: at a KL divergence of 0.05 to 10, neighbours of 512 levels, or any",
     )
     batch_size: Count = Field(128, description="configurations per step; each is noised to K levels")
     learning_rate: Positive = 2e-3

@@ -75,7 +75,7 @@ def _network_throughput(
 
     from boltzgen.model import load_model
 
-    model = load_model(directory, device)
+    model = load_model(directory, device, system)
     n = max(1, min(settings.chunk_size, settings.n_particles // settings.n_islands))
     reference = torch.as_tensor(system.positions, dtype=torch.float32, device=device)
     x = (reference - reference.mean(dim=0)).expand(n, -1, -1).contiguous()

@@ -94,8 +94,8 @@ def nce(batch: Noised, energy: Energy) -> Tensor:
 def tsm(batch: Noised) -> Tensor:
     """Conditional time-score matching ``(K, n)`` (Yu et al. 2025), about 1 if uninformed.
 
-    ``(-dU/dlog_sigma - (|z|^2 - dof))^2 / (2 dof)``: the target is ``d log N(y; x_0, sigma^2) / d log_sigma``,
-    whose variance is the divisor.
+    ``(-dU/dlog_sigma - (|z|^2 - dof))^2 / (2 dof)``: the target is the derivative of ``log N(y; x_0,
+    sigma^2)`` by log_sigma, whose variance is the divisor.
     """
     if batch.slope is None:
         raise ValueError("time-score matching needs a model that returns dU/dlog_sigma")

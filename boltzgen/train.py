@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import logging
 import math
@@ -24,7 +25,7 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.geometry import dof, mean_free_noise, random_rotations
 from boltzgen.levels import draw_levels
-from boltzgen.model.calibration import calibrate_levels
+from boltzgen.model.calibration import calibrate
 from boltzgen.model.compiled import BatchFunction, compile_derivatives, compile_energy, eager_derivatives
 from boltzgen.model.energy import EnergyModel
 from boltzgen.objective import dsm, height_loss, noised
@@ -53,9 +54,7 @@ class EnergyTraining(L.LightningModule):
     def __init__(self, model: EnergyModel, settings: TrainSettings, seed: int) -> None:
         super().__init__()
         self.model = model
-        self.ema = EnergyModel(model.spec)
-        self.ema.load_state_dict(model.state_dict())
-        self.ema.requires_grad_(False)
+        self.ema = copy.deepcopy(model).requires_grad_(False)
         self.settings = settings
         self.generator = torch.Generator().manual_seed(seed)
         self.derivatives: BatchFunction = eager_derivatives(model, slope=self.needs_slope)
@@ -240,7 +239,7 @@ def train(
     )
     model = _new_model(system, positions[choice], model_settings)
     report(0.0, 1.0, "calibrating the noise levels of the prior")
-    calibrate_levels(model, positions[choice[:1024]], torch.Generator().manual_seed(seed + 1))
+    calibrate(model, positions[choice[:1024]], torch.Generator().manual_seed(seed + 1))
     model.to(device)
     module = EnergyTraining(model, settings, seed + 2).to(device)
     held_out = held_out.to(device)
@@ -284,7 +283,7 @@ def _new_model(system: MolecularSystem, positions: Tensor, settings: ModelSettin
         positions,
         sigma_min=settings.sigma_min_nm,
         sigma_max=settings.sigma_max_nm,
-        stiff_prior=settings.prior == "bonded",
+        prior=settings.prior,
         n_layers=settings.n_layers,
         n_channels=settings.n_channels,
         n_radial=settings.n_radial,

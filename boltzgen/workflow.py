@@ -154,7 +154,7 @@ def _sample(this: Run, report: Report) -> None:
     from boltzgen.sampling import sample
     from boltzgen.storage import save_ensemble
 
-    model = load_model(this.out / "model", this.device)
+    model = load_model(this.out / "model", this.device, this.system)
     samples, diagnostics = sample(
         this.system, model, this.data(), this.workflow.sample, this.seed("sample"), this.device, report
     )

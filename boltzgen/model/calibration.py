@@ -1,4 +1,4 @@
-"""Level free energies of the prior: what makes neighbouring noise levels comparable before training."""
+"""Constants of the prior that noised data fix before training: strength of the force field, level heights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,36 @@ import torch
 from torch import Tensor
 
 from boltzgen.diffusion import perturb
-from boltzgen.model.energy import N_TABLE, EnergyModel
+from boltzgen.model.energy import N_TABLE, EnergyModel, derivatives
+from boltzgen.model.force_field import N_STRENGTHS
+
+
+def calibrate(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> None:
+    """Fit what the prior takes from noised data ``x0`` ``(n, n_atoms, 3)`` [nm]."""
+    if model.prior.force_field is not None:
+        fit_strengths(model, x0, generator)
+    calibrate_levels(model, x0, generator)
+
+
+def fit_strengths(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> None:
+    """Strength of the force field at each level: the one of least denoising error, within 0 and 1.
+
+    The score is linear in it, ``s_0 + strength s_1``, so ordinary least squares against the noise.
+    """
+    force_field = model.prior.force_field
+    assert force_field is not None
+    log_sigmas = torch.linspace(*model.log_sigma_range, N_STRENGTHS)
+    fitted = torch.zeros(N_STRENGTHS)
+    for k, log_sigma in enumerate(log_sigmas):
+        y = _noised(x0, log_sigma, generator)
+        scores = []
+        for strength in (0.0, 1.0):
+            force_field.strengths.fill_(strength)
+            scores.append(derivatives(lambda x, s: model.prior(x, s.exp()), y, log_sigma.expand(len(y)))[1])
+        own, added = scores[0].detach(), (scores[1] - scores[0]).detach()
+        missing = (x0 - y) / (2.0 * log_sigma).exp() - own
+        fitted[k] = (added * missing).sum() / added.square().sum()
+    force_field.strengths.copy_(fitted.clamp(0.0, 1.0))
 
 
 def calibrate_levels(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> None:

@@ -29,41 +29,51 @@ class Energy(Protocol):
 
 
 def eager_derivatives(model: Energy, *, slope: bool = False) -> BatchFunction:
-    """``(x, log_sigma) -> (U, score)``, differentiable in the parameters; with ``slope`` dU/dlog_sigma too."""
+    """``(x, log_sigma) -> (U, score)``, with ``slope`` dU/dlog_sigma too; differentiable in parameters."""
     return lambda x, log_sigma: derivatives(model.energy, x, log_sigma, slope)
 
 
 def compile_energy(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction:
     """Compiled ``(x, log_sigma) -> U`` for the shapes of the examples, or eager with a warning."""
-    return _checked(lambda: torch.compile(model.energy, dynamic=False), model.energy, x, log_sigma)
+
+    def of(energy: BatchFunction, x: Tensor, log_sigma: Tensor) -> Tensor:
+        return energy(x, log_sigma)
+
+    return _checked(lambda: _compile_traced(model, x, log_sigma, of), model.energy, x, log_sigma)
 
 
 def compile_derivatives(model: Energy, x: Tensor, log_sigma: Tensor, *, slope: bool = False) -> BatchFunction:
     """Compiled `eager_derivatives` for the shapes of the examples, or that itself with a warning."""
+
+    def of(energy: BatchFunction, x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
+        return derivatives(energy, x, log_sigma, slope)
+
     eager = eager_derivatives(model, slope=slope)
-    return _checked(lambda: _compile_traced(model, x, log_sigma, slope), eager, x, log_sigma)
+    return _checked(lambda: _compile_traced(model, x, log_sigma, of), eager, x, log_sigma)
 
 
 def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction:
     """Compiled ``(x, log_sigma) -> (U, score)`` where gradients stop, or eager with a warning."""
 
     def build() -> BatchFunction:
-        compiled = _compile_traced(model, x, log_sigma, slope=False)
-        return torch.no_grad()(compiled)
+        return torch.no_grad()(_compile_traced(model, x, log_sigma, derivatives))
 
     return _checked(build, model.energy_and_score, x, log_sigma)
 
 
-def _compile_traced(model: Any, x: Tensor, log_sigma: Tensor, slope: bool) -> BatchFunction:
+def _compile_traced(
+    model: Any, x: Tensor, log_sigma: Tensor, of: Callable[[BatchFunction, Tensor, Tensor], Any]
+) -> BatchFunction:
+    """``of(energy, x, log_sigma)`` traced with the parameters as inputs, and compiled."""
     names, parameters = zip(*model.named_parameters(), strict=True)
 
-    def function(parameters: list[Tensor], x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
+    def function(parameters: list[Tensor], x: Tensor, log_sigma: Tensor) -> Any:
         values = dict(zip(names, parameters, strict=True))
 
         def energy(x: Tensor, log_sigma: Tensor) -> Tensor:
             return torch.func.functional_call(model, values, (x, log_sigma))
 
-        return derivatives(energy, x, log_sigma, slope)
+        return of(energy, x, log_sigma)
 
     # make_fx tells its inputs apart by identity, so every example must be a tensor of its own.
     example = [p.detach().clone().requires_grad_(True) for p in parameters]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from boltzgen.errors import DataError
 from boltzgen.geometry import dof
+from boltzgen.model.force_field import SoftenedForceField
 from boltzgen.model.graph import molecular_graph, stiff_pairs, stiffest_width
 from boltzgen.model.layers import DensityLayer, EdgeBasis, NoiseEmbedding
 from boltzgen.model.prior import PriorEnergy
@@ -21,6 +23,9 @@ from boltzgen.system import MolecularSystem
 
 N_TABLE = 65
 """Entries of the table of level free energies of the prior."""
+
+
+Prior = Literal["none", "bonded", "forcefield"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class ModelSpec:
     n_radial: int
     l_max: int
     hidden: int
+    prior: Prior
     noise_width: int = 32
 
 
@@ -54,7 +60,8 @@ class EnergyModel(nn.Module):
     level_table: Tensor
     log_sigma_bounds: Tensor
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, system: MolecularSystem | None = None) -> None:
+        """``system`` is needed where the force field is part of the prior."""
         super().__init__()
         self.spec = spec
         n, width = spec.n_atoms, spec.noise_width
@@ -62,7 +69,12 @@ class EnergyModel(nn.Module):
         self.register_buffer("level_table", torch.zeros(N_TABLE))
         self.register_buffer("log_sigma_bounds", torch.tensor([spec.sigma_min, spec.sigma_max]).log())
         low, high = self.log_sigma_range
-        self.prior = PriorEnergy(n, spec.n_pairs)
+        force_field = None
+        if spec.prior == "forcefield":
+            if system is None:
+                raise ValueError("a model with the force field in its prior needs the molecular system")
+            force_field = SoftenedForceField(system, (low, high))
+        self.prior = PriorEnergy(n, spec.n_pairs, force_field)
         self.noise = NoiseEmbedding(low, high, width)
         self.embedding = nn.Embedding(spec.n_classes, spec.n_channels)
         self.basis = EdgeBasis(
@@ -86,7 +98,7 @@ class EnergyModel(nn.Module):
         *,
         sigma_min: float | None = None,
         sigma_max: float | None = None,
-        stiff_prior: bool = True,
+        prior: Prior = "bonded",
         n_layers: int = 2,
         n_channels: int = 32,
         n_radial: int = 8,
@@ -101,12 +113,11 @@ class EnergyModel(nn.Module):
         sigma_data = float((positions.double().square().sum((1, 2)).mean() / dof(system.n_atoms)).sqrt())
         sigma_min = sigma_min or 0.5 * stiffest_width(system, positions)
         sigma_max = sigma_max or 10.0 * sigma_data
-        prior = PriorEnergy.from_data(system, positions, sigma_max, stiff_prior)
         spec = ModelSpec(
             system=system.name,
             n_atoms=system.n_atoms,
             n_classes=int(system.atom_classes.max()) + 1,
-            n_pairs=len(stiff_pairs(system)) if stiff_prior else 0,
+            n_pairs=len(stiff_pairs(system)) if prior != "none" else 0,
             sigma_min=sigma_min,
             sigma_max=sigma_max,
             sigma_data=sigma_data,
@@ -115,9 +126,10 @@ class EnergyModel(nn.Module):
             n_radial=n_radial,
             l_max=l_max,
             hidden=hidden,
+            prior=prior,
         )
-        model = cls(spec)
-        model.prior.load_state_dict(prior.state_dict())
+        model = cls(spec, system)
+        model.prior.fit(system, positions, sigma_max)
         graph = molecular_graph(system, positions)
         shape = (system.n_atoms, system.n_atoms)
         model.classes = graph.x
@@ -193,11 +205,13 @@ def derivatives(
     return u, -gradient, *slopes
 
 
-def load_model(directory: Path, device: torch.device | str = "cpu") -> EnergyModel:
+def load_model(
+    directory: Path, device: torch.device | str = "cpu", system: MolecularSystem | None = None
+) -> EnergyModel:
     """The model saved in a directory; raises DataError where files are missing or do not fit."""
     try:
         spec = ModelSpec(**json.loads((directory / "energy.json").read_text()))
-        model = EnergyModel(spec)
+        model = EnergyModel(spec, system)
         model.load_state_dict(load_file(directory / "energy.safetensors"))
     except (OSError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{directory}: not a saved energy model ({str(error).splitlines()[0]})") from error

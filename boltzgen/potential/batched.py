@@ -156,8 +156,8 @@ class _Program:
     def energy_and_forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies ``(n,)`` and forces ``(n, n_atoms, 3)`` of any number of configurations."""
         energy, force = x.new_empty(len(x)), torch.empty_like(x)
-        for rows in torch.arange(len(x), device=x.device).split(self.chunk):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
+        for first in range(0, len(x), self.chunk):
+            part = slice(first, first + self.chunk)
             energy[part], columns = self._pass(x[part].permute(1, 2, 0).contiguous())
             force[part] = columns.permute(2, 0, 1)
         return energy, force
