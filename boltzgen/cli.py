@@ -29,6 +29,8 @@ Examples:
 
   boltzgen run --system my_molecule.py          your system, default settings
 
+  boltzgen sample alanine_dipeptide             at once, with a network that comes with boltzgen
+
   boltzgen train my.yaml --device cuda          stages up to training only
 """
 
@@ -97,9 +99,15 @@ def _add_stage_command(name: str, help_text: str) -> None:
                 "no WORKFLOW given; name one (`boltzgen workflows`), or a system with --system NAME|FILE.py"
             )
         settings, base = load_workflow(workflow, overrides, quick, seed, device)
+        from boltzgen.manifest import pretrained_run
+        from boltzgen.shipped import model_for
         from boltzgen.workflow import STAGES, run
 
         directory = out or Path("runs") / settings.name
+        if name in ("sample", "analyze", "export") and settings.pretrained is None and not quick:
+            changed = [text.split("=", 1)[0] for text in overrides]
+            model = model_for(settings.name, changed, pretrained_run(directory))
+            settings = settings.model_copy(update={"pretrained": model})
         until = next((stage for stage in STAGES if stage == name), STAGES[-1])
         forced = () if not force else STAGES if name == "run" else (until,)
         try:

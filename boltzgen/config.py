@@ -100,6 +100,9 @@ class TrainSettings(Settings):
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="compile through the double backward"
     )
+    height_paths: int = Field(
+        128, ge=0, description="paths in each direction that show how heights agree in the end; 0 for none"
+    )
 
 
 class SampleSettings(Settings):
@@ -154,6 +157,9 @@ class Workflow(Settings):
     system: SystemSettings
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    pretrained: str | None = Field(
+        None, description="a model that comes with boltzgen, taken instead of simulating and training"
+    )
     data: DataSettings = DataSettings()
     simulate: SimulateSettings = SimulateSettings()
     model: ModelSettings = ModelSettings()

@@ -6,9 +6,6 @@ Neither number is enough alone: an energy that has lost a state scores well on s
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -80,10 +77,3 @@ def height_curves(
     reverse = reverse_paths(network, gaussian, ladder, len(x0), members, generator)
     shares = {name: values[1:] for name, values in reverse.populations.items()}
     return path_diagnostics(ladder, forward, reverse, shares)
-
-
-def at_sigma(curves: dict[str, object], sigma: float) -> dict[str, float]:
-    """sd(log w) and J at the level nearest to ``sigma`` [nm]."""
-    rows: Sequence[dict[str, float]] = curves["paths"]  # type: ignore[assignment]
-    row = min(rows, key=lambda r: abs(math.log(r["sigma"] / sigma)))
-    return {key: row[key] for key in ("sigma", "sd_log_w", "sd_log_w_forward", "jeffreys")}

@@ -113,6 +113,13 @@ def check_output_directory(out: Path) -> None:
         raise ConfigError(f"--out {out}: cannot write in {parent} ({reason}); choose another") from None
 
 
+def pretrained_run(out: Path) -> bool | None:
+    """Whether a run directory holds a run with a model that comes with boltzgen; None without a run."""
+    if not (out / "config.yaml").exists():
+        return None
+    return bool((yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8")) or {}).get("pretrained"))
+
+
 def digest(value: object) -> str:
     """Short hash of anything JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -17,6 +17,7 @@ from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.handedness import Hand
+from boltzgen.heights import state_members
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
 from boltzgen.model.energy import EnergyModel
 from boltzgen.potential import Potential, make_potential
@@ -111,11 +112,7 @@ def sample(
         tally.update(hand.tally(x))
         return hand.fold(x)
 
-    def members(x: Tensor) -> dict[str, Tensor]:
-        """Membership of each state; a mirror image counts as the configuration it mirrors."""
-        x, _ = hand.fold(x)
-        return {state.name: state.contains(state.cv.evaluate(x)) for state in system.states}
-
+    members = state_members(system, hand)
     entrance = FoldLevel(network, model.spec.sigma_min, _target(potential, hand), hand.fold)
     x0 = _data_batch(data, settings.n_forward, generator).to(device)
     report(0.0, 1.0, "pilot run: placing noise levels, bridge and step sizes")

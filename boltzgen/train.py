@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 import logging
 import math
 import shutil
@@ -24,12 +25,20 @@ from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.geometry import dof, mean_free_noise, random_rotations
+from boltzgen.heights import height_curves
 from boltzgen.levels import draw_levels
 from boltzgen.model.calibration import calibrate
-from boltzgen.model.compiled import BatchFunction, compile_derivatives, compile_energy, eager_derivatives
+from boltzgen.model.compiled import (
+    BatchFunction,
+    compile_derivatives,
+    compile_energy,
+    eager_derivatives,
+    in_chunks,
+)
 from boltzgen.model.energy import EnergyModel
 from boltzgen.objective import dsm, height_loss, noised
 from boltzgen.progress import Report, silent
+from boltzgen.report.figures import heights
 from boltzgen.system import MolecularSystem
 
 N_BANDS = 7
@@ -37,6 +46,8 @@ N_BANDS = 7
 COMPILE_FROM_SECONDS = 300.0
 """Compile when training is expected to take longer than this without."""
 CHECKPOINT_STEPS = 200
+HEIGHT_LEVELS = 100
+"""Noise levels of the paths that show whether heights agree."""
 UNBOUNDED_STEPS = 10_000_000
 
 
@@ -225,7 +236,8 @@ def train(
     """Fit U_theta to an ensemble and save the averaged model in ``directory``.
 
     Bounded by ``settings.steps`` or ``settings.minutes`` (compilation included), whichever comes first.
-    Writes ``energy.safetensors``, ``energy.json``, ``metrics.csv``; a training that was stopped goes on
+    Writes ``energy.safetensors``, ``energy.json``, ``metrics.csv``, and ``heights.json`` with its picture
+    (`boltzgen.heights`); a training that was stopped goes on
     from ``resume/last.ckpt``. Raises NumericalError on a NaN loss.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -259,9 +271,20 @@ def train(
         trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if settings.height_paths:
+        report(1.0, 1.0, "annealing a few paths: do the heights of the levels agree?")
+        _show_heights(system, module.ema.eval(), held_out[: settings.height_paths], directory)
     module.ema.cpu().save(directory)
     shutil.rmtree(last.parent, ignore_errors=True)
     return module.ema.to(device).eval()
+
+
+def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, directory: Path) -> None:
+    """``heights.json`` and ``heights.png``: sd(log w), J and state populations of plain paths."""
+    network = in_chunks(model.energy_and_score, len(x0))
+    curves = height_curves(system, model, network, x0, n_levels=HEIGHT_LEVELS)
+    (directory / "heights.json").write_text(json.dumps(curves, indent=1) + "\n")
+    heights(curves["paths"], directory / "heights.png")  # type: ignore[arg-type]
 
 
 def _split(data: WeightedEnsemble, settings: TrainSettings, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from boltzgen import estimate
+from boltzgen import estimate, shipped
 from boltzgen.config import DataSettings, Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError
 from boltzgen.files import atomic_directory
@@ -122,6 +122,8 @@ def resolve_device(device: str) -> str:
 def _simulate(this: Run, report: Report) -> None:
     from boltzgen.storage import save_ensemble
 
+    if this.workflow.pretrained:
+        return shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
     if this.workflow.data.trajectory:
         from boltzgen.trajectories import load_trajectories
 
@@ -140,6 +142,9 @@ def _train(this: Run, report: Report) -> dict[str, Any]:
     from boltzgen.train import train
 
     settings, directory = this.workflow, this.out / "model"
+    if settings.pretrained:
+        shipped.copy(settings.pretrained, this.system, model=directory)
+        return {}
     directory.mkdir(exist_ok=True)
     data, seed = this.data(), this.seed("train")
     try:
@@ -210,6 +215,8 @@ def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) 
     physics = digest([xml, system.temperature_k, _content(settings["system"]["name"]), given])
     reported = digest([repr(system.collective_variables), repr(system.states)])
     common = {"the system": physics, "the seed": str(this.workflow.seed)}
+    if this.workflow.pretrained and stage in ("simulate", "train"):
+        return {"the system": physics, "the pretrained model": this.workflow.pretrained}
     if stage == "simulate" and this.workflow.data.trajectory:
         frames = [settings["data"]["stride"], settings["data"]["skip_frames"]]
         return {
@@ -291,6 +298,8 @@ def _clear_unless_resumable(stage: Stage, this: Run, manifest: Manifest, inputs:
 
 def _outlook(stage: Stage, this: Run) -> str:
     """What is known beforehand of the time and memory a stage takes."""
+    if this.workflow.pretrained and stage in ("simulate", "train"):
+        return f"; taken from the model {this.workflow.pretrained} that comes with boltzgen"
     if stage == "simulate" and not this.workflow.data.trajectory:
         return "; " + estimate.of_simulation(this.system, this.workflow.simulate)
     if stage == "train":

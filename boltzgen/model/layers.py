@@ -107,7 +107,7 @@ class EdgeBasis(nn.Module):
         self.noise_scale = nn.Linear(noise_width, n_radial)
 
     def forward(self, x: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """``phi_k(r_ij)`` ``(K, i, j, B)`` and ``Y_lm`` ``(lm, i, j, B)`` of positions ``(n_atoms, 3, B)``."""
+        """``phi_k(r_ij)`` ``(K, i, j, B)`` and ``Y_lm`` ``(lm, i, j, B)`` of ``x`` ``(n_atoms, 3, B)``."""
         mean, std, contact = self.statistics.unsqueeze(-1)
         spread = 2.0 * sigma.square()
         scale = (std.square() + spread).sqrt()

@@ -28,8 +28,9 @@ eight redundant directions there have eigenvalues below 0.01 of the mean, the ot
 RIDGE = 0.2
 """Added to G in units of its mean diagonal, for second-order noise in the directions that are kept.
 
-DSM error / sigma^2 of the prior alone on alanine dipeptide at sigma = 0.006, 0.012, 0.025 and 0.05 nm: without
-ridge 0.542, 0.459, 0.453, 0.385; with 0.1 0.531, 0.428, 0.395, 0.374; with 0.3 0.535, 0.437, 0.400, 0.378.
+Mean squared error of the prior alone per degree of freedom in units of sigma^2, on alanine dipeptide at
+sigma = 0.006, 0.012, 0.025 and 0.05 nm: without ridge 0.542, 0.459, 0.453, 0.385; with 0.1 0.531, 0.428,
+0.395, 0.374; with 0.3 0.535, 0.437, 0.400, 0.378.
 """
 
 

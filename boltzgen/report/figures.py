@@ -106,12 +106,38 @@ def annealing(levels: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, 
     return _save(figure, path)
 
 
+def heights(paths: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """How a network's heights agree across levels: sd(log w) from noise and from data, J, populations."""
+    states = sorted({state for row in paths for state in row.get("populations") or {}})
+    figure, axes = _axes(1, 2 if states else 1, width=9.6 if states else 5.2, height=3.8)
+    for key, label, colour, style in (
+        ("sd_log_w", "sd(log w), from noise", MODEL, "-"),
+        ("sd_log_w_forward", "sd(log w), from data", RAW, ":"),
+        ("jeffreys", "J", REFERENCE, "--"),
+    ):
+        axes[0].plot(*_series(paths, key), color=colour, ls=style, lw=1.6, label=label)
+    axes[0].set(ylabel="nats", ylim=(0.0, None), title="agreement of heights")
+    if states:
+        _populations(axes[1], states, paths)
+    for axis in axes:
+        _noise_axis(axis)
+        axis.legend(frameon=False, fontsize=8)
+    return _save(figure, path)
+
+
 def level_populations(paths: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
     """Population of every state at every level against noised data; None if nothing was recorded."""
     states = sorted({state for row in paths for state in row.get("populations") or {}})
     if not states:
         return None
     figure, (axis,) = _axes(1, 1, width=5.6, height=3.8)
+    _populations(axis, states, paths)
+    _noise_axis(axis)
+    axis.legend(frameon=False, fontsize=8)
+    return _save(figure, path)
+
+
+def _populations(axis: Axes, states: Sequence[str], paths: Sequence[Mapping[str, Any]]) -> None:
     for state, colour in zip(states, _cycle(len(states)), strict=True):
         for key, style, label in (
             ("populations", "-", "annealed"),
@@ -120,9 +146,6 @@ def level_populations(paths: Sequence[Mapping[str, Any]], path: Path) -> Path | 
             rows = [{"sigma": row.get("sigma"), "p": (row.get(key) or {}).get(state)} for row in paths]
             axis.plot(*_series(rows, "p"), style, color=colour, lw=1.6, label=f"{state}, {label}")
     axis.set(ylabel="population", ylim=(0.0, 1.0))
-    _noise_axis(axis)
-    axis.legend(frameon=False, fontsize=8)
-    return _save(figure, path)
 
 
 def training(metrics_csv: Path | None, path: Path) -> Path | None:

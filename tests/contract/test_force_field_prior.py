@@ -23,7 +23,7 @@ def system() -> MolecularSystem:
 
 @pytest.fixture(scope="module")
 def data(system: MolecularSystem) -> torch.Tensor:
-    frames = thermal_frames(system.openmm_system, system.positions, 300.0, n=600)
+    frames = thermal_frames(system.openmm_system, system.positions, 300.0, n=300)
     return remove_centroid(torch.from_numpy(frames)).float()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,9 @@ def test_training_lowers_the_loss_and_leaves_a_loadable_model(
     assert float(rows[-1]["held_out_dsm"]) < float(rows[0]["held_out_dsm"])
     assert "conf/s" in messages[-1]
     assert load_model(tmp_path).spec.n_atoms == 2
+    curves = json.loads((tmp_path / "heights.json").read_text())
+    assert 0 < curves["kish_ess_fraction"] <= 1 and len(curves["paths"]) == 101
+    assert (tmp_path / "heights.png").stat().st_size > 5000
     assert not (tmp_path / "resume").exists()
 
 

@@ -1,0 +1,57 @@
+"""Models that come with boltzgen: sampling at once, without simulating and training first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from boltzgen.errors import ConfigError
+from boltzgen.system import MolecularSystem
+
+ROOT = Path(__file__).parent / "pretrained"
+"""One directory a model: ``energy.*``, ``ensemble.h5`` (thinned MD for the pilot and J), ``model.json``."""
+OWN_SECTIONS = ("system", "data", "simulate", "model", "train")
+"""Settings that a shipped model stands for; who changes one wants a model of their own."""
+
+
+def available() -> dict[str, dict[str, Any]]:
+    """What ``model.json`` says of every shipped model: workflow, system, command, metrics."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(ROOT.glob("*/model.json"))}
+
+
+def model_for(workflow: str, changed: list[str], pretrained_run: bool | None) -> str | None:
+    """The shipped model that a command may sample with, if any.
+
+    workflow
+        Name of a workflow.
+    changed
+        Dotted keys of the settings given on the command line.
+    pretrained_run
+        Whether the run directory holds a run with a shipped model; None where there is no run yet.
+    """
+    if pretrained_run is False or any(key.split(".")[0] in OWN_SECTIONS for key in changed):
+        return None
+    return next((name for name, about in available().items() if about["workflow"] == workflow), None)
+
+
+def copy(name: str, system: MolecularSystem, data: Path | None = None, model: Path | None = None) -> None:
+    """Put the ensemble into ``data`` or the network into ``model``, both directories.
+
+    Raises ConfigError for an unknown name, and for a model of another system or temperature.
+    """
+    known = available()
+    if name not in known:
+        raise ConfigError(f"pretrained: no model {name} comes with boltzgen; there is {', '.join(known)}")
+    made_for = known[name]["system"], known[name]["temperature_k"]
+    if made_for != (system.name, system.temperature_k):
+        raise ConfigError(
+            f"pretrained: {name} is a model of {made_for[0]} at {made_for[1]:g} K, "
+            f"not of {system.name} at {system.temperature_k:g} K"
+        )
+    for directory, pattern in ((data, "ensemble.h5"), (model, "energy.*")):
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            for path in (ROOT / name).glob(pattern):
+                shutil.copyfile(path, directory / path.name)

@@ -1,0 +1,62 @@
+"""Height diagnostics: an energy that is exact passes, one whose heights disagree does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from boltzgen import load_system
+from boltzgen.geometry import mean_free_noise
+from boltzgen.heights import height_curves
+from boltzgen.model.energy import EnergyModel
+from boltzgen.report.figures import heights
+from boltzgen.system import CollectiveVariable, MolecularSystem, State
+
+
+@pytest.fixture(scope="module")
+def system() -> MolecularSystem:
+    base = load_system("harmonic_chain", {"n": 4})
+    size = CollectiveVariable("r03", "distance", (0, 3))
+    states = (State("near", size, ((0.0, 0.3),)), State("far", size, ((0.3, 50.0),)))
+    return MolecularSystem(
+        base.name, base.topology, base.openmm_system, base.positions, base.temperature_k,
+        collective_variables=(size,), states=states,
+    )  # fmt: skip
+
+
+def gaussian_data(n: int) -> torch.Tensor:
+    return 0.2 * mean_free_noise((n, 4, 3), torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def model(system: MolecularSystem) -> EnergyModel:
+    """Its prior alone, which is exact for Gaussian data."""
+    return EnergyModel.from_data(system, gaussian_data(50_000), prior="none", n_channels=2, hidden=8)
+
+
+def curves_of(model: EnergyModel, system: MolecularSystem) -> dict[str, object]:
+    return height_curves(system, model, model.energy_and_score, gaussian_data(500), n_levels=120)
+
+
+def test_exact_heights_agree_at_every_level(
+    model: EnergyModel, system: MolecularSystem, tmp_path: Path
+) -> None:
+    curves = curves_of(model, system)
+    rows = curves["paths"]
+    assert isinstance(rows, list)
+    assert max(row["sd_log_w"] for row in rows) < 0.6
+    assert abs(float(np.mean([row["jeffreys"] for row in rows]))) < 0.3
+    for row in rows[1:]:
+        share, exact = row["populations"]["near"], row["data_populations"]["near"]
+        assert abs(share - exact) < 3.5 * (2 * max(exact * (1 - exact), 2e-3) / 300) ** 0.5
+    assert heights(rows, tmp_path / "heights.png").stat().st_size > 10_000
+
+
+def test_an_energy_that_is_too_narrow_is_seen(system: MolecularSystem, model: EnergyModel) -> None:
+    wrong = EnergyModel(model.spec)
+    wrong.load_state_dict(model.state_dict())
+    wrong.prior.variances *= 0.6
+    assert float(curves_of(wrong, system)["jeffreys"]) > 3 * 0.3  # type: ignore[arg-type]
