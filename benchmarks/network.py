@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 from egnn import EGNNEnergy
-from target_energy import _cpu_name
+from target_energy import cpu_name
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -368,7 +368,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    name = torch.cuda.get_device_name() if options.device == "cuda" else _cpu_name()
+    name = torch.cuda.get_device_name() if options.device == "cuda" else cpu_name()
     title = f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     print(title)
     data, held_out = training_data(options.data, 100.0 if options.train else 10.0)

@@ -203,7 +203,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.systems, options.seconds = ["ALDP-B", "LJ13"], 0.3
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
     title = (
         f"{device}, {len(os.sched_getaffinity(0))} cores; torch {torch.__version__}, "
         f"OpenMM {openmm.Platform.getOpenMMVersion()}"
@@ -218,7 +218,7 @@ def main() -> None:
         draw(results, curves, title, options.figure)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "CPU"

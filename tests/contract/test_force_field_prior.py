@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -44,30 +45,41 @@ def denoising_error(model: EnergyModel, x0: torch.Tensor, sigma: float) -> float
     return float((squared_norm(denoise(y, level, score) - x0) / dof(22)).mean()) / sigma**2
 
 
-def test_it_tends_to_the_energy_of_the_system(
+def test_at_full_strength_it_tends_to_the_energy_of_the_system(
     model: EnergyModel, system: MolecularSystem, data: torch.Tensor
 ) -> None:
+    full = copy.deepcopy(model)
+    assert full.prior.force_field is not None
+    full.prior.force_field.strengths.fill_(1.0)
     u = make_potential(system)(data)
     deviations = []
-    for sigma in (4 * model.spec.sigma_min, model.spec.sigma_min / 10):
+    for sigma in (4 * model.spec.sigma_min, model.spec.sigma_min / 20):
         level = torch.full((len(data),), sigma).log()
-        difference = model.energy(data, level).detach().double() - u
-        deviations.append(float(difference.std()))
+        deviations.append(float((full.energy(data, level).detach().double() - u).std()))
     assert deviations[1] < min(0.5 * deviations[0], 0.1 * float(u.std()))
+
+
+def test_strengths_follow_the_noise(model: EnergyModel) -> None:
+    assert model.prior.force_field is not None
+    strengths = model.prior.force_field.strengths
+    assert bool(((strengths >= 0) & (strengths <= 1)).all())
+    assert float(strengths[:8].mean()) > 0.4
+    assert float(strengths[-20:].max()) < 0.01
 
 
 def test_it_denoises_better_than_bonds_alone_and_never_worse(
     model: EnergyModel, system: MolecularSystem, data: torch.Tensor
 ) -> None:
     bonded = EnergyModel.from_data(system, data, n_channels=4, n_radial=4, hidden=16)
-    for sigma, gain in ((0.003, 0.98), (0.01, 0.98), (0.1, 1.02), (1.0, 1.02)):
+    for sigma, gain in ((0.003, 1.0), (0.01, 0.98), (0.1, 1.02), (1.0, 1.02)):
         assert denoising_error(model, data, sigma) < gain * denoising_error(bonded, data, sigma)
 
 
 def test_symmetries_and_gradient(model: EnergyModel, data: torch.Tensor) -> None:
     x = perturb(data[:6].double(), torch.full((6,), 0.01).double(), torch.Generator().manual_seed(2))
     level = torch.tensor([0.002, 0.005, 0.01, 0.02, 0.1, 1.0]).double().log()
-    prior = lambda x, s: model.prior(x, s.exp())  # noqa: E731
+    double = copy.deepcopy(model).double()
+    prior = lambda x, s: double.prior(x, s.exp())  # noqa: E731
     u, score = derivatives(prior, x, level)
     rotation = random_rotations(1, torch.Generator().manual_seed(3), torch.float64)[0]
     for moved, expected in ((x @ rotation, score @ rotation), (mirror(x), mirror(score)), (x + 0.5, score)):
