@@ -176,8 +176,8 @@ class EnergyModel(nn.Module):
 
     def energy_and_score(self, x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Energies ``(n,)`` and scores ``-dU/dx`` ``(n, n_atoms, 3)`` [1/nm], projected mean-free."""
-        u, score = derivatives(self.energy, x, log_sigma)
-        return u.detach(), score.detach()
+        u, score = derivatives(self.energy, x, log_sigma, create_graph=False)
+        return u.detach(), score
 
     def save(self, directory: Path) -> None:
         """Write ``energy.safetensors`` and ``energy.json``; nothing pickled."""
@@ -191,17 +191,21 @@ class EnergyModel(nn.Module):
 
 
 def derivatives(
-    energy: Callable[[Tensor, Tensor], Tensor], x: Tensor, log_sigma: Tensor, slope: bool = False
+    energy: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    log_sigma: Tensor,
+    slope: bool = False,
+    create_graph: bool = True,
 ) -> tuple[Tensor, ...]:
     """``U (n,)``, the score ``-dU/dx``, and with ``slope`` also ``dU/dlog_sigma (n,)``.
 
-    All of them are differentiable in the parameters of ``energy``.
+    With ``create_graph`` all of them are differentiable in the parameters of ``energy``.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         variables = (x, log_sigma.detach().requires_grad_(True)) if slope else (x,)
         u = energy(x, variables[-1] if slope else log_sigma)
-        gradient, *slopes = torch.autograd.grad(u.sum(), variables, create_graph=True)
+        gradient, *slopes = torch.autograd.grad(u.sum(), variables, create_graph=create_graph)
     return u, -gradient, *slopes
 
 
