@@ -19,6 +19,7 @@ from boltzgen.model.force_field import SoftenedForceField
 from boltzgen.model.graph import molecular_graph, stiff_pairs, stiffest_width
 from boltzgen.model.layers import DensityLayer, EdgeBasis, NoiseEmbedding
 from boltzgen.model.prior import PriorEnergy
+from boltzgen.model.table import between_levels
 from boltzgen.system import MolecularSystem
 
 N_TABLE = 65
@@ -144,11 +145,8 @@ class EnergyModel(nn.Module):
 
     def free_energy_of_level(self, log_sigma: Tensor) -> Tensor:
         """``f(sigma) - f(sigma_max)``, shape ``(n,)``: the prior's table plus a learned correction."""
-        low, high = self.log_sigma_bounds
-        position = ((log_sigma - low) / (high - low)).clamp(0.0, 1.0) * (N_TABLE - 1)
-        left = position.detach().floor().clamp_max(N_TABLE - 2).long()
-        fraction = position - left
-        table = (1.0 - fraction) * self.level_table[left] + fraction * self.level_table[left + 1]
+        table = between_levels(self.level_table, log_sigma, self.log_sigma_bounds)
+        high = self.log_sigma_bounds[1]
         learned = self.level(self.level_noise(log_sigma)) - self.level(self.level_noise(high.view(1)))
         return table + learned.squeeze(-1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from boltzgen.model.table import between_levels
 from boltzgen.potential.batched import BatchedEvaluator
 from boltzgen.system import MolecularSystem
 
@@ -26,7 +27,7 @@ class SoftenedForceField(nn.Module):
     strengths
         Table over log sigma between two levels, fitted to noised data (`boltzgen.model.calibration`).
     offset
-        Mean of ``u - stiff`` in the data [kT].
+        Median of ``u - stiff`` in the data [kT].
     """
 
     strengths: Tensor
@@ -61,11 +62,7 @@ class SoftenedForceField(nn.Module):
 
     def strength(self, log_sigma: Tensor) -> Tensor:
         """Between 0 and 1, ``(n,)``."""
-        low, high = self.log_sigma_bounds
-        place = ((log_sigma - low) / (high - low)).clamp(0.0, 1.0) * (N_STRENGTHS - 1)
-        left = place.detach().floor().clamp_max(N_STRENGTHS - 2).long()
-        fraction = place - left
-        return (1.0 - fraction) * self.strengths[left] + fraction * self.strengths[left + 1]
+        return between_levels(self.strengths, log_sigma, self.log_sigma_bounds)
 
     def capped(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """``c asinh(e / c)`` with c = 30 kT at noise levels above cap_sigma."""
