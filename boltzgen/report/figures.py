@@ -149,9 +149,9 @@ def _populations(axis: Axes, states: Sequence[str], paths: Sequence[Mapping[str,
 
 
 def training(metrics_csv: Path | None, path: Path) -> Path | None:
-    """Every ``dsm*`` and ``classification*`` column of the metrics file against step; None without them."""
+    """Losses of the metrics file against step, noise bands of held-out data where given; None without any."""
     columns = _read_columns(metrics_csv) if metrics_csv is not None and metrics_csv.is_file() else {}
-    groups = [[name for name in columns if kind in name] for kind in ("dsm", "heights")]
+    groups = [_training_columns(list(columns), kind) for kind in ("dsm", "heights")]
     groups = [names for names in groups if names]
     if not groups or "step" not in columns:
         return None
@@ -177,11 +177,19 @@ def training(metrics_csv: Path | None, path: Path) -> Path | None:
     return _save(figure, path)
 
 
+def _training_columns(columns: list[str], kind: str) -> list[str]:
+    """Columns of one loss; bands of the training batches only where there are none of held-out data."""
+    names = [name for name in columns if kind in name]
+    held_out = any(name.startswith("held_out") and name.endswith("nm") for name in names)
+    return [name for name in names if not (held_out and name.endswith("nm") and name.startswith(kind))]
+
+
 def _training_label(column: str) -> str:
     """``dsm_0.012nm`` is the band of noise levels about 0.012 nm."""
     if column.endswith("nm"):
         return f"sigma about {column.rpartition('_')[2].removesuffix('nm')} nm"
-    return {"dsm": "all levels", "heights": "training"}.get(column, column.replace("_", " "))
+    held_out = "held-out" if column.startswith("held_out") else "training"
+    return f"all levels, {held_out}"
 
 
 def _axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:

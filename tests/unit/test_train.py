@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
@@ -16,6 +17,7 @@ from boltzgen.model import load_model
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 from boltzgen.train import train
+from boltzgen.train.module import EnergyTraining, Losses
 
 MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
 
@@ -49,7 +51,8 @@ def test_training_lowers_the_loss_and_leaves_a_loadable_model(
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == list(range(20, 201, 20))
     assert {"dsm", "heights", "held_out_dsm"} <= set(rows[-1])
-    assert sum(name.endswith("nm") for name in rows[-1]) == 7
+    for prefix in ("dsm_", "held_out_dsm_", "held_out_heights_"):
+        assert sum(name.startswith(prefix) and name.endswith("nm") for name in rows[-1]) == 7
     assert float(rows[-1]["held_out_dsm"]) < float(rows[0]["held_out_dsm"])
     assert "conf/s" in messages[-2]
     assert load_model(tmp_path).spec.n_atoms == 2
@@ -62,7 +65,7 @@ def test_training_lowers_the_loss_and_leaves_a_loadable_model(
 def test_an_interrupted_training_goes_on_from_its_checkpoint(
     system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boltzgen.train.CHECKPOINT_STEPS", 20)
+    monkeypatch.setattr("boltzgen.train.loop.CHECKPOINT_STEPS", 20)
 
     class Killed(Exception):
         pass
@@ -86,3 +89,52 @@ def test_a_broken_loss_is_one_clear_error(
     wild = settings(50, learning_rate=1e30, warmup_steps=0)
     with pytest.raises(NumericalError, match=r"at step \d+; try a smaller train.learning_rate"):
         train(system, data, MODEL, wild, tmp_path, seed=0)
+
+
+def test_a_loss_that_breaks_down_leaves_the_best_model_so_far(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = EnergyTraining.batch_losses
+
+    def breaking(self: EnergyTraining, x0: torch.Tensor, log_sigmas: torch.Tensor) -> Losses:
+        losses = whole(self, x0, log_sigmas)
+        return Losses(losses.dsm * (float("nan") if self.global_step >= 45 else 1.0), losses.heights)
+
+    monkeypatch.setattr(EnergyTraining, "batch_losses", breaking)
+    with pytest.raises(NumericalError, match="the loss became nan at step 45"):
+        train(system, data, MODEL, settings(60, warmup_steps=5), tmp_path, seed=0)
+    kept = load_model(tmp_path)
+    assert all(bool(parameter.isfinite().all()) for parameter in kept.parameters())
+
+
+def test_a_step_that_would_break_the_parameters_is_not_taken(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = EnergyTraining.on_before_optimizer_step
+
+    def broken(self: EnergyTraining, *arguments: object) -> None:
+        if self.global_step == 3:
+            next(self.model.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
+        step(self, *arguments)
+
+    monkeypatch.setattr(EnergyTraining, "on_before_optimizer_step", broken)
+    with pytest.raises(NumericalError, match="the gradient is not finite at step 3"):
+        train(system, data, MODEL, settings(10), tmp_path, seed=0)
+
+
+def test_training_that_makes_it_worse_returns_the_best_model(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decay = EnergyTraining.on_train_batch_end
+
+    def spoil(self: EnergyTraining, *arguments: object) -> None:
+        decay(self, *arguments)
+        if self.global_step == 250:
+            for parameter in self.ema.parameters():
+                parameter.data.mul_(3.0)
+
+    monkeypatch.setattr(EnergyTraining, "on_train_batch_end", spoil)
+    best = train(system, data, MODEL, settings(260, warmup_steps=5), tmp_path, seed=0)
+    last = load_model(tmp_path / "last")
+    pairs = zip(last.parameters(), best.parameters(), strict=True)
+    assert max(float((p.norm() / q.norm().clamp_min(1e-9)).detach()) for p, q in pairs) > 2.0

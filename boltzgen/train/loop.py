@@ -1,0 +1,170 @@
+"""Train the energy network: what is trained on which data, for how long, and what is written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+
+from boltzgen.config import ModelSettings, TrainSettings
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.heights import height_curves
+from boltzgen.model.calibration import calibrate
+from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chunks
+from boltzgen.model.energy import EnergyModel, load_model
+from boltzgen.progress import Report, silent
+from boltzgen.report.figures import heights
+from boltzgen.system import MolecularSystem
+from boltzgen.train.module import EnergyTraining
+from boltzgen.train.monitor import Monitor
+
+COMPILE_FROM_SECONDS = 300.0
+"""Compile when training is expected to take longer than this without."""
+CHECKPOINT_STEPS = 200
+HELD_OUT_BATCHES = 4
+HEIGHT_LEVELS = 100
+"""Noise levels of the paths that show whether heights agree."""
+UNBOUNDED_STEPS = 10_000_000
+
+
+def train(
+    system: MolecularSystem,
+    data: WeightedEnsemble,
+    model_settings: ModelSettings,
+    settings: TrainSettings,
+    directory: Path,
+    seed: int,
+    device: str = "cpu",
+    report: Report = silent,
+) -> EnergyModel:
+    """Fit U_theta to an ensemble; returns the averaged model of least held-out loss.
+
+    Bounded by ``settings.steps`` or ``settings.minutes`` (compilation included), whichever comes first.
+    ``directory`` always holds the best model so far (``energy.safetensors``, ``energy.json``), and
+    ``metrics.csv``; in the end also ``last/``, the averaged model as training left it, and ``heights.json``
+    with its picture (`boltzgen.heights`). A training that was stopped goes on from ``resume/last.ckpt``.
+    Raises NumericalError where a loss or gradient is not finite; parameters stay what they were.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    last = directory / "resume" / "last.ckpt"
+    if not last.exists():
+        (directory / "metrics.csv").unlink(missing_ok=True)
+    L.seed_everything(seed, verbose=False)
+    positions, weights, held_out = _split(data, settings, seed)
+    choice = torch.multinomial(
+        weights, min(len(positions), 20_000), generator=torch.Generator().manual_seed(seed)
+    )
+    model = _new_model(system, positions[choice], model_settings)
+    report(0.0, 1.0, "calibrating the noise levels of the prior")
+    calibrate(model, positions[choice[:1024]], torch.Generator().manual_seed(seed + 1))
+    model.to(device)
+    module = EnergyTraining(model, settings, seed + 2).to(device)
+    held_out = held_out.to(device)
+    _maybe_compile(module, held_out[: settings.batch_size], report)
+    module.started = module.started if settings.minutes else time.monotonic()
+    monitor = Monitor(directory, held_out, report)
+    checkpoint = ModelCheckpoint(
+        last.parent, save_last=True, every_n_train_steps=CHECKPOINT_STEPS, save_top_k=0
+    )
+    trainer = _trainer(settings, device, directory, [monitor, checkpoint])
+    draws = WeightedRandomSampler(
+        weights.tolist(), 1000 * settings.batch_size, generator=torch.Generator().manual_seed(seed)
+    )
+    loader = DataLoader(TensorDataset(positions), settings.batch_size, sampler=draws)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    module.ema.save(directory / "last")
+    best = load_model(directory, device, system)
+    if settings.height_paths:
+        report(1.0, 1.0, "annealing a few paths: do the heights of the levels agree?")
+        _show_heights(system, best, held_out[: settings.height_paths], directory)
+    shutil.rmtree(last.parent, ignore_errors=True)
+    return best
+
+
+def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, directory: Path) -> None:
+    """``heights.json`` and ``heights.png``: sd(log w), J and state populations of plain paths."""
+    network = in_chunks(model.energy_and_score, len(x0))
+    curves = height_curves(system, model, network, x0, n_levels=HEIGHT_LEVELS)
+    (directory / "heights.json").write_text(json.dumps(curves, indent=1) + "\n")
+    heights(curves["paths"], directory / "heights.png")  # type: ignore[arg-type]
+
+
+def _split(data: WeightedEnsemble, settings: TrainSettings, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Training positions and weights, and a few batches of held-out positions (whole lineages held out)."""
+    generator = torch.Generator().manual_seed(seed)
+    x, weights = torch.as_tensor(data.positions), torch.as_tensor(data.weights)
+    lineages = torch.arange(len(x)) if data.lineages is None else torch.as_tensor(data.lineages)
+    names, groups = lineages.unique(return_inverse=True)
+    held = torch.rand(len(names), generator=generator)[groups] < settings.held_out_fraction
+    if held.all() or not held.any():
+        held = torch.arange(len(x)) % max(int(1 / settings.held_out_fraction), 2) == 0
+    n = HELD_OUT_BATCHES * settings.batch_size
+    rows = torch.multinomial(weights[held], n, replacement=True, generator=generator)
+    return x[~held], weights[~held], x[held][rows]
+
+
+def _new_model(system: MolecularSystem, positions: Tensor, settings: ModelSettings) -> EnergyModel:
+    return EnergyModel.from_data(
+        system,
+        positions,
+        sigma_min=settings.sigma_min_nm,
+        sigma_max=settings.sigma_max_nm,
+        prior=settings.prior,
+        n_layers=settings.n_layers,
+        n_channels=settings.n_channels,
+        n_radial=settings.n_radial,
+        l_max=settings.l_max,
+        hidden=settings.hidden,
+    )
+
+
+def _trainer(settings: TrainSettings, device: str, directory: Path, callbacks: list[Callback]) -> L.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return L.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        max_steps=settings.steps or UNBOUNDED_STEPS,
+        max_epochs=-1,
+        gradient_clip_val=settings.gradient_clip,
+        callbacks=callbacks,
+        default_root_dir=directory,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _maybe_compile(module: EnergyTraining, example: Tensor, report: Report) -> None:
+    """Replace the eager functions by compiled ones where the budget is long enough to win the time back."""
+    settings = module.settings
+    levels = module.draw_levels(len(example))
+    started = time.monotonic()
+    module.batch_losses(example, levels).dsm.mean().backward()
+    module.model.zero_grad()
+    eager_seconds = time.monotonic() - started
+    by_steps = 2.0 * eager_seconds * settings.steps if settings.steps else math.inf
+    expected = min(by_steps, settings.minutes * 60.0 if settings.minutes else math.inf)
+    if settings.compile == "never" or (settings.compile == "auto" and expected < COMPILE_FROM_SECONDS):
+        return
+    report(0.0, 1.0, "compiling the network (a minute or two)")
+    k = len(levels)
+    y, flat = example.repeat(k, 1, 1), levels.flatten()
+    module.derivatives = compile_derivatives(module.model, y, flat, slope=module.needs_slope)
+    crossed = {"dsm+diffclf": k * (k - 1), "dsm+nce": k - 1}.get(settings.objective, 0)
+    if crossed:
+        rows = torch.arange(crossed * len(example)) % len(flat)
+        module.energy = compile_energy(module.model, y[rows], flat[rows])

@@ -1,0 +1,142 @@
+"""What one step of training does: losses, optimiser, moving average of the parameters."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from boltzgen.config import TrainSettings
+from boltzgen.errors import NumericalError
+from boltzgen.geometry import dof, mean_free_noise, random_rotations
+from boltzgen.levels import draw_levels
+from boltzgen.model.compiled import BatchFunction, eager_derivatives
+from boltzgen.model.energy import EnergyModel
+from boltzgen.objective import dsm, height_loss, noised
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of one batch: ``dsm (K, n)``, and ``heights (n,)`` of the term that compares levels, if any."""
+
+    dsm: Tensor
+    heights: Tensor | None
+
+
+class EnergyTraining(L.LightningModule):
+    """Losses, optimiser and exponential moving average of one training run."""
+
+    def __init__(self, model: EnergyModel, settings: TrainSettings, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.ema = copy.deepcopy(model).requires_grad_(False)
+        self.settings = settings
+        self.generator = torch.Generator().manual_seed(seed)
+        self.derivatives: BatchFunction = eager_derivatives(model, slope=self.needs_slope)
+        self.energy: BatchFunction = model.energy
+        self.started = time.monotonic()
+
+    @property
+    def needs_slope(self) -> bool:
+        """Whether the objective asks for dU/dlog_sigma."""
+        return self.settings.objective == "dsm+tsm"
+
+    @property
+    def minutes(self) -> float:
+        return (time.monotonic() - self.started) / 60.0
+
+    def progress(self) -> float:
+        """Share of the budget that is used, 0 to 1."""
+        by_step = self.global_step / self.settings.steps if self.settings.steps else 0.0
+        by_time = self.minutes / self.settings.minutes if self.settings.minutes else 0.0
+        return min(max(by_step, by_time), 1.0)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimiser = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
+
+        def factor(step: int) -> float:
+            warm = min(1.0, (step + 1) / max(self.settings.warmup_steps, 1))
+            return warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * self.progress())))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def draw_levels(self, n: int) -> Tensor:
+        """Log noise levels ``(K, n)``."""
+        prior, settings = self.model.prior, self.settings
+        device: torch.device = prior.variances.device
+        return draw_levels(
+            settings.level_choice,
+            settings.levels_per_sample,
+            n,
+            self.model.log_sigma_range,
+            lambda sigma: prior.level_information(sigma.to(device)).cpu(),
+            self.generator,
+        ).to(device)
+
+    def batch_losses(self, x0: Tensor, log_sigmas: Tensor) -> Losses:
+        """Losses of a batch [nm] ``(n, n_atoms, 3)``, randomly rotated, at levels ``(K, n)``."""
+        x0 = x0 @ random_rotations(len(x0), self.generator, device=x0.device)
+        noise = mean_free_noise((len(log_sigmas), *x0.shape), self.generator, x0.dtype, x0.device)
+        batch = noised(self.derivatives, x0, log_sigmas, noise, dof(x0.shape[1]))
+        heights = height_loss(self.settings.objective, batch, self.energy)
+        return Losses(dsm(batch, self.model.spec.sigma_data), heights)
+
+    def training_step(self, batch: list[Tensor], _: int) -> dict[str, object]:
+        levels = self.draw_levels(len(batch[0]))
+        result = self.batch_losses(batch[0], levels)
+        loss = result.dsm.mean()
+        if result.heights is not None:
+            loss = loss + self.settings.height_weight * result.heights.mean()
+        if not torch.isfinite(loss):
+            raise self._broken(f"the loss became {loss.item()}")
+        return {"loss": loss, "losses": result, "levels": levels}
+
+    def on_before_optimizer_step(self, *_: object) -> None:
+        """Parameters, and so every checkpoint, stay finite: a step that would break them is an error."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norms = torch._foreach_norm(gradients)
+        if not torch.isfinite(torch.stack(norms)).all():
+            raise self._broken("the gradient is not finite")
+
+    def _broken(self, what: str) -> NumericalError:
+        return NumericalError(
+            f"training: {what} at step {self.global_step}; "
+            "try a smaller train.learning_rate or train.gradient_clip"
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        checkpoint["minutes"] = self.minutes
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.started = time.monotonic() - 60.0 * checkpoint["minutes"]
+
+    def on_train_batch_end(self, *_: object) -> None:
+        decay = min(0.999, max(0.99, 1.0 - 1.0 / (1.0 + 0.1 * self.global_step)))
+        averages = [p.detach() for p in self.ema.parameters()]
+        torch._foreach_lerp_(averages, [p.detach() for p in self.model.parameters()], 1.0 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the model has the averaged parameters: compiled functions are bound to the model's own."""
+        own = [p.detach().clone() for p in self.model.parameters()]
+        _overwrite(self.model, list(self.ema.parameters()))
+        try:
+            yield
+        finally:
+            _overwrite(self.model, own)
+
+
+def _overwrite(model: EnergyModel, values: list[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), values, strict=True):
+            parameter.copy_(value)

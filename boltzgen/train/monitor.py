@@ -1,0 +1,135 @@
+"""What one watches while training: losses per noise band, held-out losses, the best model so far."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from boltzgen.model.energy import EnergyModel
+from boltzgen.progress import Report
+from boltzgen.train.module import EnergyTraining, Losses
+
+N_BANDS = 7
+"""Noise bands, equal in log sigma, that losses are reported for."""
+REPORT_STEPS = 20
+HELD_OUT_STEPS = 200
+
+Sums = tuple[Tensor, Tensor]
+"""Sum and number of losses in each noise band."""
+
+
+class Monitor(Callback):
+    """Progress line, metrics file, held-out losses, the best model so far, and the end of the time budget.
+
+    Held-out losses are those of the averaged parameters; the ones with the lowest sum of both losses are
+    saved in ``directory`` whenever they are found.
+    """
+
+    def __init__(self, directory: Path, held_out: Tensor, report: Report) -> None:
+        self.directory, self.held_out, self.report = directory, held_out, report
+        self.bands: list[Sums] = []
+        self.heights: list[float] = []
+        self.last = (0, time.monotonic())
+        self.held_out_row: dict[str, float] = {}
+        self.best_loss, self.best_step = math.inf, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_loss": self.best_loss, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_loss, self.best_step = state_dict["best_loss"], state_dict["best_step"]
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, module: EnergyTraining, outputs: dict[str, object], *_: object
+    ) -> None:
+        result, levels = outputs["losses"], outputs["levels"]
+        assert isinstance(result, Losses) and isinstance(levels, Tensor)
+        self.bands.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
+        if result.heights is not None:
+            self.heights.append(float(result.heights.mean().detach()))
+        if module.progress() >= 1.0:
+            trainer.should_stop = True
+        step = trainer.global_step
+        last = trainer.should_stop or step == module.settings.steps
+        if step % REPORT_STEPS == 0 or last:
+            if last or not self.held_out_row or step % HELD_OUT_STEPS == 0:
+                self._hold_out(step, module)
+            self._write(step, module)
+
+    def _hold_out(self, step: int, module: EnergyTraining) -> None:
+        with module.averaged():
+            self.held_out_row = held_out_losses(module, self.held_out)
+        loss = self.held_out_row["held_out_dsm"]
+        loss += module.settings.height_weight * self.held_out_row.get("held_out_heights", 0.0)
+        if loss < self.best_loss:
+            self.best_loss, self.best_step = loss, step
+            module.ema.save(self.directory)
+
+    def _write(self, step: int, module: EnergyTraining) -> None:
+        sums, counts = (torch.stack(t).sum(0) for t in zip(*self.bands, strict=True))
+        per_band = (sums / counts.clamp_min(1.0)).tolist()
+        heights = sum(self.heights) / max(len(self.heights), 1)
+        now = time.monotonic()
+        speed = (step - self.last[0]) * module.settings.batch_size / (now - self.last[1])
+        row = {"step": step, "minutes": round(module.minutes, 3), "dsm": float(sums.sum() / counts.sum())}
+        row |= {"heights": heights} | _columns("dsm", module.model, (sums, counts))
+        row |= {"configurations_per_s": speed} | self.held_out_row
+        append_row(self.directory / "metrics.csv", row)
+        bands = " ".join(f"{v:.2f}" for v in per_band)
+        message = f"step {step}  DSM low to high noise [{bands}]  heights {heights:.3f}  {speed:.0f} conf/s"
+        self.report(module.progress(), 1.0, message)
+        self.bands, self.heights, self.last = [], [], (step, now)
+
+
+def held_out_losses(module: EnergyTraining, held_out: Tensor) -> dict[str, float]:
+    """Mean losses on held-out data, in all and per noise band, at the same levels and noise every time."""
+    generator, module.generator = module.generator, torch.Generator().manual_seed(20_261)
+    scores, heights = [], []
+    for x0 in held_out.split(module.settings.batch_size):
+        levels = module.draw_levels(len(x0))
+        result = module.batch_losses(x0, levels)
+        scores.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
+        if result.heights is not None:
+            heights.append(band_sums(result.heights, levels.mean(0), module.model.log_sigma_range))
+    module.generator = generator
+    row: dict[str, float] = {}
+    for name, parts in (("held_out_dsm", scores), ("held_out_heights", heights)):
+        if parts:
+            sums, counts = (torch.stack(t).sum(0) for t in zip(*parts, strict=True))
+            row |= {name: float(sums.sum() / counts.sum())} | _columns(name, module.model, (sums, counts))
+    return row
+
+
+def band_sums(losses: Tensor, log_sigmas: Tensor, log_range: tuple[float, float]) -> Sums:
+    """Sum and count of losses in each of N_BANDS noise bands, low noise first."""
+    low, high = log_range
+    index = ((log_sigmas - low) / (high - low) * N_BANDS).long().clamp(0, N_BANDS - 1).flatten().cpu()
+    zeros = torch.zeros(N_BANDS)
+    values = losses.detach().flatten().float().cpu()
+    return zeros.index_add(0, index, values), zeros.index_add(0, index, torch.ones_like(values))
+
+
+def _columns(name: str, model: EnergyModel, bands: Sums) -> dict[str, float]:
+    """Mean losses of the noise bands by column, which tells the middle of the band: ``dsm_0.0123nm``."""
+    low, high = model.log_sigma_range
+    middles = [low + (k + 0.5) * (high - low) / N_BANDS for k in range(N_BANDS)]
+    means = (bands[0] / bands[1]).tolist()
+    return {f"{name}_{math.exp(m):.2g}nm": v for m, v in zip(middles, means, strict=True)}
+
+
+def append_row(path: Path, row: dict[str, float]) -> None:
+    """Append to a CSV file, writing the header first if the file is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as handle:
+        writer = csv.DictWriter(handle, list(row), extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
