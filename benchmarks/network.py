@@ -356,7 +356,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--seconds", type=float, default=15.0, help="per network and rate")
     parser.add_argument("--train", type=float, default=0.0, help="seconds to train each network for")
-    parser.add_argument("--step-size", type=float, nargs=2, default=[2e-3, 2e-3], help="ours and the EGNN's")
+    parser.add_argument("--step-size", type=float, nargs=2, default=[1e-2, 2e-3], help="ours and the EGNN's")
     parser.add_argument("--data", type=Path, help="ensemble file; default: a short OpenMM run")
     parser.add_argument("--quick", action="store_true", help="eager only, small batches, seconds")
     parser.add_argument("--json", type=Path, help="write every number to this file")

@@ -21,10 +21,16 @@ def calibrate(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> Non
     calibrate_levels(model, x0, generator)
 
 
+SMOOTHING = 2.0
+"""Width of the Gaussian that smooths the strengths, in entries of their table: where one level's strength
+jitters, so do its heights, by as much times the force field's spread of several kT."""
+
+
 def fit_strengths(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> None:
     """Strength of the force field at each level: the one of least denoising error, within 0 and 1.
 
-    The score is linear in it, ``s_0 + strength s_1``, so ordinary least squares against the noise.
+    The score is linear in it, ``s_0 + strength s_1``, so ordinary least squares against the noise, and then
+    a moving average over neighbouring levels.
     """
     force_field = model.prior.force_field
     assert force_field is not None
@@ -39,7 +45,9 @@ def fit_strengths(model: EnergyModel, x0: Tensor, generator: torch.Generator) ->
         own, added = scores[0].detach(), (scores[1] - scores[0]).detach()
         missing = (x0 - y) / (2.0 * log_sigma).exp() - own
         fitted[k] = (added * missing).sum() / added.square().sum()
-    force_field.strengths.copy_(fitted.clamp(0.0, 1.0))
+    entries = torch.arange(N_STRENGTHS)
+    near = torch.exp(-0.5 * ((entries - entries.unsqueeze(1)) / SMOOTHING).square())
+    force_field.strengths.copy_((near @ fitted / near.sum(1)).clamp(0.0, 1.0))
 
 
 def calibrate_levels(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> None:

@@ -173,7 +173,7 @@ def training(metrics_csv: Path | None, path: Path) -> Path | None:
                 label=_training_label(name),
             )
         axis.set(xlabel="step", ylabel="DSM loss" if "dsm" in names[0] else "loss that compares levels")
-        axis.legend(frameon=False, fontsize=7)
+    axes[0].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return _save(figure, path)
 
 

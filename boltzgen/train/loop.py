@@ -152,13 +152,9 @@ def _maybe_compile(module: EnergyTraining, example: Tensor, report: Report) -> N
     """Replace the eager functions by compiled ones where the budget is long enough to win the time back."""
     settings = module.settings
     levels = module.draw_levels(len(example))
-    started = time.monotonic()
-    module.batch_losses(example, levels).dsm.mean().backward()
-    module.model.zero_grad()
-    eager_seconds = time.monotonic() - started
-    by_steps = 2.0 * eager_seconds * settings.steps if settings.steps else math.inf
-    expected = min(by_steps, settings.minutes * 60.0 if settings.minutes else math.inf)
-    if settings.compile == "never" or (settings.compile == "auto" and expected < COMPILE_FROM_SECONDS):
+    if settings.compile == "never" or (
+        settings.compile == "auto" and _expected_seconds(module, example, levels) < COMPILE_FROM_SECONDS
+    ):
         return
     report(0.0, 1.0, "compiling the network (a minute or two)")
     k = len(levels)
@@ -168,3 +164,15 @@ def _maybe_compile(module: EnergyTraining, example: Tensor, report: Report) -> N
     if crossed:
         rows = torch.arange(crossed * len(example)) % len(flat)
         module.energy = compile_energy(module.model, y[rows], flat[rows])
+
+
+def _expected_seconds(module: EnergyTraining, example: Tensor, levels: Tensor) -> float:
+    """How long training takes at most without compilation; steps are timed where they are the limit."""
+    settings = module.settings
+    by_time = settings.minutes * 60.0 if settings.minutes else math.inf
+    if not settings.steps:
+        return by_time
+    started = time.monotonic()
+    module.batch_losses(example, levels).dsm.mean().backward()
+    module.model.zero_grad()
+    return min(by_time, 2.0 * (time.monotonic() - started) * settings.steps)
