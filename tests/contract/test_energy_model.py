@@ -127,7 +127,7 @@ def test_atoms_of_one_class_that_no_symmetry_exchanges_are_told_apart(
     model: EnergyModel, system: MolecularSystem, x: torch.Tensor, log_sigma: torch.Tensor
 ) -> None:
     assert system.atom_classes[4] == system.atom_classes[13]
-    difference = (model.energy(_swapped(x, 4, 13), log_sigma) - model.energy(x, log_sigma)).abs()
+    difference = (model.energy(_swapped(x, 4, 13), log_sigma) - model.energy(x, log_sigma)).abs().detach()
     assert float(difference[:2].min()) > 0.1
 
 
