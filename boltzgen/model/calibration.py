@@ -13,17 +13,16 @@ from boltzgen.diffusion import perturb
 from boltzgen.model.energy import N_TABLE, EnergyModel, derivatives
 from boltzgen.model.force_field import N_STRENGTHS
 
+SMOOTHING = 2.0
+"""Width of the Gaussian that smooths the strengths, in entries of their table: where one level's strength
+jitters, so do its heights, by as much times the force field's spread of several kT."""
+
 
 def calibrate(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> None:
     """Fit what the prior takes from noised data ``x0`` ``(n, n_atoms, 3)`` [nm]."""
     if model.prior.force_field is not None:
         fit_strengths(model, x0, generator)
     calibrate_levels(model, x0, generator)
-
-
-SMOOTHING = 2.0
-"""Width of the Gaussian that smooths the strengths, in entries of their table: where one level's strength
-jitters, so do its heights, by as much times the force field's spread of several kT."""
 
 
 def fit_strengths(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> None:

@@ -83,13 +83,8 @@ def check_energy(
     x = perturb(clean, log_sigma.exp(), generator)
     u, score = double.energy_and_score(x, log_sigma)
 
-    def difference(u_other: Tensor, score_other: Tensor, expected: Tensor = score) -> float:
-        scale = expected.abs().amax((1, 2)).clamp_min(1e-6)
-        in_score = (score_other - expected).abs().amax((1, 2)) / scale
-        return float(torch.maximum((u_other - u).abs(), in_score).max())
-
     def moved(x_moved: Tensor, expected: Tensor) -> float:
-        return difference(*double.energy_and_score(remove_centroid(x_moved), log_sigma), expected)
+        return _difference(double.energy_and_score(remove_centroid(x_moved), log_sigma), (u, expected))
 
     turn = random_rotations(1, generator, torch.float64)[0]
     orders = automorphisms(system)
@@ -99,17 +94,25 @@ def check_energy(
         reflection=moved(mirror(x), mirror(score)),
         translation=moved(x + 0.7, score),
         automorphism=max(moved(x[:, order], score[:, order]) for order in orders),
-        batching=difference(*in_chunks(double.energy_and_score, N_LEVELS - 2)(x, log_sigma)),
+        batching=_difference(in_chunks(double.energy_and_score, N_LEVELS - 2)(x, log_sigma), (u, score)),
         gradient=_gradient_error(double, x, log_sigma, score, generator),
         roughness=_roughness(double, x, log_sigma, score, generator),
-        float32=difference(*(value.double() for value in in_single)),
+        float32=_difference(in_single, (u, score)),
         compiled=_compiled_error(single, x.float(), log_sigma.float(), in_single) if compiled else None,
     )
-    for name in (field.name for field in fields(result)):
-        error, bound = getattr(result, name), getattr(BOUNDS, name)
+    for field in fields(result):
+        error, bound = getattr(result, field.name), getattr(BOUNDS, field.name)
         if error is not None and not error <= bound:
-            raise AssertionError(f"{system.name}: {name} error {error:.2g}, allowed {bound:g}")
+            raise AssertionError(f"{system.name}: {field.name} error {error:.2g}, allowed {bound:g}")
     return result
+
+
+def _difference(values: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> float:
+    """The larger of two errors: of energies [kT], and of scores relative to the largest component."""
+    (u, score), (u_expected, score_expected) = values, expected
+    scale = score_expected.abs().amax((1, 2)).clamp_min(1e-6)
+    in_score = (score - score_expected).abs().amax((1, 2)) / scale
+    return float(torch.maximum((u - u_expected).abs(), in_score).max())
 
 
 def automorphisms(system: MolecularSystem) -> list[list[int]]:
@@ -123,7 +126,7 @@ def automorphisms(system: MolecularSystem) -> list[list[int]]:
             break
         if system.atom_classes[i] == system.atom_classes[j]:
             matcher = nx.isomorphism.GraphMatcher(
-                _marked(system, i), _marked(system, j), node_match=lambda a, b: a["kind"] == b["kind"]
+                _marked(system, i), _marked(system, j), node_match=lambda a, b: a == b
             )
             found = itertools.islice(matcher.isomorphisms_iter(), 1)
             orders += [[mapping[atom] for atom in range(system.n_atoms)] for mapping in found]
@@ -132,10 +135,8 @@ def automorphisms(system: MolecularSystem) -> list[list[int]]:
 
 def _marked(system: MolecularSystem, atom: int) -> nx.Graph:
     """The molecular graph with one atom of a kind of its own."""
-    graph = nx.Graph(system.graph.edges)
-    graph.add_nodes_from(
-        (k, {"kind": (int(atom_class), k == atom)}) for k, atom_class in enumerate(system.atom_classes)
-    )
+    graph = system.graph.copy()
+    graph.nodes[atom]["marked"] = True
     return graph
 
 
@@ -169,7 +170,4 @@ def _compiled_error(
     model: EnergyModel, x: Tensor, log_sigma: Tensor, expected: tuple[Tensor, Tensor]
 ) -> float:
     function = compile_energy_and_score(model, x.roll(1, 0) * 1.01, log_sigma.roll(1, 0))
-    u, score = function(x, log_sigma)
-    scale = expected[1].abs().amax((1, 2))
-    in_score = (score - expected[1]).abs().amax((1, 2)) / scale
-    return float(torch.maximum((u - expected[0]).abs(), in_score).max())
+    return _difference(function(x, log_sigma), expected)

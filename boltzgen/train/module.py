@@ -104,8 +104,7 @@ class EnergyTraining(L.LightningModule):
     def on_before_optimizer_step(self, *_: object) -> None:
         """Parameters, and so every checkpoint, stay finite: a step that would break them is an error."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norms = torch._foreach_norm(gradients)
-        if not torch.isfinite(torch.stack(norms)).all():
+        if not torch.nn.utils.get_total_norm(gradients).isfinite():
             raise self._broken("the gradient is not finite")
 
     def _broken(self, what: str) -> NumericalError:
@@ -128,15 +127,10 @@ class EnergyTraining(L.LightningModule):
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within, the model has the averaged parameters: compiled functions are bound to the model's own."""
-        own = [p.detach().clone() for p in self.model.parameters()]
-        _overwrite(self.model, list(self.ema.parameters()))
+        parameters = [p.detach() for p in self.model.parameters()]
+        own = [p.clone() for p in parameters]
+        torch._foreach_copy_(parameters, [p.detach() for p in self.ema.parameters()])
         try:
             yield
         finally:
-            _overwrite(self.model, own)
-
-
-def _overwrite(model: EnergyModel, values: list[Tensor]) -> None:
-    with torch.no_grad():
-        for parameter, value in zip(model.parameters(), values, strict=True):
-            parameter.copy_(value)
+            torch._foreach_copy_(parameters, own)

@@ -39,13 +39,13 @@ class Monitor(Callback):
         self.heights: list[float] = []
         self.last = (0, time.monotonic())
         self.held_out_row: dict[str, float] = {}
-        self.best_loss, self.best_step = math.inf, 0
+        self.best_loss = math.inf
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_loss": self.best_loss, "best_step": self.best_step}
+        return {"best_loss": self.best_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_loss, self.best_step = state_dict["best_loss"], state_dict["best_step"]
+        self.best_loss = state_dict["best_loss"]
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: L.Trainer, module: EnergyTraining, outputs: dict[str, object], *_: object
@@ -61,20 +61,20 @@ class Monitor(Callback):
         last = trainer.should_stop or step == module.settings.steps
         if step % REPORT_STEPS == 0 or last:
             if last or not self.held_out_row or step % HELD_OUT_STEPS == 0:
-                self._hold_out(step, module)
+                self._hold_out(module)
             self._write(step, module)
 
-    def _hold_out(self, step: int, module: EnergyTraining) -> None:
+    def _hold_out(self, module: EnergyTraining) -> None:
         with module.averaged():
             self.held_out_row = held_out_losses(module, self.held_out)
         loss = self.held_out_row["held_out_dsm"]
         loss += module.settings.height_weight * self.held_out_row.get("held_out_heights", 0.0)
         if loss < self.best_loss:
-            self.best_loss, self.best_step = loss, step
+            self.best_loss = loss
             module.ema.save(self.directory)
 
     def _write(self, step: int, module: EnergyTraining) -> None:
-        sums, counts = (torch.stack(t).sum(0) for t in zip(*self.bands, strict=True))
+        sums, counts = _added_up(self.bands)
         per_band = (sums / counts.clamp_min(1.0)).tolist()
         heights = sum(self.heights) / max(len(self.heights), 1)
         now = time.monotonic()
@@ -103,7 +103,7 @@ def held_out_losses(module: EnergyTraining, held_out: Tensor) -> dict[str, float
     row: dict[str, float] = {}
     for name, parts in (("held_out_dsm", scores), ("held_out_heights", heights)):
         if parts:
-            sums, counts = (torch.stack(t).sum(0) for t in zip(*parts, strict=True))
+            sums, counts = _added_up(parts)
             row |= {name: float(sums.sum() / counts.sum())} | _columns(name, module.model, (sums, counts))
     return row
 
@@ -115,6 +115,11 @@ def band_sums(losses: Tensor, log_sigmas: Tensor, log_range: tuple[float, float]
     zeros = torch.zeros(N_BANDS)
     values = losses.detach().flatten().float().cpu()
     return zeros.index_add(0, index, values), zeros.index_add(0, index, torch.ones_like(values))
+
+
+def _added_up(parts: list[Sums]) -> Sums:
+    sums, counts = zip(*parts, strict=True)
+    return torch.stack(sums).sum(0), torch.stack(counts).sum(0)
 
 
 def _columns(name: str, model: EnergyModel, bands: Sums) -> dict[str, float]:

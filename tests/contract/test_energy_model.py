@@ -24,7 +24,7 @@ from boltzgen.model.compiled import (
 from boltzgen.model.energy import EnergyModel, load_model
 from boltzgen.objective import OBJECTIVES, Objective, dsm, height_loss, noised
 from boltzgen.system import MolecularSystem
-from boltzgen.testing import automorphisms, check_energy
+from boltzgen.testing.energies import automorphisms, check_energy
 
 SIGMAS = (0.004, 0.05, 0.4, 1.5)
 """Noise levels [nm] from bond width to far beyond the molecule."""
