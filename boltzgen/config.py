@@ -82,6 +82,11 @@ class TrainSettings(Settings):
         description="score matching alone or with a term that compares noise levels: diffusive "
         "classification, time-score matching, noise-contrastive estimation",
     )
+    denoise_to: Literal["forces", "data"] = Field(
+        "forces",
+        description="target of score matching: the data with the system's forces there as a control variate, "
+        "which is far less noisy at low noise levels, or the data alone",
+    )
     height_weight: float = Field(1.0, ge=0, description="w in L = L_DSM + w L_heights")
     levels_per_sample: int = Field(2, ge=2, le=16, description="K, noise levels that a sample is noised to")
     level_choice: Literal["kl", "neighbouring", "uniform"] = Field(
@@ -95,6 +100,13 @@ class TrainSettings(Settings):
     steps: Count | None = Field(None, description="stop after this many steps")
     minutes: Positive | None = Field(
         None, description="stop after this wall-clock time (the sooner of the two)"
+    )
+    state_share: float = Field(
+        0.3,
+        ge=0,
+        le=0.5,
+        description="weight that every state of the system is raised to at least in the training data, so "
+        "that rare ones are learned; samples stay exactly weighted; 0 leaves the data as they are",
     )
     held_out_fraction: float = Field(0.1, gt=0, lt=0.5, description="data kept for validation losses")
     compile: Literal["auto", "always", "never"] = Field(

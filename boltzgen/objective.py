@@ -56,15 +56,16 @@ def noised(model: EnergyAndDerivatives, x0: Tensor, log_sigmas: Tensor, noise: T
     return Noised(clean, y, log_sigmas, energy.view(k, n), score.view_as(y), slopes, dof)
 
 
-def dsm(batch: Noised, sigma_data: float) -> Tensor:
+def dsm(batch: Noised, sigma_data: float, target: Tensor | None = None) -> Tensor:
     """Denoising score matching ``lambda |D - x_0|^2 / dof``, ``(K, n)``; about 1 if uninformed.
 
     ``D = y + sigma^2 score`` and ``lambda = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2`` (Karras et
-    al. 2022).
+    al. 2022). ``target``, shaped like ``y``, stands for x_0 where given: anything with the same mean given y.
     """
     sigma = batch.log_sigmas.exp()
     weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
-    error = batch.y + _like(sigma.square(), batch.y) * batch.score - batch.clean
+    error = batch.y + _like(sigma.square(), batch.y) * batch.score
+    error = error - (batch.clean if target is None else target)
     return weight * error.square().flatten(2).sum(-1) / batch.dof
 
 

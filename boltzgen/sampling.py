@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from boltzgen.balance import balanced
 from boltzgen.config import SampleSettings
 from boltzgen.diagnostics import judge_run, path_diagnostics, summarise
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
@@ -114,7 +115,8 @@ def sample(
 
     members = state_members(system, hand)
     entrance = FoldLevel(network, model.spec.sigma_min, _target(potential, hand), hand.fold)
-    x0 = _data_batch(data, settings.n_forward, generator).to(device)
+    as_trained = balanced(data, system, model.spec.state_share)
+    x0 = _data_batch(as_trained, settings.n_forward, generator).to(device)
     report(0.0, 1.0, "pilot run: placing noise levels, bridge and step sizes")
     ladder = _plan(model, network, entrance, x0, settings, generator)
     report(0.1, 1.0, "forward and reverse paths for J")

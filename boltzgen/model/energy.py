@@ -47,6 +47,8 @@ class ModelSpec:
     hidden: int
     prior: Prior
     noise_width: int = 32
+    state_share: float = 0.0
+    """Share that every state was raised to in the data the model was trained on (`boltzgen.balance`)."""
 
 
 class EnergyModel(nn.Module):
@@ -105,6 +107,7 @@ class EnergyModel(nn.Module):
         n_radial: int = 8,
         l_max: int = 2,
         hidden: int = 64,
+        state_share: float = 0.0,
     ) -> EnergyModel:
         """An untrained model whose scales and prior come from data [nm] ``(n, n_atoms, 3)``.
 
@@ -128,6 +131,7 @@ class EnergyModel(nn.Module):
             l_max=l_max,
             hidden=hidden,
             prior=prior,
+            state_share=state_share,
         )
         model = cls(spec, system)
         model.prior.fit(system, positions, sigma_max)

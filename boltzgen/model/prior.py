@@ -136,7 +136,7 @@ class PriorEnergy(nn.Module):
         gaussian = self.gaussian.energy(x, sigma)
         if not len(self.pairs):
             return gaussian
-        bond, r = self._distances(x)
+        _, r = self._distances(x)
         variances = self.stiff_variances + sigma.square().unsqueeze(-1)
         amplitudes = (r - self.stiff_mean) @ self.stiff_modes
         stiff = 0.5 * (amplitudes.square() / variances + torch.log(variances)).sum(-1)
@@ -144,9 +144,27 @@ class PriorEnergy(nn.Module):
         energy = (1.0 - gate) * gaussian + gate * stiff
         if self.force_field is None:
             return energy
-        pull = ((amplitudes / variances) @ self.stiff_modes.T / r).unsqueeze(-1) * bond
-        x_hat = x - sigma.square().view(-1, 1, 1) * (self.incidence.T @ pull)
+        x_hat = self.denoised(x, sigma)
         return energy + self.force_field(x_hat, self._harmonic(x_hat), sigma)
+
+    def denoised(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """``x`` ``(n, n_atoms, 3)`` denoised in its stiff coordinates only, ``x - sigma^2 dstiff/dx``."""
+        bond, r = self._distances(x)
+        pull = self._solved((r - self.stiff_mean), sigma)
+        return x - sigma.square().view(-1, 1, 1) * (self.incidence.T @ ((pull / r).unsqueeze(-1) * bond))
+
+    def damped(self, vectors: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """``(1 + sigma^2 H)^-1 v`` of vectors ``(n, n_atoms, 3)``, with ``H = J^T S^-1 J`` at ``x``."""
+        bond, r = self._distances(x)
+        direction = bond / r.unsqueeze(-1)
+        along = ((self.incidence @ vectors) * direction).sum(-1)
+        removed = self.incidence.T @ (self._solved(along, sigma).unsqueeze(-1) * direction)
+        return vectors - sigma.square().view(-1, 1, 1) * removed
+
+    def _solved(self, values: Tensor, sigma: Tensor) -> Tensor:
+        """``(S + sigma^2 G)^-1`` applied to one value per stiff pair, ``(n, n_pairs)``."""
+        variances = self.stiff_variances + sigma.square().unsqueeze(-1)
+        return ((values @ self.stiff_modes) / variances) @ self.stiff_modes.T
 
     def _distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors ``(n, n_pairs, 3)`` and distances ``(n, n_pairs)`` of the stiff pairs."""

@@ -16,16 +16,20 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
+from boltzgen.balance import balanced
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import DataError
 from boltzgen.heights import height_curves
 from boltzgen.model.calibration import calibrate
 from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chunks
 from boltzgen.model.energy import EnergyModel, load_model
+from boltzgen.potential import make_potential
 from boltzgen.progress import Report, silent
 from boltzgen.report.figures import heights
 from boltzgen.system import MolecularSystem
-from boltzgen.train.module import EnergyTraining
+from boltzgen.train.denoising import DenoisingTarget
+from boltzgen.train.module import Batch, EnergyTraining
 from boltzgen.train.monitor import Monitor
 
 COMPILE_FROM_SECONDS = 300.0
@@ -60,17 +64,24 @@ def train(
     if not last.exists():
         (directory / "metrics.csv").unlink(missing_ok=True)
     L.seed_everything(seed, verbose=False)
-    positions, weights, held_out = _split(data, settings, seed)
+    data = balanced(data, system, settings.state_share)
+    x, forces = _with_forces(data, system, settings)
+    train_rows, held_out_rows = _split(data, settings, seed)
+    positions, weights = x[train_rows], torch.as_tensor(data.weights)[train_rows]
     choice = torch.multinomial(
         weights, min(len(positions), 20_000), generator=torch.Generator().manual_seed(seed)
     )
-    model = _new_model(system, positions[choice], model_settings)
+    model = _new_model(system, positions[choice], model_settings, settings.state_share)
     report(0.0, 1.0, "calibrating the noise levels of the prior")
     calibrate(model, positions[choice[:1024]], torch.Generator().manual_seed(seed + 1))
     model.to(device)
     module = EnergyTraining(model, settings, seed + 2).to(device)
-    held_out = held_out.to(device)
-    _maybe_compile(module, held_out[: settings.batch_size], report)
+    if settings.denoise_to == "forces":
+        module.target = DenoisingTarget(model.prior, system.atom_classes, model.log_sigma_range)
+        sample = positions[choice[:1024]].to(device), forces[train_rows][choice[:1024]].to(device)
+        module.target.fit(*sample, torch.Generator().manual_seed(seed + 3))
+    held_out = x[held_out_rows].to(device), forces[held_out_rows].to(device)
+    _maybe_compile(module, held_out, report)
     module.started = module.started if settings.minutes else time.monotonic()
     monitor = Monitor(directory, held_out, report)
     checkpoint = ModelCheckpoint(
@@ -80,7 +91,7 @@ def train(
     draws = WeightedRandomSampler(
         weights.tolist(), 1000 * settings.batch_size, generator=torch.Generator().manual_seed(seed)
     )
-    loader = DataLoader(TensorDataset(positions), settings.batch_size, sampler=draws)
+    loader = DataLoader(TensorDataset(positions, forces[train_rows]), settings.batch_size, sampler=draws)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -90,7 +101,7 @@ def train(
     best = load_model(directory, device, system)
     if settings.height_paths:
         report(1.0, 1.0, "annealing a few paths: do the heights of the levels agree?")
-        _show_heights(system, best, held_out[: settings.height_paths], directory)
+        _show_heights(system, best, held_out[0][: settings.height_paths], directory)
     shutil.rmtree(last.parent, ignore_errors=True)
     return best
 
@@ -103,21 +114,38 @@ def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, direc
     heights(curves["paths"], directory / "heights.png")  # type: ignore[arg-type]
 
 
-def _split(data: WeightedEnsemble, settings: TrainSettings, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Training positions and weights, and a few batches of held-out positions (whole lineages held out)."""
+def _with_forces(
+    data: WeightedEnsemble, system: MolecularSystem, settings: TrainSettings
+) -> tuple[Tensor, Tensor]:
+    """Positions [nm] and reduced forces [1/nm] of all data; zeros for forces where they are not asked for."""
+    x = torch.as_tensor(data.positions)
+    if settings.denoise_to == "data":
+        return x, torch.zeros_like(x)
+    forces = -make_potential(system).reduced_energy_and_gradient(x)[1].to(x)
+    broken = ~forces.isfinite().flatten(1).all(1)
+    if broken.any():
+        row = int(broken.nonzero()[0])
+        raise DataError(f"data: the system has no finite forces in frame {row}; is it of this force field?")
+    return x, forces
+
+
+def _split(data: WeightedEnsemble, settings: TrainSettings, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows to train on, and those of a few held-out batches drawn by weight (whole lineages held out)."""
     generator = torch.Generator().manual_seed(seed)
-    x, weights = torch.as_tensor(data.positions), torch.as_tensor(data.weights)
-    lineages = torch.arange(len(x)) if data.lineages is None else torch.as_tensor(data.lineages)
+    rows, weights = torch.arange(len(data)), torch.as_tensor(data.weights)
+    lineages = rows if data.lineages is None else torch.as_tensor(data.lineages)
     names, groups = lineages.unique(return_inverse=True)
     held = torch.rand(len(names), generator=generator)[groups] < settings.held_out_fraction
     if held.all() or not held.any():
-        held = torch.arange(len(x)) % max(int(1 / settings.held_out_fraction), 2) == 0
+        held = rows % max(int(1 / settings.held_out_fraction), 2) == 0
     n = HELD_OUT_BATCHES * settings.batch_size
-    rows = torch.multinomial(weights[held], n, replacement=True, generator=generator)
-    return x[~held], weights[~held], x[held][rows]
+    chosen = torch.multinomial(weights[held], n, replacement=True, generator=generator)
+    return rows[~held], rows[held][chosen]
 
 
-def _new_model(system: MolecularSystem, positions: Tensor, settings: ModelSettings) -> EnergyModel:
+def _new_model(
+    system: MolecularSystem, positions: Tensor, settings: ModelSettings, state_share: float
+) -> EnergyModel:
     return EnergyModel.from_data(
         system,
         positions,
@@ -129,6 +157,7 @@ def _new_model(system: MolecularSystem, positions: Tensor, settings: ModelSettin
         n_radial=settings.n_radial,
         l_max=settings.l_max,
         hidden=settings.hidden,
+        state_share=state_share,
     )
 
 
@@ -148,13 +177,14 @@ def _trainer(settings: TrainSettings, device: str, directory: Path, callbacks: l
     )
 
 
-def _maybe_compile(module: EnergyTraining, example: Tensor, report: Report) -> None:
+def _maybe_compile(module: EnergyTraining, held_out: Batch, report: Report) -> None:
     """Replace the eager functions by compiled ones where the budget is long enough to win the time back."""
     settings = module.settings
+    example, forces = (values[: settings.batch_size] for values in held_out)
     levels = module.draw_levels(len(example))
-    if settings.compile == "never" or (
-        settings.compile == "auto" and _expected_seconds(module, example, levels) < COMPILE_FROM_SECONDS
-    ):
+    if settings.compile == "never":
+        return
+    if settings.compile == "auto" and _expected_seconds(module, example, forces) < COMPILE_FROM_SECONDS:
         return
     report(0.0, 1.0, "compiling the network (a minute or two)")
     k = len(levels)
@@ -166,13 +196,13 @@ def _maybe_compile(module: EnergyTraining, example: Tensor, report: Report) -> N
         module.energy = compile_energy(module.model, y[rows], flat[rows])
 
 
-def _expected_seconds(module: EnergyTraining, example: Tensor, levels: Tensor) -> float:
+def _expected_seconds(module: EnergyTraining, example: Tensor, forces: Tensor) -> float:
     """How long training takes at most without compilation; steps are timed where they are the limit."""
     settings = module.settings
     by_time = settings.minutes * 60.0 if settings.minutes else math.inf
     if not settings.steps:
         return by_time
     started = time.monotonic()
-    module.batch_losses(example, levels).dsm.mean().backward()
+    module.batch_losses(example, forces, module.draw_levels(len(example))).dsm.mean().backward()
     module.model.zero_grad()
     return min(by_time, 2.0 * (time.monotonic() - started) * settings.steps)

@@ -21,7 +21,11 @@ from boltzgen.geometry import dof, mean_free_noise, random_rotations
 from boltzgen.levels import draw_levels
 from boltzgen.model.compiled import BatchFunction, eager_derivatives
 from boltzgen.model.energy import EnergyModel
-from boltzgen.objective import dsm, height_loss, noised
+from boltzgen.objective import Noised, dsm, height_loss, noised
+from boltzgen.train.denoising import DenoisingTarget
+
+Batch = tuple[Tensor, Tensor]
+"""Configurations [nm] and reduced forces ``-du/dx`` [1/nm], both ``(n, n_atoms, 3)``."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class EnergyTraining(L.LightningModule):
         self.model = model
         self.ema = copy.deepcopy(model).requires_grad_(False)
         self.settings = settings
+        self.target: DenoisingTarget | None = None
         self.generator = torch.Generator().manual_seed(seed)
         self.derivatives: BatchFunction = eager_derivatives(model, slope=self.needs_slope)
         self.energy: BatchFunction = model.energy
@@ -83,17 +88,28 @@ class EnergyTraining(L.LightningModule):
             self.generator,
         ).to(device)
 
-    def batch_losses(self, x0: Tensor, log_sigmas: Tensor) -> Losses:
-        """Losses of a batch [nm] ``(n, n_atoms, 3)``, randomly rotated, at levels ``(K, n)``."""
-        x0 = x0 @ random_rotations(len(x0), self.generator, device=x0.device)
+    def batch_losses(self, x0: Tensor, forces: Tensor, log_sigmas: Tensor) -> Losses:
+        """Losses of a batch, randomly rotated, at levels ``(K, n)``.
+
+        ``x0`` [nm] and reduced forces [1/nm], of use with `target` only, are ``(n, n_atoms, 3)``.
+        """
+        rotation = random_rotations(len(x0), self.generator, device=x0.device)
+        x0, forces = x0 @ rotation, forces @ rotation
         noise = mean_free_noise((len(log_sigmas), *x0.shape), self.generator, x0.dtype, x0.device)
         batch = noised(self.derivatives, x0, log_sigmas, noise, dof(x0.shape[1]))
         heights = height_loss(self.settings.objective, batch, self.energy)
-        return Losses(dsm(batch, self.model.spec.sigma_data), heights)
+        return Losses(dsm(batch, self.model.spec.sigma_data, self._target(batch, forces)), heights)
 
-    def training_step(self, batch: list[Tensor], _: int) -> dict[str, object]:
+    def _target(self, batch: Noised, forces: Tensor) -> Tensor | None:
+        if self.target is None:
+            return None
+        y, x0 = batch.y.flatten(0, 1), batch.clean.flatten(0, 1)
+        forces = forces.expand(batch.y.shape).flatten(0, 1)
+        return self.target(y, x0, forces, batch.log_sigmas.flatten()).view_as(batch.y)
+
+    def training_step(self, batch: Batch, _: int) -> dict[str, object]:
         levels = self.draw_levels(len(batch[0]))
-        result = self.batch_losses(batch[0], levels)
+        result = self.batch_losses(batch[0], batch[1], levels)
         loss = result.dsm.mean()
         if result.heights is not None:
             loss = loss + self.settings.height_weight * result.heights.mean()

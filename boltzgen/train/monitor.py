@@ -15,7 +15,7 @@ from torch import Tensor
 
 from boltzgen.model.energy import EnergyModel
 from boltzgen.progress import Report
-from boltzgen.train.module import EnergyTraining, Losses
+from boltzgen.train.module import Batch, EnergyTraining, Losses
 
 N_BANDS = 7
 """Noise bands, equal in log sigma, that losses are reported for."""
@@ -33,7 +33,7 @@ class Monitor(Callback):
     saved in ``directory`` whenever they are found.
     """
 
-    def __init__(self, directory: Path, held_out: Tensor, report: Report) -> None:
+    def __init__(self, directory: Path, held_out: Batch, report: Report) -> None:
         self.directory, self.held_out, self.report = directory, held_out, report
         self.bands: list[Sums] = []
         self.heights: list[float] = []
@@ -89,13 +89,14 @@ class Monitor(Callback):
         self.bands, self.heights, self.last = [], [], (step, now)
 
 
-def held_out_losses(module: EnergyTraining, held_out: Tensor) -> dict[str, float]:
+def held_out_losses(module: EnergyTraining, held_out: Batch) -> dict[str, float]:
     """Mean losses on held-out data, in all and per noise band, at the same levels and noise every time."""
     generator, module.generator = module.generator, torch.Generator().manual_seed(20_261)
     scores, heights = [], []
-    for x0 in held_out.split(module.settings.batch_size):
+    parts = [values.split(module.settings.batch_size) for values in held_out]
+    for x0, forces in zip(*parts, strict=True):
         levels = module.draw_levels(len(x0))
-        result = module.batch_losses(x0, levels)
+        result = module.batch_losses(x0, forces, levels)
         scores.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
         if result.heights is not None:
             heights.append(band_sums(result.heights, levels.mean(0), module.model.log_sigma_range))

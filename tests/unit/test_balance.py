@@ -1,0 +1,51 @@
+"""Raising rare states in the training data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.chain import NEGATIVE, PHI, POSITIVE, chain_ensemble, chain_system
+
+from boltzgen.balance import balanced
+from boltzgen.system import State
+
+
+def test_a_rare_state_gets_the_share_and_keeps_its_proportions() -> None:
+    data, system = chain_ensemble(2000, 0, p_positive=0.02, proposal=0.1), chain_system()
+    raised = balanced(data, system, 0.3)
+    inside = POSITIVE.members(data.positions)
+    assert raised.weights[inside].sum() == pytest.approx(0.3)
+    for rows in (inside, ~inside):
+        ratio = raised.weights[rows] / data.weights[rows]
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
+
+
+def test_states_with_enough_weight_stay_as_they_are() -> None:
+    data, system = chain_ensemble(500, 1, p_positive=0.4), chain_system()
+    for share in (0.0, 0.3):
+        np.testing.assert_allclose(balanced(data, system, share).weights, data.weights, rtol=1e-12)
+
+
+def test_a_state_that_was_never_visited_is_left_out() -> None:
+    data, system = chain_ensemble(500, 2), chain_system()
+    data = data.select(np.flatnonzero(NEGATIVE.members(data.positions)))
+    np.testing.assert_allclose(balanced(data, system, 0.3).weights, data.weights, rtol=1e-12)
+
+
+def test_more_states_than_shares_come_out_equal() -> None:
+    data = chain_ensemble(3000, 3, p_positive=0.05)
+    states = [State("a", PHI, ((-4.0, -1.4),)), State("b", PHI, ((-1.4, 0.0),)), POSITIVE]
+    raised = balanced(data, replace(chain_system(), states=tuple(states)), 0.5)
+    shares = [raised.weights[state.members(data.positions)].sum() for state in states]
+    np.testing.assert_allclose(shares, 1 / 3, atol=1e-3)
+    assert NEGATIVE.members(data.positions).sum() > POSITIVE.members(data.positions).sum()
+
+
+def test_weights_of_zero_stay_zero() -> None:
+    data = chain_ensemble(100, 4)
+    log_weights = data.log_weights.copy()
+    log_weights[:10] = -np.inf
+    raised = balanced(replace(data, log_weights=log_weights, log_z=1.0), chain_system(), 0.5)
+    assert np.all(raised.weights[:10] == 0.0) and raised.log_z is None
