@@ -261,6 +261,7 @@ def _distance_rows(
 def _diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
     known = (
         ("kish_ess_fraction", "Kish ESS / n", "", "unclipped, annealing without resampling, at sigma_min"),
+        ("pareto_k", "Pareto k-hat", "", "of the same weights; below 0.7 they are well behaved"),
         ("genealogical_ess", "genealogical ESS", "", "effective samples by surviving ancestors"),
         ("jeffreys", "J", "nats", "forward minus reverse mean log weight at sigma_min"),
         ("bar_log_z_gap", "log Z by BAR - log Z", "", "between forward and reverse paths"),

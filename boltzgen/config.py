@@ -131,16 +131,23 @@ class SampleSettings(Settings):
         description="conditional ESS of each step of the bridge from sigma_min to the target",
     )
     resample_below: float = Field(0.5, gt=0, le=1, description="resample when ESS / n falls below")
+    resampling: Literal["systematic", "multinomial"] = Field(
+        "systematic", description="scheme; systematic adds the least variance"
+    )
     n_pilot: Count = Field(256, description="particles of the pilot run that places levels and step sizes")
     n_forward: Count = Field(512, description="noised data paths for J, BAR and the state populations")
-    ladder_moves: int = Field(1, ge=0, description="MALA moves per level below move_sigma_nm")
+    ladder_moves: int = Field(1, ge=0, description="MCMC moves per level below move_sigma_nm")
     move_sigma_nm: Positive | None = Field(
         None, description="moves start below this level; default: sigma_data / 2"
     )
-    bridge_moves: int = Field(2, ge=0, description="MALA moves per bridge step")
-    kernel_variance: Literal["mse", "ddpm"] = Field(
-        "mse", description="add the denoiser's error to the variance"
+    bridge_moves: int = Field(2, ge=0, description="MCMC moves per bridge step")
+    leapfrog_steps: Count = Field(1, description="steps of a move: 1 is MALA, more are HMC")
+    kernel: Literal["ddpm+mse", "ddpm", "ei", "ddim"] = Field(
+        "ddpm+mse",
+        description="reverse move between noise levels: DDPM's posterior with or without the denoiser's "
+        "error in its variance, exponential integrator, DDIM",
     )
+    ddim_eta: float = Field(0.5, gt=0, le=1, description="stochasticity of ddim; 1 is ddpm")
     chunk_size: Count = Field(256, description="configurations evaluated at once")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.ensemble import WeightedEnsemble, pareto_k
 from boltzgen.sampler.islands import Combined
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.paths import Paths, bar_log_z, jeffreys, surviving
@@ -79,6 +79,7 @@ def path_diagnostics(
     return {
         "paths": rows,
         "kish_ess_fraction": ess_fraction(final),
+        "pareto_k": pareto_k(final.cpu().numpy()),
         "jeffreys": divergence[-1],
         "bar_log_z_gap": bar_log_z(forward.log_weights[-1].cpu(), final.cpu()) - _log_mean(final),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -87,35 +88,70 @@ class MeanFreeGaussian:
         return 3.0 * (s2 / (s2 + self.variances)).square().sum(-1)
 
 
-def reverse_variance(a: Tensor, b: Tensor, mse: Tensor) -> Tensor:
-    """Variance of the reverse move from level ``a`` to ``b < a`` [nm^2].
+Kernel = Literal["ddpm+mse", "ddpm", "ei", "ddim"]
 
-    The DDPM posterior's, widened by the denoiser's mean squared error per degree of freedom.
+
+@dataclass(frozen=True)
+class ReverseKernel:
+    """Gaussian ``q(x' | x)`` from noise level ``a`` down to ``b < a``, and the ``F(x | x')`` it undoes.
+
+    kind
+        ``ddpm``: the posterior with the denoiser D in place of the data, mean ``D + (b/a)^2 (x - D)``,
+        variance ``v = b^2 (a^2 - b^2) / a^2``. ``ddpm+mse``: that variance widened by the denoiser's mean
+        squared error, the best isotropic one. ``ei``: the same mean, the variance ``a^2 - b^2`` of the
+        reverse SDE's exponential integrator. ``ddim``: variance ``eta^2 v``, mean
+        ``D + c (x - D) / a`` with ``c^2 = b^2 - eta^2 v`` (Song et al. 2021); with eta = 1 it is ``ddpm``.
+
+    F is the noising kernel ``N(x', a^2 - b^2)``. Narrow ``ddim`` moves would never meet it: theirs is the
+    conditional of x in the same Gaussian model, mean ``D' + (a c / b^2) (x' - D')`` with the denoiser at
+    ``x'``, variance ``eta^2 a^2 v / b^2``. Levels ``a, b`` and ``mse`` [nm^2] are scalar tensors.
     """
-    ratio = (a.square() - b.square()) / a.square()
-    return b.square() * ratio + ratio.square() * mse
+
+    kind: Kernel = "ddpm+mse"
+    eta: float = 0.5
+
+    def variance(self, a: Tensor, b: Tensor, mse: Tensor) -> Tensor:
+        """Variance of q per degree of freedom [nm^2]; ``mse`` is the denoiser's at ``a``."""
+        ratio = (a.square() - b.square()) / a.square()
+        posterior = b.square() * ratio
+        match self.kind:
+            case "ddpm+mse":
+                return posterior + ratio.square() * mse
+            case "ddpm":
+                return posterior
+            case "ei":
+                return a.square() - b.square()
+            case "ddim":
+                return self.eta**2 * posterior
+
+    def mean(self, x: Tensor, score: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Mean of q [nm], from ``x`` and the score at level ``a``."""
+        return x + (a.square() - a * self._kept(a, b)) * score
+
+    def forward_variance(self, a: Tensor, b: Tensor) -> Tensor:
+        """Variance of F per degree of freedom [nm^2]."""
+        narrowed = self.eta**2 if self.kind == "ddim" else 1.0
+        return narrowed * (a.square() - b.square())
+
+    def forward_mean(self, x: Tensor, score: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Mean of F [nm], from ``x`` and the score at level ``b``."""
+        return x + (b.square() - a * self._kept(a, b)) * score
+
+    def log_ratio(
+        self, x: Tensor, score: Tensor, moved: Tensor, moved_score: Tensor, a: Tensor, b: Tensor, mse: Tensor
+    ) -> Tensor:
+        """``log F(x | x') - log q(x' | x)`` on the mean-free space, ``(n,)``; ``moved`` is x'."""
+        back = gaussian_log_density(
+            x - self.forward_mean(moved, moved_score, a, b), self.forward_variance(a, b)
+        )
+        there = gaussian_log_density(moved - self.mean(x, score, a, b), self.variance(a, b, mse))
+        return back - there
+
+    def _kept(self, a: Tensor, b: Tensor) -> Tensor:
+        """c, the length that is left of ``x - D`` of length a; ``b^2 / a`` for all but ddim."""
+        if self.kind != "ddim":
+            return b.square() / a
+        return (b.square() - self.variance(a, b, a)).sqrt()
 
 
-def reverse_mean(x: Tensor, score: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Mean ``D + (b/a)^2 (x - D)`` of the reverse move, which is ``x + (a^2 - b^2) s``."""
-    return x + (a.square() - b.square()) * score
-
-
-def reverse_move(
-    x: Tensor, score: Tensor, a: Tensor, b: Tensor, mse: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Draw ``x' ~ q(x' | x)`` and return it with ``log F(x | x') - log q(x' | x)``, shape ``(n,)``.
-
-    ``a, b, mse`` are scalar tensors; F is the forward noising kernel of variance ``a^2 - b^2``.
-    """
-    mean, variance = reverse_mean(x, score, a, b), reverse_variance(a, b, mse)
-    proposal = mean + variance.sqrt() * mean_free_noise(tuple(x.shape), generator, x.dtype, x.device)
-    return proposal, kernel_log_ratio(x, mean, proposal, a, b, variance)
-
-
-def kernel_log_ratio(
-    x: Tensor, mean: Tensor, proposal: Tensor, a: Tensor, b: Tensor, variance: Tensor
-) -> Tensor:
-    """``log F(x | proposal) - log N(proposal; mean, variance)`` on the mean-free space, ``(n,)``."""
-    forward = gaussian_log_density(x - proposal, a.square() - b.square())
-    return forward - gaussian_log_density(proposal - mean, variance)
+DEFAULT_KERNEL = ReverseKernel()

@@ -41,7 +41,7 @@ def of_training(settings: TrainSettings) -> str:
 
 def of_sampling(system: MolecularSystem, model: Path, settings: SampleSettings, device: str) -> str:
     """Network evaluations over the measured speed of one chunk, and the memory in use after it."""
-    levels = settings.n_levels * (1 + settings.ladder_moves)
+    levels = settings.n_levels * (1 + settings.ladder_moves * settings.leapfrog_steps)
     evaluations = (settings.n_particles + settings.n_pilot) * levels + settings.n_forward * settings.n_levels
     seconds = evaluations / _network_throughput(system, model, settings, device)
     return (

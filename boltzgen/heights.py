@@ -48,8 +48,7 @@ def plain_ladder(
     grid = spaced_levels(model.spec.sigma_max, sigma_end, np.ones_like, 24)
     sigmas = spaced_levels(model.spec.sigma_max, sigma_end, density, n)
     mse = interpolated(grid, denoising_errors(network, x0, grid, generator), sigmas)
-    zeros = tuple(0.0 for _ in sigmas)
-    return Ladder(tuple(sigmas), mse, zeros, (0.0, 1.0), (0.0, 0.0))
+    return Ladder(tuple(sigmas), mse)
 
 
 def height_curves(

@@ -14,7 +14,7 @@ from torch import Tensor
 from boltzgen.balance import balanced
 from boltzgen.config import SampleSettings
 from boltzgen.diagnostics import judge_run, path_diagnostics, summarise
-from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
+from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian, ReverseKernel
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.handedness import Hand
@@ -27,7 +27,7 @@ from boltzgen.progress import Report, silent
 from boltzgen.sampler.islands import Combined, combine
 from boltzgen.sampler.ladder import FoldLevel, Ladder, Level, Particles
 from boltzgen.sampler.paths import Populations, forward_paths, reverse_paths
-from boltzgen.sampler.pilot import plan_ladder
+from boltzgen.sampler.pilot import Plan, plan_ladder
 from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import Population, run_smc, start
 from boltzgen.system import MolecularSystem
@@ -123,8 +123,8 @@ def sample(
     forward = forward_paths(network, gaussian, ladder, x0, members, generator)
     reverse = reverse_paths(network, gaussian, ladder, len(x0), members, generator)
     levels: list[Level] = [
-        *ladder.noise_levels(network, settings.ladder_moves, _move_below(model, settings)),
-        *ladder.bridge_levels(replace(entrance, fold=counted_fold), settings.bridge_moves),
+        *ladder.noise_levels(network, moving=True),
+        *ladder.bridge_levels(replace(entrance, fold=counted_fold)),
     ]
     watcher = Watcher(members, report, min(settings.n_islands, settings.n_particles), len(levels))
     populations = _islands(network, gaussian, ladder.sigmas[0], levels, settings, generator, watcher)
@@ -153,7 +153,7 @@ def _network(
 ) -> EnergyAndScore:
     """The network in chunks, compiled where the run is long enough."""
     size = min(settings.chunk_size, settings.n_particles)
-    moves = 1 + 0.5 * settings.ladder_moves
+    moves = 1 + 0.5 * settings.ladder_moves * settings.leapfrog_steps
     expected = settings.n_particles * settings.n_levels * moves
     if expected < COMPILE_FROM_EVALUATIONS:
         return in_chunks(model.energy_and_score, size)
@@ -194,27 +194,20 @@ def _plan(
         values = torch.as_tensor(sigma, dtype=torch.float32, device=device)
         return model.prior.level_information(values).cpu().numpy()
 
-    return plan_ladder(
-        network,
-        model.prior.gaussian,
-        entrance,
-        x0,
-        information,
-        sigma_max=model.spec.sigma_max,
+    plan = Plan(
         n_levels=settings.n_levels,
         n_pilot=settings.n_pilot,
         ladder_moves=settings.ladder_moves,
-        move_below=_move_below(model, settings),
+        move_below=settings.move_sigma_nm or 0.5 * model.spec.sigma_data,
         bridge_moves=settings.bridge_moves,
+        n_leapfrog=settings.leapfrog_steps,
         bridge_cess=settings.bridge_cess,
-        with_mse=settings.kernel_variance == "mse",
         resample_below=settings.resample_below,
-        generator=generator,
+        kernel=ReverseKernel(settings.kernel, settings.ddim_eta),
+        classes=model.classes,
     )
-
-
-def _move_below(model: EnergyModel, settings: SampleSettings) -> float:
-    return settings.move_sigma_nm or 0.5 * model.spec.sigma_data
+    gaussian, sigma_max = model.prior.gaussian, model.spec.sigma_max
+    return plan_ladder(network, gaussian, entrance, x0, information, sigma_max, plan, generator)
 
 
 def _islands(
@@ -236,6 +229,7 @@ def _islands(
             levels,
             resample_below=settings.resample_below if settings.sampler == "smc" else 0.0,
             generator=generator,
+            scheme=settings.resampling,
             observe=watcher,
         )
         populations.append(population)

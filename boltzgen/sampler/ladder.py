@@ -10,12 +10,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion import EnergyAndScore, reverse_move
+from boltzgen.diffusion import DEFAULT_KERNEL, EnergyAndScore, ReverseKernel
+from boltzgen.geometry import mean_free_noise
+from boltzgen.sampler.mcmc import Moves
 
 Target = Callable[[Tensor], tuple[Tensor, Tensor]]
 """``x (n, n_atoms, 3) [nm] -> (u (n,), du/dx (n, n_atoms, 3))``; +inf outside the domain."""
 Fold = Callable[[Tensor], tuple[Tensor, Tensor]]
 """``x -> (folded x, log of the share of Z that is kept (n,))``; minus infinity removes a particle."""
+
+
+NO_MOVES = Moves()
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,7 @@ class Level(Protocol):
         """What names it in the history: ``sigma`` or ``lambda``."""
 
     @property
-    def n_moves(self) -> int: ...
-
-    @property
-    def step_size(self) -> float: ...
+    def moves(self) -> Moves: ...
 
     @property
     def coefficients(self) -> tuple[float, ...]:
@@ -80,8 +82,8 @@ class NoiseLevel:
     previous: float
     sigma: float
     mse: float
-    n_moves: int = 0
-    step_size: float = 0.0
+    moves: Moves = NO_MOVES
+    kernel: ReverseKernel = DEFAULT_KERNEL
     coefficients: tuple[float, ...] = (1.0,)
 
     @property
@@ -90,9 +92,11 @@ class NoiseLevel:
 
     def enter(self, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
         a, b, mse = (particles.x.new_tensor(v) for v in (self.previous, self.sigma, self.mse))
-        score = -particles.gradients[:, 0]
-        x, log_ratio = reverse_move(particles.x, score, a, b, mse, generator)
+        old, score = particles.x, -particles.gradients[:, 0]
+        noise = mean_free_noise(tuple(old.shape), generator, old.dtype, old.device)
+        x = self.kernel.mean(old, score, a, b) + self.kernel.variance(a, b, mse).sqrt() * noise
         energies, gradients = self.evaluate(x)
+        log_ratio = self.kernel.log_ratio(old, score, x, -gradients[:, 0], a, b, mse)
         increments = particles.energies[:, 0] - energies[:, 0] + log_ratio.double()
         return Particles(x, energies, gradients, particles.ancestors), increments
 
@@ -109,8 +113,7 @@ class FoldLevel:
     sigma: float
     target: Target
     fold: Fold
-    n_moves: int = 0
-    step_size: float = 0.0
+    moves: Moves = NO_MOVES
     coefficients: tuple[float, ...] = (1.0, 0.0)
 
     @property
@@ -136,8 +139,7 @@ class BridgeLevel:
     entrance: FoldLevel
     previous: float
     value: float
-    n_moves: int = 0
-    step_size: float = 0.0
+    moves: Moves = NO_MOVES
 
     @property
     def coefficients(self) -> tuple[float, ...]:
@@ -162,34 +164,38 @@ class Ladder:
     sigmas
         Decreasing noise levels [nm], ``(n + 1,)``.
     mse
-        Denoiser's mean squared error per degree of freedom [nm^2] at each of them (0 for plain DDPM).
-    noise_steps, bridge_steps
-        MALA step sizes [nm^2] at the noise levels ``(n + 1,)`` and at the bridge values ``(m + 1,)``.
+        Denoiser's mean squared error per degree of freedom [nm^2] at each of them.
     lambdas
         Bridge values from 0 to 1, ``(m + 1,)``.
+    noise_moves, bridge_moves
+        MCMC moves at the noise levels ``(n + 1,)`` and at the bridge values ``(m + 1,)``; without an entry
+        no level moves its particles.
+    kernel
+        How particles get from one noise level to the next.
     """
 
     sigmas: tuple[float, ...]
     mse: tuple[float, ...]
-    noise_steps: tuple[float, ...]
-    lambdas: tuple[float, ...]
-    bridge_steps: tuple[float, ...]
+    lambdas: tuple[float, ...] = (0.0, 1.0)
+    noise_moves: tuple[Moves, ...] = ()
+    bridge_moves: tuple[Moves, ...] = ()
+    kernel: ReverseKernel = DEFAULT_KERNEL
 
-    def noise_levels(self, model: EnergyAndScore, n_moves: int = 0, below: float = 0.0) -> list[NoiseLevel]:
-        """The noise levels, with MALA moves at those below a noise level [nm]."""
+    def noise_levels(self, model: EnergyAndScore, moving: bool = False) -> list[NoiseLevel]:
+        """The noise levels, with their MCMC moves if ``moving``."""
+        moves = self.noise_moves if moving and self.noise_moves else (NO_MOVES,) * len(self.sigmas)
         return [
-            NoiseLevel(model, a, b, mse, n_moves if b < below else 0, step)
-            for a, b, mse, step in zip(
-                self.sigmas[:-1], self.sigmas[1:], self.mse[:-1], self.noise_steps[1:], strict=True
+            NoiseLevel(model, a, b, mse, move, self.kernel)
+            for a, b, mse, move in zip(
+                self.sigmas[:-1], self.sigmas[1:], self.mse[:-1], moves[1:], strict=True
             )
         ]
 
-    def bridge_levels(self, entrance: FoldLevel, n_moves: int) -> list[Level]:
-        """The fold and the bridge behind it."""
+    def bridge_levels(self, entrance: FoldLevel) -> list[Level]:
+        """The fold and the bridge behind it, with its MCMC moves."""
+        moves = self.bridge_moves or (NO_MOVES,) * len(self.lambdas)
         bridge = [
-            BridgeLevel(entrance, previous, value, n_moves, step)
-            for previous, value, step in zip(
-                self.lambdas[:-1], self.lambdas[1:], self.bridge_steps[1:], strict=True
-            )
+            BridgeLevel(entrance, previous, value, move)
+            for previous, value, move in zip(self.lambdas[:-1], self.lambdas[1:], moves[1:], strict=True)
         ]
         return [entrance, *bridge]

@@ -14,9 +14,6 @@ from torch import Tensor
 from boltzgen.diffusion import (
     EnergyAndScore,
     MeanFreeGaussian,
-    kernel_log_ratio,
-    reverse_mean,
-    reverse_variance,
 )
 from boltzgen.geometry import mean_free_noise
 from boltzgen.sampler.ladder import Ladder, Level, Particles
@@ -57,18 +54,18 @@ def forward_paths(
     """Noise data up the ladder with the forward kernel and weigh each path as the sampler would."""
     sigmas = [x0.new_tensor(s) for s in ladder.sigmas]
     x = x0 + sigmas[-1] * mean_free_noise(tuple(x0.shape), generator, x0.dtype, x0.device)
-    u, _ = model(x, sigmas[-1].log().expand(len(x)))
+    u, score = model(x, sigmas[-1].log().expand(len(x)))
     increments: list[Tensor] = []
     shares = [_shares(populations(x))]
     for k in range(len(sigmas) - 2, -1, -1):
         a, b, mse = sigmas[k], sigmas[k + 1], x0.new_tensor(ladder.mse[k])
         noise = mean_free_noise(tuple(x.shape), generator, x.dtype, x.device)
-        noisier = x + (a.square() - b.square()).sqrt() * noise
-        u_noisier, score = model(noisier, a.log().expand(len(x)))
-        mean, variance = reverse_mean(noisier, score, a, b), reverse_variance(a, b, mse)
-        ratio = kernel_log_ratio(noisier, mean, x, a, b, variance)
+        spread = ladder.kernel.forward_variance(a, b).sqrt()
+        noisier = ladder.kernel.forward_mean(x, score, a, b) + spread * noise
+        u_noisier, noisier_score = model(noisier, a.log().expand(len(x)))
+        ratio = ladder.kernel.log_ratio(noisier, noisier_score, x, score, a, b, mse)
         increments.append((u_noisier.double() - u.double()) + ratio.double())
-        x, u = noisier, u_noisier
+        x, u, score = noisier, u_noisier, noisier_score
         shares.append(_shares(populations(x)))
     first = (gaussian.energy(x, sigmas[0].expand(len(x))) - u).double()
     log_weights = torch.stack([first, *reversed(increments)]).cumsum(0)

@@ -10,14 +10,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian, denoise, perturb
+from boltzgen.diffusion import (
+    DEFAULT_KERNEL,
+    EnergyAndScore,
+    MeanFreeGaussian,
+    ReverseKernel,
+    denoise,
+    perturb,
+)
 from boltzgen.geometry import dof, squared_norm
 from boltzgen.sampler.ladder import BridgeLevel, FoldLevel, Ladder, Level, NoiseLevel, Particles
+from boltzgen.sampler.mcmc import Moves, combined
 from boltzgen.sampler.resampling import conditional_ess_fraction
 from boltzgen.sampler.smc import run_smc, start
 
 MALA_ACCEPTANCE = 0.6
-"""Acceptance that step sizes are tuned to (0.574 is optimal in high dimension: Roberts, Rosenthal 1998)."""
+"""Acceptance that steps are tuned to (0.574 is optimal in high dimension: Roberts, Rosenthal 1998)."""
+HMC_ACCEPTANCE = 0.7
+"""The same with several leapfrog steps (0.651 is optimal in high dimension: Beskos et al. 2013)."""
 MAX_BRIDGE = 200
 """A bridge that needs more steps than this ends with one last jump."""
 
@@ -58,14 +68,39 @@ def interpolated(
     return tuple(float(v) for v in np.exp(np.interp(np.log(at), np.log(np.asarray(x)[order]), logs)))
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What the user decides about a ladder; a pilot run finds the rest.
+
+    ladder_moves, bridge_moves
+        MCMC moves per noise level below ``move_below`` [nm], and per bridge step.
+    bridge_cess
+        Conditional ESS of each step of the bridge.
+    classes
+        Class of each atom ``(n_atoms,)``: equivalent atoms move by the same steps. None: all alike.
+    """
+
+    n_levels: int
+    n_pilot: int
+    ladder_moves: int
+    move_below: float
+    bridge_moves: int
+    n_leapfrog: int = 1
+    bridge_cess: float = 0.9
+    resample_below: float = 0.5
+    kernel: ReverseKernel = DEFAULT_KERNEL
+    classes: Tensor | None = None
+
+
 @dataclass
 class Adaptation:
-    """Step sizes and bridge values as the pilot goes; an observer of `run_smc`."""
+    """Moves and bridge values as the pilot goes; an observer of `run_smc`."""
 
+    plan: Plan
     step: float
-    bridge_cess: float
-    noise_steps: list[float] = field(default_factory=list)
-    bridge_steps: list[float] = field(default_factory=list)
+    scales: Tensor | None = None
+    noise_moves: list[Moves] = field(default_factory=list)
+    bridge_moves: list[Moves] = field(default_factory=list)
     lambdas: list[float] = field(default_factory=lambda: [0.0])
     particles: Particles | None = None
     log_weights: Tensor | None = None
@@ -75,20 +110,25 @@ class Adaptation:
     ) -> None:
         self.particles, self.log_weights = particles, log_weights
         if "acceptance" in record:
-            self.step *= float(np.exp(record["acceptance"] - MALA_ACCEPTANCE))
-        (self.noise_steps if "sigma" in record else self.bridge_steps).append(self.step)
+            wanted = MALA_ACCEPTANCE if self.plan.n_leapfrog == 1 else HMC_ACCEPTANCE
+            self.step *= float(np.exp(0.5 * (record["acceptance"] - wanted)))
+        self.scales = relative_scales(combined(particles.gradients, level.coefficients), self.plan.classes)
+        (self.noise_moves if "sigma" in record else self.bridge_moves).append(self._moves(level.moves.n))
+
+    def _moves(self, n: int) -> Moves:
+        return Moves(n, self.step, self.plan.n_leapfrog, self.scales)
 
     def noise_levels(self, levels: list[NoiseLevel]) -> Iterator[NoiseLevel]:
-        """The given levels with the step size of the moment, which shrinks along with sigma."""
+        """The given levels, with moves below a noise level by the step of the moment."""
         for level in levels:
-            if level.n_moves:
-                self.step *= level.sigma / level.previous
-                yield replace(level, step_size=self.step)
+            if level.sigma < self.plan.move_below and self.plan.ladder_moves:
+                self.step *= (level.sigma / level.previous) ** 0.5
+                yield replace(level, moves=self._moves(self.plan.ladder_moves))
             else:
-                self.step = level.sigma**2 / 4.0
+                self.step = level.sigma / 2.0**0.5
                 yield level
 
-    def bridge(self, entrance: FoldLevel, n_moves: int) -> Iterator[Level]:
+    def bridge(self, entrance: FoldLevel) -> Iterator[Level]:
         """The fold, then bridge values each chosen for the wanted conditional ESS."""
         yield entrance
         while self.lambdas[-1] < 1.0:
@@ -96,7 +136,7 @@ class Adaptation:
             gap = self.particles.energies[:, 0] - self.particles.energies[:, 1]
             value = self._next_lambda(torch.nan_to_num(gap, nan=-torch.inf, posinf=-torch.inf))
             self.lambdas.append(value)
-            yield BridgeLevel(entrance, self.lambdas[-2], value, max(n_moves, 1), self.step)
+            yield BridgeLevel(entrance, self.lambdas[-2], value, self._moves(max(self.plan.bridge_moves, 1)))
 
     def _next_lambda(self, gap: Tensor) -> float:
         """Bisection for the largest step whose conditional ESS is at least the wanted one."""
@@ -106,11 +146,11 @@ class Adaptation:
         gap, log_weights = gap[alive], self.log_weights[alive]
         if len(self.lambdas) >= MAX_BRIDGE or len(gap) == 0:
             return 1.0
-        if conditional_ess_fraction(log_weights, (1.0 - now) * gap) >= self.bridge_cess:
+        if conditional_ess_fraction(log_weights, (1.0 - now) * gap) >= self.plan.bridge_cess:
             return 1.0
         for _ in range(40):
             middle = 0.5 * (low + high)
-            good = conditional_ess_fraction(log_weights, (middle - now) * gap) >= self.bridge_cess
+            good = conditional_ess_fraction(log_weights, (middle - now) * gap) >= self.plan.bridge_cess
             low, high = (middle, high) if good else (low, middle)
         return max(low, now + 1e-6)
 
@@ -121,19 +161,11 @@ def plan_ladder(
     entrance: FoldLevel,
     x0: Tensor,
     information: Callable[[np.ndarray], np.ndarray],
-    *,
     sigma_max: float,
-    n_levels: int,
-    n_pilot: int,
-    ladder_moves: int,
-    move_below: float,
-    bridge_moves: int,
-    bridge_cess: float,
-    with_mse: bool,
-    resample_below: float,
+    plan: Plan,
     generator: torch.Generator,
 ) -> Ladder:
-    """Levels, bridge values and step sizes from a pilot population that is then thrown away.
+    """Levels, bridge values and moves from a pilot population that is then thrown away.
 
     Levels start equally spaced in ``sqrt(F) d log sigma`` (F: ``information``) and are moved to where
     the pilot's increments spread most.
@@ -143,32 +175,59 @@ def plan_ladder(
     def by_information(sigma: np.ndarray) -> np.ndarray:
         return np.sqrt(np.maximum(information(sigma), 1.0))
 
-    grid = spaced_levels(sigma_max, sigma_min, lambda s: np.ones_like(s), 24)
-    errors = denoising_errors(model, x0, grid, generator) if with_mse else []
-    first = spaced_levels(sigma_max, sigma_min, by_information, n_levels)
-    zeros = tuple(0.0 for _ in first)
-
-    def mse(sigmas: list[float]) -> tuple[float, ...]:
-        return interpolated(grid, errors, sigmas) if with_mse else zeros
-
-    ladder = Ladder(tuple(first), mse(first), zeros, (0.0, 1.0), (0.0, 0.0))
-    adaptation = Adaptation(step=move_below**2 / 4.0, bridge_cess=bridge_cess)
-    population = start(model, gaussian, sigma_max, n_pilot, generator)
-    levels = adaptation.noise_levels(ladder.noise_levels(model, ladder_moves, move_below))
+    grid = spaced_levels(sigma_max, sigma_min, np.ones_like, 24)
+    errors = denoising_errors(model, x0, grid, generator)
+    first = spaced_levels(sigma_max, sigma_min, by_information, plan.n_levels)
+    ladder = Ladder(tuple(first), interpolated(grid, errors, first), kernel=plan.kernel)
+    adaptation = Adaptation(plan, step=plan.move_below / 2.0**0.5)
+    population = start(model, gaussian, sigma_max, plan.n_pilot, generator)
     run = functools.partial(
-        run_smc, resample_below=resample_below, generator=generator, observe=adaptation.observe
+        run_smc, resample_below=plan.resample_below, generator=generator, observe=adaptation.observe
     )
-    population = run(population, levels)
+    population = run(population, adaptation.noise_levels(ladder.noise_levels(model)))
     spread = [record["sd_increment"] for record in population.history]
-    run(population, adaptation.bridge(entrance, bridge_moves))
+    run(population, adaptation.bridge(entrance))
 
-    final = spaced_levels(sigma_max, sigma_min, _refined(first, spread, by_information), n_levels)
+    final = spaced_levels(sigma_max, sigma_min, _refined(first, spread, by_information), plan.n_levels)
+    moves = adaptation.bridge_moves
     return Ladder(
         sigmas=tuple(final),
-        mse=mse(final),
-        noise_steps=interpolated(first[1:], adaptation.noise_steps, final),
+        mse=interpolated(grid, errors, final),
         lambdas=tuple(adaptation.lambdas),
-        bridge_steps=tuple(adaptation.bridge_steps),
+        noise_moves=_moves_at(final, first[1:], adaptation.noise_moves, plan),
+        bridge_moves=tuple(replace(m, n=plan.bridge_moves) for m in moves),
+        kernel=plan.kernel,
+    )
+
+
+def relative_scales(gradients: Tensor, classes: Tensor | None) -> Tensor:
+    """Relative leapfrog step of each atom, ``(n_atoms, 1)``, from gradients ``(n, n_atoms, 3)``.
+
+    The mean square of a gradient component is the mean curvature along it (Fisher information), so steps
+    are taken as its inverse root, with medians over particles against overlapping atoms, averaged over a
+    class, and with geometric mean one.
+    """
+    stiffness = torch.nan_to_num(gradients.double().square().sum(-1), nan=torch.inf).median(0).values
+    log_scales = -0.5 * stiffness.clamp(1e-12, 1e30).log()
+    if classes is None:
+        log_scales = log_scales.mean().expand_as(log_scales)
+    else:
+        same = (classes[:, None] == classes[None, :]).to(log_scales)
+        log_scales = same @ log_scales / same.sum(1)
+    return (log_scales - log_scales.mean()).exp().unsqueeze(-1)
+
+
+def _moves_at(
+    sigmas: list[float], measured_at: list[float], measured: list[Moves], plan: Plan
+) -> tuple[Moves, ...]:
+    """The moves found at some noise levels, at others: steps and scales interpolated over log sigma."""
+    steps = interpolated(measured_at, [moves.step for moves in measured], sigmas)
+    table = torch.stack([moves.scales for moves in measured if moves.scales is not None])
+    columns = [interpolated(measured_at, column.tolist(), sigmas) for column in table.squeeze(-1).T]
+    scales = torch.tensor(columns, dtype=torch.float64).T.unsqueeze(-1)
+    return tuple(
+        Moves(plan.ladder_moves if sigma < plan.move_below else 0, step, plan.n_leapfrog, scale)
+        for sigma, step, scale in zip(sigmas, steps, scales, strict=True)
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,19 @@ def conditional_ess_fraction(log_weights: Tensor, increments: Tensor) -> float:
     return float((weights * shifted).sum().square() / second) if second > 0 else 0.0
 
 
+Scheme = Literal["systematic", "multinomial"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+
+
+def resampled(scheme: Scheme, log_weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Indices ``(n,)`` of the particles that survive resampling by a scheme."""
+    if scheme == "systematic":
+        return systematic(log_weights, generator)
+    weights = normalised(log_weights.cpu())
+    rows = torch.multinomial(weights, len(weights), replacement=True, generator=generator)
+    return rows.to(log_weights.device)
+
+
 def systematic(log_weights: Tensor, generator: torch.Generator) -> Tensor:
     """Indices ``(n,)`` of the particles that survive systematic resampling."""
     n = len(log_weights)
@@ -35,16 +50,16 @@ def systematic(log_weights: Tensor, generator: torch.Generator) -> Tensor:
     return torch.searchsorted(cumulative, points).clamp_max(n - 1).to(log_weights.device)
 
 
-def genealogical_variance(log_weights: Tensor, ancestors: Tensor) -> float:
+def genealogical_variance(log_weights: Tensor, ancestors: Tensor, n_multinomial: int = 0) -> float:
     """Relative variance of the estimate of Z from one run, by its surviving ancestors.
 
-    ``(n S - 1) / (n - 1)``, S the sum of squares over initial particles of the normalised weight that
-    descends from each. It is the estimator of Lee and Whiteley (2018) without its correction
-    ``(n / (n - 1))^r`` for r multinomial resamplings, which systematic resampling does not need.
+    ``1 - (n / (n - 1))^(r + 1) (1 - S)``, S the sum of squares over initial particles of the normalised
+    weight that descends from each (Lee and Whiteley 2018), for ``r = n_multinomial`` times of multinomial
+    resampling. Systematic resampling adds next to no variance and needs no correction.
     """
     n = len(log_weights)
-    shares = descended_weights(log_weights, ancestors).square().sum()
-    return max(float((n * shares - 1.0) / (n - 1)), 0.0)
+    shares = float(descended_weights(log_weights, ancestors).square().sum())
+    return max(1.0 - (n / (n - 1)) ** (n_multinomial + 1) * (1.0 - shares), 0.0)
 
 
 def descended_weights(log_weights: Tensor, ancestors: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.sampler.ladder import Level, Particles
-from boltzgen.sampler.mcmc import mala
-from boltzgen.sampler.resampling import ess_fraction, genealogical_variance, normalised, systematic
+from boltzgen.sampler.mcmc import hmc
+from boltzgen.sampler.resampling import Scheme, ess_fraction, genealogical_variance, normalised, resampled
 
 Observer = Callable[[Level, Particles, Tensor, dict[str, float]], None]
 """Called after every level with it, the particles, their log weights and the level's record."""
@@ -25,18 +25,21 @@ class Population:
         ``(n,)`` float64, since the last resampling.
     log_z
         Log of the estimated ratio of normalisers so far.
+    n_multinomial
+        How often it was resampled multinomially, which adds to the variance.
     """
 
     particles: Particles
     log_weights: Tensor
     log_z: float = 0.0
     n_non_finite: int = 0
+    n_multinomial: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def relative_variance(self) -> float:
         """Estimated Var(Z_hat) / Z^2 from the genealogy."""
-        return genealogical_variance(self.log_weights, self.particles.ancestors)
+        return genealogical_variance(self.log_weights, self.particles.ancestors, self.n_multinomial)
 
     def reweight(self, increments: Tensor) -> None:
         """``log_z += log sum_i W_i exp(d_i)``; increments that are not finite become weight zero."""
@@ -47,9 +50,10 @@ class Population:
         self.log_z += float(torch.logsumexp(weights.log() + increments, dim=0))
         self.log_weights = self.log_weights + increments
 
-    def resample(self, generator: torch.Generator) -> None:
-        """Systematic resampling; the weights become equal and log_z is unchanged."""
-        self.particles = self.particles.take(systematic(self.log_weights, generator))
+    def resample(self, scheme: Scheme, generator: torch.Generator) -> None:
+        """Resample; the weights become equal and log_z is unchanged."""
+        self.particles = self.particles.take(resampled(scheme, self.log_weights, generator))
+        self.n_multinomial += scheme == "multinomial"
         self.log_weights = torch.zeros_like(self.log_weights)
 
 
@@ -72,6 +76,7 @@ def run_smc(
     *,
     resample_below: float,
     generator: torch.Generator,
+    scheme: Scheme = "systematic",
     observe: Observer | None = None,
 ) -> Population:
     """Carry a population through all levels; ``resample_below = 0`` is annealed importance sampling.
@@ -90,10 +95,10 @@ def run_smc(
             "resampled": 0.0,
         }
         if record["ess"] < resample_below and record["ess"] > 0.0:
-            population.resample(generator)
+            population.resample(scheme, generator)
             record["resampled"] = 1.0
-        for _ in range(level.n_moves):
-            population.particles, record["acceptance"] = mala(level, population.particles, generator)
+        for _ in range(level.moves.n):
+            population.particles, record["acceptance"] = hmc(level, population.particles, generator)
         population.history.append(record)
         if observe is not None:
             observe(level, population.particles, population.log_weights, record)

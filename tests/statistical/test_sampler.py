@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,14 +13,14 @@ import torch
 from torch import Tensor
 
 from boltzgen import diffusion, geometry
-from boltzgen.diffusion import MeanFreeGaussian
+from boltzgen.diffusion import Kernel, MeanFreeGaussian, ReverseKernel
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid
 from boltzgen.sampler import smc
 from boltzgen.sampler.islands import combine
 from boltzgen.sampler.ladder import FoldLevel, Ladder, NoiseLevel
 from boltzgen.sampler.paths import bar_log_z, forward_paths, jeffreys, reverse_paths
-from boltzgen.sampler.pilot import plan_ladder
-from boltzgen.sampler.resampling import genealogical_variance, systematic
+from boltzgen.sampler.pilot import Plan, plan_ladder
+from boltzgen.sampler.resampling import Scheme, genealogical_variance, systematic
 
 N_ATOMS, VARIANCE, LOG_Z, SIGMA_MAX, SIGMA_MIN = 3, 0.05, -3.0, 8.0, 0.05
 SHARES = torch.tensor([0.2, 0.8]).double()
@@ -79,24 +80,28 @@ def gaussian() -> MeanFreeGaussian:
 
 
 @functools.cache
-def ladder(n_levels: int = 16) -> Ladder:
+def ladder(kernel: Kernel = "ddpm+mse", n_leapfrog: int = 1, n_levels: int = 16) -> Ladder:
     g = torch.Generator().manual_seed(1)
+    plan = Plan(
+        n_levels=n_levels,
+        n_pilot=128,
+        ladder_moves=1,
+        move_below=0.2,
+        bridge_moves=1,
+        n_leapfrog=n_leapfrog,
+        bridge_cess=0.95,
+        kernel=ReverseKernel(kernel),
+        classes=torch.arange(N_ATOMS),
+    )
     return plan_ladder(
         exact_model,
         gaussian(),
         entrance(),
         data(400, g),
         lambda sigma: gaussian().level_information(torch.as_tensor(sigma)).numpy(),
-        sigma_max=SIGMA_MAX,
-        n_levels=n_levels,
-        n_pilot=128,
-        ladder_moves=1,
-        move_below=0.2,
-        bridge_moves=1,
-        bridge_cess=0.95,
-        with_mse=True,
-        resample_below=0.5,
-        generator=g,
+        SIGMA_MAX,
+        plan,
+        g,
     )
 
 
@@ -114,13 +119,21 @@ class Replicates:
         return (float(self.z.mean()) - 1.0) / error, error
 
 
-def replicate(resample_below: float, seed: int = 2, n: int = N_REPLICATES) -> Replicates:
+def replicate(
+    resample_below: float,
+    seed: int = 2,
+    n: int = N_REPLICATES,
+    scheme: Scheme = "systematic",
+    **options: Any,
+) -> Replicates:
+    """Independent runs on the ladder that ``options`` name."""
     g = torch.Generator().manual_seed(seed)
-    levels = [*ladder().noise_levels(exact_model, 1, 0.2), *ladder().bridge_levels(entrance(), 1)]
+    plan = ladder(**options)
+    levels = [*plan.noise_levels(exact_model, moving=True), *plan.bridge_levels(entrance())]
     z, share, variance = [], [], []
     for _ in range(n):
         population = smc.start(exact_model, gaussian(), SIGMA_MAX, N_PARTICLES, g)
-        population = smc.run_smc(population, levels, resample_below=resample_below, generator=g)
+        smc.run_smc(population, levels, resample_below=resample_below, generator=g, scheme=scheme)
         combined = combine([population])
         z.append(math.exp(combined.log_z - LOG_Z))
         share.append(float(torch.softmax(combined.log_weights, 0)[in_first_mode(combined.x)].sum()))
@@ -128,25 +141,35 @@ def replicate(resample_below: float, seed: int = 2, n: int = N_REPLICATES) -> Re
     return Replicates(np.array(z), np.array(share), np.array(variance))
 
 
-@pytest.mark.parametrize("resample_below", [0.0, 0.9], ids=["ais", "smc"])
-def test_z_and_mode_weights_are_exact(resample_below: float) -> None:
-    runs = replicate(resample_below)
+def assert_exact(runs: Replicates, largest_error: float) -> None:
+    """Z and mode weights within 3.5 standard errors of the replicates, which are bounded themselves."""
     deviation, error = runs.z_score()
-    assert error < 0.02
+    assert error < largest_error
     assert abs(deviation) < 3.5
     share_error = float(runs.share.std(ddof=1)) / N_REPLICATES**0.5
-    assert share_error < 0.02
+    assert share_error < largest_error
     assert abs(float(runs.share.mean()) - 0.2) < 3.5 * share_error
 
 
+@pytest.mark.parametrize("n_leapfrog", [1, 3], ids=["mala", "hmc"])
+@pytest.mark.parametrize("scheme", get_args(Scheme))
+@pytest.mark.parametrize("resample_below", [0.0, 0.9], ids=["ais", "smc"])
+def test_z_and_mode_weights_are_exact(resample_below: float, scheme: Scheme, n_leapfrog: int) -> None:
+    assert_exact(replicate(resample_below, scheme=scheme, n_leapfrog=n_leapfrog), 0.02)
+
+
+@pytest.mark.parametrize("kernel", ["ddpm", "ei", "ddim"])
+@pytest.mark.parametrize("resample_below", [0.0, 0.9], ids=["ais", "smc"])
+def test_every_kernel_is_exact(resample_below: float, kernel: Kernel) -> None:
+    assert_exact(replicate(resample_below, kernel=kernel, n_levels=64), 0.06)
+
+
 def test_a_dropped_increment_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    enter, calls = NoiseLevel.enter, []
+    enter, removed = NoiseLevel.enter, ladder().sigmas[10]
 
     def forgetful(self: NoiseLevel, particles, generator):
         moved, increments = enter(self, particles, generator)
-        calls.append(self.sigma)
-        dropped = abs(self.sigma - ladder().sigmas[10]) < 1e-12
-        return moved, torch.zeros_like(increments) if dropped else increments
+        return moved, torch.zeros_like(increments) if self.sigma == removed else increments
 
     monkeypatch.setattr(NoiseLevel, "enter", forgetful)
     deviation, _ = replicate(0.9).z_score()
@@ -166,7 +189,7 @@ def test_three_n_degrees_of_freedom_are_noticed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_weights_kept_on_resampling_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_reset(self: smc.Population, generator: torch.Generator) -> None:
+    def without_reset(self: smc.Population, scheme: Scheme, generator: torch.Generator) -> None:
         rows = systematic(self.log_weights, generator)
         self.particles = self.particles.take(rows)
         self.log_weights = self.log_weights[rows]
@@ -178,10 +201,67 @@ def test_weights_kept_on_resampling_are_noticed(monkeypatch: pytest.MonkeyPatch)
     assert max(deviations) > 3.5
 
 
-def test_genealogical_variance_predicts_the_spread_of_z() -> None:
-    runs = replicate(0.9, seed=5, n=60)
+def inverse_z_of_forward_paths(kernel: Kernel, n: int = 20_000) -> tuple[float, float]:
+    """Deviation of the mean of exp(-log w) over forward paths from 1 / Z, in standard errors, and these."""
+    g = torch.Generator().manual_seed(10)
+    short = ladder(kernel, n_levels=64)
+    paths = forward_paths(exact_model, gaussian(), short, data(n, g), lambda _: {}, g)
+    log_z = -2.0 * math.log(SIGMA_MIN)  # of the constants in exact_model
+    ratios = (log_z - paths.log_weights[-1]).exp()
+    error = float(ratios.std()) / n**0.5
+    return (float(ratios.mean()) - 1.0) / error, error
+
+
+@pytest.mark.parametrize("kernel", ["ddpm+mse", "ddim"])
+def test_forward_paths_are_exact(kernel: Kernel) -> None:
+    deviation, error = inverse_z_of_forward_paths(kernel)
+    assert error < 0.02
+    assert abs(deviation) < 3.5
+
+
+def test_a_wrong_forward_variance_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the density alone: data are still noised with the right one."""
+    ladder("ddpm+mse", n_levels=64)
+    log_ratio = ReverseKernel.log_ratio
+
+    class Wide(ReverseKernel):
+        def forward_variance(self, a: Tensor, b: Tensor) -> Tensor:
+            return 1.1 * super().forward_variance(a, b)
+
+    def wide(self: ReverseKernel, *arguments: Tensor) -> Tensor:
+        return log_ratio(Wide(self.kind, self.eta), *arguments)
+
+    monkeypatch.setattr(ReverseKernel, "log_ratio", wide)
+    deviation, _ = inverse_z_of_forward_paths("ddpm+mse")
+    assert abs(deviation) > 3.5
+
+
+@pytest.mark.parametrize("scheme", get_args(Scheme))
+def test_genealogical_variance_predicts_the_spread_of_z(scheme: Scheme) -> None:
+    runs = replicate(0.9, seed=5, n=60, scheme=scheme)
     ratio = float(runs.predicted_variance.mean() / runs.z.var(ddof=1))
     assert 0.5 < ratio < 2.5
+
+
+@pytest.mark.parametrize("resample_below", [0.0, 0.5], ids=["ais", "smc"])
+def test_intervals_of_log_z_cover_the_truth(resample_below: float) -> None:
+    """The stated 95 % interval of four islands, on 200 cheap replicates."""
+    g, plan = torch.Generator().manual_seed(8), ladder()
+    levels = [*plan.noise_levels(exact_model, moving=True), *plan.bridge_levels(entrance())]
+    covered = []
+    for _ in range(200):
+        islands = [
+            smc.run_smc(
+                smc.start(exact_model, gaussian(), SIGMA_MAX, 64, g),
+                levels,
+                resample_below=resample_below,
+                generator=g,
+            )
+            for _ in range(4)
+        ]
+        combined = combine(islands)
+        covered.append(abs(combined.log_z - LOG_Z) < 1.96 * combined.log_z_error)
+    assert 0.92 <= np.mean(covered) <= 0.98
 
 
 def test_genealogical_variance_without_resampling_is_that_of_the_mean_weight() -> None:
@@ -230,7 +310,7 @@ def test_infinite_and_nan_energies_are_weight_zero_and_counted() -> None:
     level = FoldLevel(exact_model, SIGMA_MIN, broken, lambda x: (x, torch.zeros(len(x)).double()))
     g = torch.Generator().manual_seed(6)
     population = smc.start(exact_model, gaussian(), SIGMA_MAX, 64, g)
-    levels = [*ladder().noise_levels(exact_model), *ladder().bridge_levels(level, 0)]
+    levels = [*ladder().noise_levels(exact_model), *replace(ladder(), bridge_moves=()).bridge_levels(level)]
     population = smc.run_smc(population, levels, resample_below=0.0, generator=g)
     assert math.isfinite(population.log_z)
     assert bool(torch.isneginf(population.log_weights[:2]).all())
