@@ -67,6 +67,13 @@ SystemOption = Annotated[
     str | None,
     typer.Option(metavar="NAME|FILE.py", help="Use this system: a registered name, or a file with build()."),
 ]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="KELVIN",
+        help="Sample at this temperature with the network of another (sample.temperature_k).",
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Do the stage again even if nothing changed.")]
 
 COMMANDS = {
@@ -91,9 +98,11 @@ def _add_stage_command(name: str, help_text: str) -> None:
         out: OutOption = None,
         quick: QuickOption = False,
         system: SystemOption = None,
+        temperature: TemperatureOption = None,
         force: ForceOption = False,
     ) -> None:
         overrides = _system_overrides(system) + list(set_ or [])
+        overrides += [] if temperature is None else [f"sample.temperature_k={temperature}"]
         if workflow is None and system is None:
             raise ConfigError(
                 "no WORKFLOW given; name one (`boltzgen workflows`), or a system with --system NAME|FILE.py"

@@ -120,6 +120,9 @@ class TrainSettings(Settings):
 class SampleSettings(Settings):
     """Annealed sampling from Gaussian noise to the OpenMM target."""
 
+    temperature_k: Positive | None = Field(
+        None, description="sample at another temperature than that of the data; the system's if not given"
+    )
     sampler: Literal["ais", "smc"] = Field("smc", description="smc resamples, ais does not")
     n_particles: Count = Field(2048, description="in all, over the islands")
     n_islands: Count = Field(4, description="independent populations; their spread gives the errors")

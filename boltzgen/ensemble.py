@@ -113,6 +113,20 @@ class WeightedEnsemble:
             self.select(indices), log_weights=np.zeros(n), lineages=lineages[indices], log_z=self.log_z
         )
 
+    def at_temperature(self, temperature_k: float) -> WeightedEnsemble:
+        """The same configurations weighted for another temperature [K], exactly; log Z is dropped."""
+        ratio = self.temperature_k / temperature_k
+        if ratio == 1.0:
+            return self
+        return replace(
+            self,
+            log_weights=self.log_weights + (1.0 - ratio) * self.reduced_energies,
+            reduced_energies=ratio * self.reduced_energies,
+            temperature_k=temperature_k,
+            log_z=None,
+            log_z_error=None,
+        )
+
     def select(self, rows: NDArray[np.int64] | slice) -> WeightedEnsemble:
         """The rows named by an index array or slice, weights kept."""
         return WeightedEnsemble(

@@ -30,6 +30,7 @@ from boltzgen.sampler.paths import Populations, forward_paths, reverse_paths
 from boltzgen.sampler.pilot import Plan, plan_ladder
 from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import Population, run_smc, start
+from boltzgen.sampler.tempering import Tempered
 from boltzgen.system import MolecularSystem
 
 COMPILE_FROM_EVALUATIONS = 100_000
@@ -97,15 +98,19 @@ def sample(
 ) -> tuple[WeightedEnsemble, dict[str, object]]:
     """Anneal particles from Gaussian noise to ``exp(-u)`` and weigh them.
 
-    A pilot run places levels and step sizes on ``data``; production uses fresh particles. Returns the
-    ensemble and the diagnostics as JSON-ready values. Raises NumericalError if no particle survives.
+    A pilot run places levels and step sizes on ``data``; production uses fresh particles. ``data`` are those
+    the model was trained on; where ``system`` has another temperature the model is tempered and they are
+    reweighted. Returns the ensemble and the diagnostics as JSON-ready values. Raises NumericalError if no
+    particle survives.
     """
     started = time.monotonic()
     check_translation_invariant(system)
     generator = torch.Generator().manual_seed(seed)
     model = model.to(device).eval()
-    gaussian = model.prior.gaussian
-    network = Counter(_network(model, data, settings, device, report))
+    counter = Counter(_network(model, data, settings, device, report))
+    network = Tempered(counter, data.temperature_k / system.temperature_k)
+    gaussian = network.gaussian(model.prior.gaussian)
+    data = data.at_temperature(system.temperature_k)
     potential, hand = make_potential(system), Hand(system)
     tally = collections.Counter[str]()
 
@@ -114,7 +119,7 @@ def sample(
         return hand.fold(x)
 
     members = state_members(system, hand)
-    entrance = FoldLevel(network, model.spec.sigma_min, _target(potential, hand), hand.fold)
+    entrance = FoldLevel(network, network.level(model.spec.sigma_min), _target(potential, hand), hand.fold)
     as_trained = balanced(data, system, model.spec.state_share)
     x0 = _data_batch(as_trained, settings.n_forward, generator).to(device)
     report(0.0, 1.0, "pilot run: placing noise levels, bridge and step sizes")
@@ -138,7 +143,7 @@ def sample(
     diagnostics |= path_diagnostics(ladder, forward, reverse, watcher.mean_shares())
     diagnostics |= {
         "z_domain": hand.domain,
-        "network_evaluations": network.evaluations,
+        "network_evaluations": counter.evaluations,
         "target_evaluations": potential.evaluations,
         "target_seconds": potential.seconds,
         "target_backend": f"{potential.backend}: {potential.reason}",
@@ -182,7 +187,7 @@ def _data_batch(data: WeightedEnsemble, n: int, generator: torch.Generator) -> T
 
 def _plan(
     model: EnergyModel,
-    network: EnergyAndScore,
+    network: Tempered,
     entrance: FoldLevel,
     x0: Tensor,
     settings: SampleSettings,
@@ -191,14 +196,14 @@ def _plan(
     device = x0.device
 
     def information(sigma: np.ndarray) -> np.ndarray:
-        values = torch.as_tensor(sigma, dtype=torch.float32, device=device)
+        values = torch.as_tensor(network.of_model(sigma), dtype=torch.float32, device=device)
         return model.prior.level_information(values).cpu().numpy()
 
     plan = Plan(
         n_levels=settings.n_levels,
         n_pilot=settings.n_pilot,
         ladder_moves=settings.ladder_moves,
-        move_below=settings.move_sigma_nm or 0.5 * model.spec.sigma_data,
+        move_below=network.level(settings.move_sigma_nm or 0.5 * model.spec.sigma_data),
         bridge_moves=settings.bridge_moves,
         n_leapfrog=settings.leapfrog_steps,
         bridge_cess=settings.bridge_cess,
@@ -206,7 +211,8 @@ def _plan(
         kernel=ReverseKernel(settings.kernel, settings.ddim_eta),
         classes=model.classes,
     )
-    gaussian, sigma_max = model.prior.gaussian, model.spec.sigma_max
+    gaussian = network.gaussian(model.prior.gaussian)
+    sigma_max = network.level(model.spec.sigma_max)
     return plan_ladder(network, gaussian, entrance, x0, information, sigma_max, plan, generator)
 
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,6 +58,12 @@ class Run:
         """Seed of one stage, so that no two stages share random numbers."""
         words = np.random.SeedSequence([self.workflow.seed, STAGES.index(stage)]).generate_state(1)
         return int(words[0]) & 0x3FFFFFFF
+
+    @property
+    def target(self) -> MolecularSystem:
+        """What is sampled: the system, at another temperature than that of its data if so asked."""
+        temperature = self.workflow.sample.temperature_k
+        return self.system if temperature is None else replace(self.system, temperature_k=temperature)
 
     def data(self) -> WeightedEnsemble:
         """The training ensemble."""
@@ -161,7 +167,7 @@ def _sample(this: Run, report: Report) -> None:
 
     model = load_model(this.out / "model", this.device, this.system)
     samples, diagnostics = sample(
-        this.system, model, this.data(), this.workflow.sample, this.seed("sample"), this.device, report
+        this.target, model, this.data(), this.workflow.sample, this.seed("sample"), this.device, report
     )
     with atomic_directory(this.out / "samples") as directory:
         save_ensemble(samples, this.system.topology, directory / "ensemble.h5")
@@ -173,9 +179,9 @@ def _analyze(this: Run, report: Report) -> None:
 
     diagnostics = json.loads((this.out / "samples" / "diagnostics.json").read_text(encoding="utf-8"))
     analyze(
-        this.system,
+        this.target,
         this.samples(),
-        reference=this.data(),
+        reference=this.data().at_temperature(this.target.temperature_k),
         diagnostics=diagnostics,
         settings=this.workflow.analyze,
         directory=this.out / "results",
@@ -188,7 +194,7 @@ def _export(this: Run, report: Report) -> None:
     from boltzgen.export import export_samples
 
     seed, directory = this.seed("export"), this.out / "export"
-    export_samples(this.system, this.samples(), this.workflow.export, directory, seed)
+    export_samples(this.target, this.samples(), this.workflow.export, directory, seed)
 
 
 _STAGE_FUNCTIONS: dict[Stage, Callable[[Run, Report], dict[str, Any] | None]] = {
