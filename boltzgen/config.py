@@ -167,8 +167,19 @@ class AnalyzeSettings(Settings):
 class ExportSettings(Settings):
     """Trajectories for MD tools."""
 
-    formats: tuple[Literal["dcd", "xtc", "pdb", "h5"], ...] = ("dcd", "xtc", "pdb", "h5")
+    formats: tuple[Literal["dcd", "xtc", "pdb", "nc", "h5"], ...] = ("dcd", "xtc", "pdb", "nc", "h5")
     n_resampled: Count = Field(1000, description="frames of the equally weighted trajectory")
+    stride: Count = Field(1, description="keep every n-th weighted configuration, with its weight")
+    select: str | None = Field(
+        None, description="atoms that trajectories keep, in MDTraj's language (`not element H`); default: all"
+    )
+    align: str | None = Field(
+        None,
+        description="atoms that frames are superposed by onto the reference structure; default: none are",
+    )
+    n_states: int = Field(
+        3, ge=0, le=1000, description="OpenMM State files of equally weighted frames, for MD to go on from"
+    )
 
 
 class Workflow(Settings):
