@@ -22,6 +22,8 @@ from boltzgen.model.prior import PriorEnergy
 from boltzgen.model.table import between_levels
 from boltzgen.system import MolecularSystem
 
+RESIDUAL_NOISE = 0.2
+"""Share of the noise's variance that is left in coordinates once a layer has denoised them."""
 N_TABLE = 65
 """Entries of the table of level free energies of the prior."""
 
@@ -80,13 +82,24 @@ class EnergyModel(nn.Module):
         self.prior = PriorEnergy(n, spec.n_pairs, force_field)
         self.noise = NoiseEmbedding(low, high, width)
         self.embedding = nn.Embedding(spec.n_classes, spec.n_channels)
-        self.basis = EdgeBasis(
-            torch.zeros((n, n), dtype=torch.long), torch.ones((3, n, n)), spec.n_radial, spec.l_max, width
+        self.bases = nn.ModuleList(
+            [
+                EdgeBasis(
+                    torch.zeros((n, n), dtype=torch.long),
+                    torch.ones((3, n, n)),
+                    spec.n_radial,
+                    spec.l_max,
+                    width,
+                )
+                for _ in range(spec.n_layers)
+            ]
         )
         self.layers = nn.ModuleList(
             [
-                DensityLayer(spec.n_channels, spec.n_radial, spec.l_max, spec.hidden, width)
-                for _ in range(spec.n_layers)
+                DensityLayer(
+                    spec.n_channels, spec.n_radial, spec.l_max, spec.hidden, width, k < spec.n_layers - 1
+                )
+                for k in range(spec.n_layers)
             ]
         )
         self.level_noise = NoiseEmbedding(low, high, width)
@@ -138,8 +151,9 @@ class EnergyModel(nn.Module):
         graph = molecular_graph(system, positions)
         shape = (system.n_atoms, system.n_atoms)
         model.classes = graph.x
-        model.basis.hops = graph.hops.view(shape)
-        model.basis.statistics = torch.stack([graph.mean, graph.std, graph.contact]).view(3, *shape).float()
+        for basis in model.bases:
+            basis.hops = graph.hops.view(shape)
+            basis.statistics = torch.stack([graph.mean, graph.std, graph.contact]).view(3, *shape).float()
         return model
 
     @property
@@ -163,12 +177,22 @@ class EnergyModel(nn.Module):
         """``U_theta`` ``(n,)`` of configurations [nm] ``(n, n_atoms, 3)`` at levels ``(n,)``."""
         sigma = log_sigma.exp()
         noise = self.noise(log_sigma)
-        radial, angular = self.basis(x.permute(1, 2, 0).contiguous(), sigma, noise)
+        atoms, blur = x.permute(1, 2, 0).contiguous(), sigma
+        scale = sigma * self.spec.sigma_data * (sigma.square() + self.spec.sigma_data**2).rsqrt()
         h = self.embedding(self.classes).T.unsqueeze(-1).expand(-1, -1, len(x))
         network = torch.zeros_like(sigma)
-        for layer in self.layers:
-            h, atomic = layer(h, radial, angular, noise)
+        for basis, layer in zip(self.bases, self.layers, strict=True):
+            radial, angular = basis(atoms, blur, noise)
+            h, atomic, shifts = layer(h, radial, angular, noise)
             network = network + atomic.sum(0)
+            if shifts is None:
+                continue
+            if blur is sigma:
+                gate = self.prior.gate(sigma)
+                kept = 1.0 - (scale / self.spec.sigma_data).square()
+                atoms = kept * (atoms + gate * (self.prior.denoised(x, sigma) - x).permute(1, 2, 0))
+                blur = RESIDUAL_NOISE**0.5 * scale
+            atoms = atoms + scale * shifts
         return (
             self.prior(x, sigma) + self.network_gate(sigma) * network + self.free_energy_of_level(log_sigma)
         )
