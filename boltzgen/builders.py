@@ -45,9 +45,13 @@ def from_pdb(
         parameters = app.ForceField(*map(str, forcefield))
         system = parameters.createSystem(topology, **_unconstrained(nonbonded_cutoff_nm))
     except Exception as error:
-        raise MolecularSystemError(
-            f"{name}: {', '.join(map(str, forcefield))}: {_one_line(error)}"
-        ) from error
+        reason = _one_line(error)
+        hint = (
+            "; add hydrogens, for example with PDBFixer"
+            if "missing" in reason and "hydrogen" in reason
+            else ""
+        )
+        raise MolecularSystemError(f"{name}: {', '.join(map(str, forcefield))}: {reason}{hint}") from error
     positions = _nanometres(structure.getPositions(asNumpy=True))
     return _finish(name, topology, system, positions, temperature_k, collective_variables, states)
 
