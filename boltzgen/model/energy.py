@@ -121,7 +121,7 @@ class EnergyModel(nn.Module):
         if not sigma_min < sigma_data < sigma_max:
             raise ConfigError(
                 f"model.sigma_min_nm, model.sigma_max_nm: {sigma_min:.3g} and {sigma_max:.3g} nm do not "
-                f"enclose the extent of the data, {sigma_data:.3g} nm; leave them out to take them from the data"
+                f"enclose the extent of the data, {sigma_data:.3g} nm; leave them out to take them from there"
             )
         spec = ModelSpec(
             system=system.name,
