@@ -15,7 +15,8 @@ from boltzgen.progress import clock
 if TYPE_CHECKING:
     from boltzgen.system import MolecularSystem
 
-_BYTES_PER_ATOM = {"dcd": 12, "xtc": 5, "pdb": 81, "h5": 12}
+_BYTES_PER_ATOM = {"xtc": 5, "pdb": 81}
+"""Of a frame in formats that are not plain float32 positions."""
 
 
 def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
@@ -53,7 +54,7 @@ def of_sampling(system: MolecularSystem, model: Path, settings: SampleSettings, 
 def disk_bytes(n_atoms: int, workflow: Workflow) -> dict[str, float]:
     """What each stage writes, roughly: frames, the weighted sample, its copies in every format."""
     sampled = workflow.sample.n_particles
-    exported = sum(_BYTES_PER_ATOM[suffix] for suffix in workflow.export.formats)
+    exported = sum(_BYTES_PER_ATOM.get(suffix, 12) for suffix in workflow.export.formats)
     return {
         "simulate": _n_frames(workflow) * n_atoms * 12.0,
         "sample": sampled * n_atoms * 12.0,

@@ -18,6 +18,15 @@ from boltzgen.errors import ConfigError
 
 Document = dict[str, Any]
 
+_PLAINLY = {
+    "value error, ": "",
+    "a valid tuple": "a list in brackets",
+    "a valid dictionary": "`key: value` lines or {key: value}",
+    "tuple should": "list should",
+    " after validation": "",
+}
+"""What pydantic calls things, and what somebody who writes YAML calls them."""
+
 
 def load_workflow(
     name_or_path: str | None,
@@ -74,7 +83,8 @@ def _validated(document: Document, source: str, overrides: list[str]) -> Workflo
     except ValidationError as error:
         raise ConfigError(_one_line(error.errors(include_url=False)[0], source, overrides)) from None
     for problem in contradictions(workflow):
-        raise ConfigError(f"{_where(problem, source, overrides)}: {problem}")
+        from_command_line = any(text.partition("=")[0].strip() in problem for text in overrides)
+        raise ConfigError(f"{'command line' if from_command_line else source}: {problem}")
     return workflow
 
 
@@ -224,22 +234,18 @@ def _absolute_files(value: object, base: Path) -> object:
 def _one_line(problem: Mapping[str, Any], source: str, overrides: list[str]) -> str:
     """One problem of a validation error, as file, dotted key and what to do."""
     dotted = ".".join(str(part) for part in problem["loc"])
-    where = _where(dotted, source, overrides)
+    from_command_line = any(dotted.startswith(text.partition("=")[0].strip()) for text in overrides)
+    where = "command line" if from_command_line else source
     if problem["type"] == "extra_forbidden":
         return f"{where}: {dotted}: unknown key{_suggestion(dotted)}"
     if problem["type"] == "missing":
         return f"{where}: {dotted}: missing; every workflow needs it"
-    wanted = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list in brackets")
-    wanted = wanted[0].lower() + wanted[1:]
+    wanted = problem["msg"][0].lower() + problem["msg"][1:]
+    for technical, plain in _PLAINLY.items():
+        wanted = wanted.replace(technical, plain)
     value = problem["input"]
     got = f", not {value!r}" if isinstance(value, (str, int, float, type(None))) else ""
     return f"{where}: {dotted}: {wanted}{got}"
-
-
-def _where(dotted: str, source: str, overrides: list[str]) -> str:
-    """Who set a key: the command line, or the file."""
-    from_command_line = any(dotted.startswith(text.partition("=")[0].strip()) for text in overrides)
-    return "command line" if from_command_line else source
 
 
 def _suggestion(dotted: str) -> str:
