@@ -178,7 +178,7 @@ class AnalyzeSettings(Settings):
 class ExportSettings(Settings):
     """Trajectories for MD tools."""
 
-    formats: tuple[Literal["dcd", "xtc", "pdb", "h5"], ...] = Field(("dcd", "xtc", "pdb", "h5"), min_length=1)
+    formats: tuple[Literal["dcd", "xtc", "pdb", "h5"], ...] = ("dcd", "xtc", "pdb", "h5")
     n_resampled: Count = Field(1000, description="frames of the equally weighted trajectory")
 
 

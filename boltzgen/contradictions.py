@@ -19,6 +19,8 @@ def contradictions(workflow: Workflow) -> Iterator[str]:
         yield from _of_simulation(workflow.simulate)
     yield from _of_model(workflow.model)
     yield from _of_sampling(workflow.sample)
+    if not workflow.export.formats:
+        yield "export.formats: is empty; name at least one, such as [dcd]"
 
 
 def _of_data(data: DataSettings, pretrained: str | None) -> Iterator[str]:

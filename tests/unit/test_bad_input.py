@@ -106,7 +106,7 @@ def overrides(*assignments: str) -> list[str]:
         ("analyze.n_bootstrap=1", "analyze.n_bootstrap: "),
         ("analyze.n_bins=0", "analyze.n_bins: "),
         ("export.formats=[]", "export.formats: "),
-        ("export.formats=[trr]", "export.formats.0: input should be 'dcd', 'xtc', 'pdb' or 'h5'"),
+        ("export.formats=[trr]", "export.formats.0: input should be 'dcd', 'xtc', 'pdb'"),
         ("export.n_resampled=0", "export.n_resampled: "),
     ],
 )
