@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import platform
 import re
@@ -18,8 +19,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
-
-import psutil
 
 from boltzgen import __version__
 from boltzgen.estimate import size
@@ -150,15 +149,14 @@ def _vectors() -> Finding:
 
 
 def _shadows(directory: Path) -> Finding:
-    """Files that stand in front of a module of the standard library, here or on the import path."""
-    library = {
-        Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    }
-    places = dict.fromkeys([directory.resolve(), *(Path(entry).resolve() for entry in sys.path if entry)])
+    """Files that are found before a module of the standard library, here or on the import path."""
+    library = Path(sysconfig.get_path("stdlib")).resolve()
+    entries = [Path(entry).resolve() for entry in sys.path]
+    before = itertools.takewhile(lambda entry: entry != library, entries)
     found = [
         path
-        for place in places
-        if place.is_dir() and not any(place == root or root in place.parents for root in library)
+        for place in dict.fromkeys([directory.resolve(), *before])
+        if place.is_dir()
         for path in sorted(place.iterdir())
         if path.stem in sys.stdlib_module_names
         and (path.suffix == ".py" or (path.is_dir() and (path / "__init__.py").exists()))
@@ -175,6 +173,9 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
+    psutil = _imported("psutil")
+    if psutil is None:
+        return Finding("memory", "unknown without psutil", "note")
     memory = psutil.virtual_memory()
     found = f"{size(memory.available)} free of {size(memory.total)}"
     if memory.available < 2e9:
@@ -208,7 +209,7 @@ def _cache() -> Finding:
     except Exception as error:
         return Finding("compiler cache", f"unknown ({type(error).__name__})", "note")
     place = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    if not os.access(place, os.W_OK) or os.statvfs(place).f_flag & os.ST_NOEXEC:
+    if not os.access(place, os.W_OK) or os.statvfs(place).f_flag & getattr(os, "ST_NOEXEC", 0):
         advice = "nothing can be written or executed there; set TORCHINDUCTOR_CACHE_DIR to another directory"
         return Finding("compiler cache", str(path), "note", advice)
     return Finding("compiler cache", str(path))

@@ -118,12 +118,10 @@ def check_output_directory(out: Path) -> None:
 
 def pretrained_run(out: Path) -> bool | None:
     """Whether a run directory holds a run with a model that comes with boltzgen; None without a run."""
-    if not (out / "config.yaml").exists():
-        return None
     try:
         record = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        record = None
+        return None
     return bool(record.get("pretrained")) if isinstance(record, dict) else None
 
 
@@ -160,10 +158,8 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None
-    sections = (
-        [content.get(name, {}) for name in ("stages", "recorded")] if isinstance(content, dict) else [None]
-    )
-    if not all(isinstance(section, dict) for section in sections):
+    sections = ("stages", "recorded")
+    if not (isinstance(content, dict) and all(isinstance(content.get(key, {}), dict) for key in sections)):
         raise DataError(f"{path}: cannot be read as a manifest; remove it or choose another --out")
     return content
 
