@@ -153,10 +153,12 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML in which a key that stands twice is an error; plain YAML forgets the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [str(key.value) for key, _ in node.value]
-        for name, (key, _) in zip(keys, node.value, strict=True):
-            if keys.count(name) > 1:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
                 raise yaml.MarkedYAMLError(problem=f"{name} is given twice", problem_mark=key.start_mark)
+            seen.add(name)
         return super().construct_mapping(node, deep)
 
 

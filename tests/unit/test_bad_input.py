@@ -352,12 +352,12 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
         ({"pdb": "absent.pdb"}, "no file"),
         ({"pdb": "empty.pdb"}, "empty.pdb"),
         ({"pdb": "binary.pdb"}, "binary.pdb"),
-        ({"pdb": "heavy.pdb"}, "add hydrogens, for example with PDBFixer"),
+        ({"pdb": "heavy.pdb"}, "addHydrogens()"),
         ({"pdb": "unknown.pdb"}, "No template found for residue"),
         ({"forcefield": "absent.xml"}, "absent.xml"),
         ({"forcefield": "my.pdb"}, "my.pdb"),
         ({"temperature_k": 0}, "temperature_k must be positive"),
-        ({"nonbonded_cutoff_nm": -1}, "my: "),
+        ({"nonbonded_cutoff_nm": -1}, "nonbonded_cutoff_nm must be positive"),
         ({"cvs": [1]}, "system.parameters.cvs: give"),
         ({"cvs": {"phi": {"kind": "dihedral"}}}, "dihedral is none of torsion"),
         ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8]}}}, "a torsion takes 4 atoms, not 3"),
@@ -397,12 +397,12 @@ def write(
     system: MolecularSystem,
     x: np.ndarray,
     box_nm: float | None = None,
-    order: list[int] | None = None,
+    renamed: tuple[str, str] | None = None,
 ) -> None:
-    topology = mdtraj.Topology.from_openmm(system.topology)
-    trajectory = mdtraj.Trajectory(x, topology)
-    if order is not None:
-        trajectory = trajectory.atom_slice(order)
+    trajectory = mdtraj.Trajectory(x, mdtraj.Topology.from_openmm(system.topology))
+    if renamed is not None:
+        for atom, symbol in zip(trajectory.topology.atoms, renamed, strict=False):
+            atom.element = mdtraj.element.Element.getBySymbol(symbol)
     if box_nm is not None:
         trajectory.unitcell_lengths = np.full((len(x), 3), box_nm)
         trajectory.unitcell_angles = np.full((len(x), 3), 90.0)
@@ -444,7 +444,7 @@ def swapped(x: np.ndarray) -> np.ndarray:
         (lambda x: x[:, ::-1], "dcd", {}, "are the atoms in the order of"),
         (lambda x: x[:5], "dcd", {}, "leave 5 frames to train on"),
         (lambda x: 10 * x, "dcd", {}, "nm long"),
-        (lambda x: x, "pdb", {"order": [*range(1, 22), 0]}, "bring the atoms into the order of"),
+        (lambda x: x, "pdb", {"renamed": ("C", "H")}, "bring the atoms into the order of"),
         (lambda x: x, "dcd", {"box_nm": 3.0}, "has a periodic box"),
         (lambda x: x, "xtc", {"box_nm": 3.0}, "has a periodic box"),
     ],
