@@ -26,7 +26,7 @@ from boltzgen.estimate import size
 Status = Literal["ok", "note", "missing", "wrong"]
 
 DISTRIBUTION = "boltzgen-diffclf"
-IMPORTED = ("torch", "openmm", "mdtraj", "e3nn", "torch_geometric", "lightning", "openmmtools")
+IMPORTED = ("torch", "openmm", "mdtraj", "e3nn", "torch_geometric", "lightning")
 """Packages whose installation is tried out by importing them."""
 WRITTEN_BYTES = 32_000_000
 PROBE = "#include <Python.h>\n{include}\nint probe() {{ return 0; }}\n"
