@@ -20,6 +20,7 @@ from boltzgen.system import MolecularSystem
 HOTTEST_K = 10_000.0
 """A rung of parallel tempering above this breaks any molecule."""
 
+_REPLACED = ("data", "model", "samples", "results", "export")
 _LESS = {
     "simulate": "raise simulate.frame_interval_ps or lower simulate.production_ps",
     "train": "raise simulate.frame_interval_ps or lower simulate.production_ps",
@@ -73,13 +74,12 @@ def check_model(directory: Path, system: MolecularSystem) -> None:
 
 def _check_directory(out: Path, workflow: Workflow) -> None:
     """ConfigError for the run of another system, or for input that the run would write over."""
-    for key, names in (("trajectory", workflow.data.trajectory), ("weights", (workflow.data.weights,))):
-        for name in names:
-            if name is not None and Path(name).resolve().is_relative_to(out.resolve()):
-                raise ConfigError(
-                    f"data.{key}: {name} lies in the run directory, which the run writes to; "
-                    "move it elsewhere or choose another --out"
-                )
+    for name in (*workflow.data.trajectory, *filter(None, [workflow.data.weights])):
+        if any(Path(name).resolve().is_relative_to((out / part).resolve()) for part in _REPLACED):
+            raise ConfigError(
+                f"data: {name} lies in the run directory, where the run would replace it; "
+                "move it elsewhere or choose another --out"
+            )
     record = out / "config.yaml"
     if not record.exists():
         return

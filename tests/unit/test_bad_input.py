@@ -89,7 +89,7 @@ def overrides(*assignments: str) -> list[str]:
         ("train.steps=yes", "train.steps: a number or a word is wanted, YAML reads this as true"),
         ("train.minutes=-1", "train.minutes: "),
         ("train.batch_size=2.5", "train.batch_size: "),
-        ("train.learning_rate=10", "train.learning_rate: "),
+        ("train.learning_rate=0", "train.learning_rate: "),
         ("train.levels_per_sample=1", "train.levels_per_sample: "),
         ("train.held_out_fraction=0.7", "train.held_out_fraction: input should be less than 0.5"),
         ("train.state_share=2", "train.state_share: "),

@@ -9,7 +9,7 @@ import mdtraj
 import numpy as np
 import pytest
 
-from boltzgen.config import DataSettings, SimulateSettings
+from boltzgen.config import DataSettings, SimulateSettings, SystemSettings, Workflow
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.frames import unvisited_states
@@ -17,6 +17,7 @@ from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
 from boltzgen.system import MolecularSystem, State
 from boltzgen.trajectories import load_trajectories
+from boltzgen.workflow import run
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,24 @@ def test_what_may_be_meant_is_said(
     said.clear()
     load_trajectories(system, DataSettings(trajectory=("md.dcd",), stride=3), tmp_path, said.append)
     assert said == []
+
+
+def test_a_run_says_what_its_data_lack(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
+) -> None:
+    inside = system.states[0].members(dynamics.positions)
+    visited, other = (0, 1) if inside.mean() > 0.5 else (1, 0)
+    write(system, dynamics.positions[system.states[visited].members(dynamics.positions)], tmp_path / "md.dcd")
+    settings = Workflow(
+        name="mine",
+        system=SystemSettings(name="alanine_dipeptide"),
+        data=DataSettings(trajectory=(str(tmp_path / "md.dcd"),)),
+    )
+    said: list[str] = []
+    run(settings, tmp_path, tmp_path / "run", until="simulate", say=said.append)
+    assert len(said) == 2 and said[0].startswith("simulate: running")
+    assert f"warning: the data never visit the state {system.states[other].name}," in said[1]
+    assert (tmp_path / "run" / "data" / "ensemble.h5").exists()
 
 
 def test_states_that_data_never_visit_are_named(system: MolecularSystem, dynamics: WeightedEnsemble) -> None:
