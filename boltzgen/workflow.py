@@ -119,11 +119,11 @@ def _run_stages(
             continue
         if not began:
             check_room(workflow, this.system, out, STAGES[STAGES.index(stage) : STAGES.index(until) + 1])
-        ready, began = _examined(stage, this), True
+        this, began = _examined(stage, this), True
         say(f"{stage}: running ({why}){_outlook(stage, this)}")
         _clear_unless_resumable(stage, this, manifest, inputs)
         with manifest.running(stage, inputs) as recorded, progress_bar(stage) as report:
-            recorded.update(_STAGE_FUNCTIONS[stage](ready, report) or {})
+            recorded.update(_STAGE_FUNCTIONS[stage](this, report) or {})
     return _results(out) if until in ("analyze", "export") else None
 
 
@@ -300,16 +300,17 @@ def _data_files(data: DataSettings, base: Path) -> list[Path]:
 
 
 def _examined(stage: Stage, this: Run) -> Run:
-    """The run with what its stage reads from outside, checked before anything is announced or removed."""
+    """The run with what this stage reads from outside, checked before anything is announced or removed."""
+    own_data = None
     if stage == "sample":
         from boltzgen.preflight import check_model
 
         check_model(this.out / "model", this.system)
-    if stage != "simulate" or not this.workflow.data.trajectory or this.workflow.pretrained:
-        return this
-    from boltzgen.trajectories import load_trajectories
+    if stage == "simulate" and this.workflow.data.trajectory:
+        from boltzgen.trajectories import load_trajectories
 
-    return replace(this, own_data=load_trajectories(this.system, this.workflow.data, this.base, this.say))
+        own_data = load_trajectories(this.system, this.workflow.data, this.base, this.say)
+    return replace(this, own_data=own_data)
 
 
 def _clear_unless_resumable(stage: Stage, this: Run, manifest: Manifest, inputs: dict[str, str]) -> None:

@@ -48,11 +48,11 @@ class Chain:
 @pytest.fixture
 def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
     chain = Chain(tmp_path / "run")
+    monkeypatch.setattr(workflow, "_examined", lambda stage, this: this)
     for name in workflow.STAGES:
         monkeypatch.setitem(workflow._STAGE_FUNCTIONS, name, chain.stage(name))
     for name in ("of_simulation", "of_training", "of_sampling"):
         monkeypatch.setattr(estimate, name, lambda *_: "estimate")
-    monkeypatch.setattr(workflow, "_examined", lambda stage, this: this)
     return chain
 
 
