@@ -114,7 +114,9 @@ def _add_stage_command(name: str, help_text: str) -> None:
         from boltzgen.workflow import STAGES, run
 
         directory = out or Path("runs") / settings.name
-        if name in ("sample", "analyze", "export") and settings.pretrained is None and not quick:
+        if name in ("sample", "analyze", "export") and not (
+            quick or settings.pretrained or settings.data.trajectory
+        ):
             changed = [text.split("=", 1)[0] for text in overrides]
             model = model_for(settings.name, changed, pretrained_run(directory))
             settings = settings.model_copy(update={"pretrained": model})

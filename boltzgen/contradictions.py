@@ -88,10 +88,10 @@ def _of_sampling(sample: SampleSettings) -> Iterator[str]:
 def _divides(step: float, length: float) -> bool:
     """Whether ``length`` is a whole number of steps, up to rounding."""
     ratio = length / step
-    return round(ratio) >= 1 and abs(ratio - round(ratio)) <= 1e-6 * ratio
+    return math.isfinite(ratio) and round(ratio) >= 1 and abs(ratio - round(ratio)) <= 1e-6 * ratio
 
 
 def _neighbours(length: float, step: float) -> str:
     """The whole numbers of steps just below and above a length."""
-    below = math.floor(length / step)
+    below = math.floor(min(length / step, 1e15))
     return " or ".join(f"{n * step:.6g}" for n in (below, below + 1) if n > 0)

@@ -56,7 +56,7 @@ def disk_bytes(n_atoms: int, workflow: Workflow) -> dict[str, float]:
     sampled = workflow.sample.n_particles
     exported = sum(_BYTES_PER_ATOM.get(suffix, 12) for suffix in workflow.export.formats)
     return {
-        "simulate": _n_frames(workflow) * n_atoms * 12.0,
+        "simulate": _n_frames(n_atoms, workflow) / workflow.data.stride * n_atoms * 12.0,
         "sample": sampled * n_atoms * 12.0,
         "export": (sampled + workflow.export.n_resampled) * n_atoms * float(exported),
     }
@@ -67,11 +67,12 @@ def memory_bytes(n_atoms: int, workflow: Workflow) -> dict[str, float]:
 
     Distances are those that the scales of the network are taken from, of at most 20 000 frames.
     """
-    frames, particles = _n_frames(workflow) * n_atoms, float(workflow.sample.n_particles) * n_atoms
+    read = _n_frames(n_atoms, workflow)
+    kept = read / workflow.data.stride
     return {
-        "simulate": frames * 24.0,
-        "train": frames * 24.0 + min(_n_frames(workflow), 20_000) * n_atoms**2 * 8.0,
-        "sample": particles * 48.0,
+        "simulate": read * n_atoms * 24.0,
+        "train": kept * n_atoms * 24.0 + min(kept, 20_000) * n_atoms**2 * 8.0,
+        "sample": float(workflow.sample.n_particles) * n_atoms * 48.0,
     }
 
 
@@ -82,10 +83,15 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(n_bytes / 1e6, 1):.0f} MB"
 
 
-def _n_frames(workflow: Workflow) -> float:
-    """Frames that the run itself simulates."""
-    if workflow.data.trajectory or workflow.pretrained is not None:
+def _n_frames(n_atoms: int, workflow: Workflow) -> float:
+    """Frames that the run simulates, or reads, going by the size of the files."""
+    if workflow.pretrained is not None:
         return 0.0
+    if workflow.data.trajectory:
+        files = [path for path in map(Path, workflow.data.trajectory) if path.is_file()]
+        per_atom = [_BYTES_PER_ATOM.get(path.suffix.lower().lstrip("."), 12) for path in files]
+        sizes = zip(files, per_atom, strict=True)
+        return sum(path.stat().st_size / (each * n_atoms) for path, each in sizes)
     simulate = workflow.simulate
     return simulate.n_runs * simulate.production_ps / simulate.frame_interval_ps
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -21,12 +22,7 @@ HOTTEST_K = 10_000.0
 """A rung of parallel tempering above this breaks any molecule."""
 
 _REPLACED = ("data", "model", "samples", "results", "export")
-_LESS = {
-    "simulate": "raise simulate.frame_interval_ps or lower simulate.production_ps",
-    "train": "raise simulate.frame_interval_ps or lower simulate.production_ps",
-    "sample": "lower sample.n_particles",
-    "export": "lower sample.n_particles or shorten export.formats",
-}
+_LESS = {"sample": "lower sample.n_particles", "export": "lower sample.n_particles or shorten export.formats"}
 
 
 def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
@@ -46,15 +42,21 @@ def check_room(workflow: Workflow, system: MolecularSystem, out: Path, stages: t
         worst = max(written, key=written.__getitem__)
         raise ConfigError(
             f"--out {out}: the run would write about {estimate.size(sum(written.values()))}, most of it in "
-            f"{worst}, where {estimate.size(free)} are free; {_LESS[worst]}, or choose another disk"
+            f"{worst}, where {estimate.size(free)} are free; {_less(worst, workflow)}, or choose another disk"
         )
     available = psutil.virtual_memory().available
     for stage, needed in estimate.memory_bytes(system.n_atoms, workflow).items():
         if stage in stages and needed > available:
             raise ConfigError(
                 f"memory: {stage} needs at least {estimate.size(needed)} and {estimate.size(available)} are "
-                f"free; {_LESS[stage]}"
+                f"free; {_less(stage, workflow)}"
             )
+
+
+def _less(stage: str, workflow: Workflow) -> str:
+    """What makes a stage take less room."""
+    frames = "raise simulate.frame_interval_ps or lower simulate.production_ps"
+    return _LESS.get(stage, "give fewer frames" if workflow.data.trajectory else frames)
 
 
 def check_model(directory: Path, system: MolecularSystem) -> None:
@@ -109,7 +111,8 @@ def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:
     simulate = workflow.simulate
     if workflow.data.trajectory or workflow.pretrained or simulate.method != "parallel_tempering":
         return
-    hottest = system.temperature_k * simulate.temperature_ratio ** (simulate.n_temperatures - 1)
+    rungs = (simulate.n_temperatures - 1) * math.log(simulate.temperature_ratio)
+    hottest = system.temperature_k * math.exp(min(rungs, 100.0))
     if hottest > HOTTEST_K:
         raise ConfigError(
             f"simulate.n_temperatures: {simulate.n_temperatures} rungs with temperature_ratio "

@@ -132,6 +132,8 @@ PT = "simulate.method=parallel_tempering"
         (["simulate.production_ps=0.05"], "0.05 ps is shorter than the 0.1 ps between frames"),
         (["simulate.n_runs=1", "simulate.production_ps=0.5"], "leaves 5 frames to train on, at least 10"),
         ([PT, "simulate.n_temperatures=40"], "40 rungs with temperature_ratio 1.25 reach 1.8"),
+        ([PT, "simulate.n_temperatures=40000"], "40000 rungs with temperature_ratio 1.25 reach"),
+        (["simulate.frame_interval_ps=1e308", "simulate.timestep_fs=1e-9"], "no whole number of steps"),
         (["data.weights=w.npy"], "data.weights: is for trajectories of your own"),
         (["data.stride=5"], "data.stride: is for trajectories of your own"),
         (["data.trajectory=[a.dcd, a.dcd]"], "a.dcd is named 2 times"),
@@ -150,7 +152,7 @@ def test_settings_that_cannot_work_together(refused: Refused, assignments: list[
     assert expected in refused("run", "harmonic_dimer", *overrides(*assignments))
 
 
-def test_memory_that_is_not_there(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_is_not_there(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from boltzgen import preflight
 
     class Little:
@@ -159,6 +161,8 @@ def test_memory_that_is_not_there(refused: Refused, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(preflight.psutil, "virtual_memory", Little)
     line = refused("run", "harmonic_dimer")
     assert "memory: simulate needs at least" in line and "lower simulate.production_ps" in line
+    (tmp_path / "long.dcd").write_bytes(bytes(200_000))
+    assert "give fewer frames" in refused("run", "harmonic_dimer", *overrides("data.trajectory=[long.dcd]"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
