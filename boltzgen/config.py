@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
 
 
 class Settings(BaseModel):
     """Common behaviour: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switches(cls, value: object) -> object:
+        """Nothing is switched on or off, so that ``steps: yes`` is not one step."""
+        if isinstance(value, bool):
+            raise ValueError(f"a number or a word is wanted, YAML reads this as {str(value).lower()}")
+        return value
 
 
 class SystemSettings(Settings):
@@ -44,7 +53,9 @@ class SimulateSettings(Settings):
     """Molecular dynamics that makes the training ensemble."""
 
     method: Literal["parallel_tempering", "langevin"] = "parallel_tempering"
-    timestep_fs: Positive = Field(1.0, description="LangevinMiddle time step; bonds are not constrained")
+    timestep_fs: float = Field(
+        1.0, gt=0, le=100, description="LangevinMiddle time step; bonds are not constrained"
+    )
     friction_per_ps: Positive = Field(1.0, description="Langevin friction")
     n_runs: Count = Field(
         2, description="independent runs, one process each; their spread gives the MD error"
@@ -137,7 +148,7 @@ class SampleSettings(Settings):
     resampling: Literal["systematic", "multinomial"] = Field(
         "systematic", description="scheme; systematic adds the least variance"
     )
-    n_pilot: Count = Field(256, description="particles of the pilot run that places levels and step sizes")
+    n_pilot: Several = Field(256, description="particles of the pilot run that places levels and step sizes")
     n_forward: Count = Field(512, description="noised data paths for J, BAR and the state populations")
     ladder_moves: int = Field(1, ge=0, description="MCMC moves per level below move_sigma_nm")
     move_sigma_nm: Positive | None = Field(
@@ -157,8 +168,8 @@ class SampleSettings(Settings):
 class AnalyzeSettings(Settings):
     """Free energies, distances to the reference, figures."""
 
-    n_bootstrap: Count = 200
-    n_bins: Count = Field(36, description="bins of potentials of mean force")
+    n_bootstrap: Several = 200
+    n_bins: Several = Field(36, description="bins of potentials of mean force")
     max_transport_samples: Count = Field(
         2000, description="points used for the torsional Wasserstein distance"
     )

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from boltzgen.errors import DataError
+from boltzgen.errors import ConfigError, DataError
 from boltzgen.geometry import dof
 from boltzgen.model.force_field import SoftenedForceField
 from boltzgen.model.graph import molecular_graph, stiff_pairs, stiffest_width
@@ -130,6 +131,11 @@ class EnergyModel(nn.Module):
         sigma_data = float((positions.double().square().sum((1, 2)).mean() / dof(system.n_atoms)).sqrt())
         sigma_min = sigma_min or 0.5 * stiffest_width(system, positions)
         sigma_max = sigma_max or 10.0 * sigma_data
+        if not sigma_min < sigma_data < sigma_max:
+            raise ConfigError(
+                f"model.sigma_min_nm, model.sigma_max_nm: {sigma_min:.3g} and {sigma_max:.3g} nm do not "
+                f"enclose the extent of the data, {sigma_data:.3g} nm; leave them out to take them from there"
+            )
         spec = ModelSpec(
             system=system.name,
             n_atoms=system.n_atoms,
@@ -243,6 +249,6 @@ def load_model(
         spec = ModelSpec(**json.loads((directory / "energy.json").read_text()))
         model = EnergyModel(spec, system)
         model.load_state_dict(load_file(directory / "energy.safetensors"))
-    except (OSError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{directory}: not a saved energy model ({str(error).splitlines()[0]})") from error
     return model.to(device).eval()
