@@ -63,13 +63,13 @@ def trajectory(
     frames = mdtraj.Trajectory(positions, topology)
     if settings and settings.align:
         reference = mdtraj.Trajectory(system.positions[None], topology)
-        frames.superpose(reference, atom_indices=_selected(topology, "align", settings.align))
+        frames.superpose(reference, atom_indices=selected_atoms(topology, "align", settings.align))
     if settings and settings.select:
-        frames = frames.atom_slice(_selected(topology, "select", settings.select))
+        frames = frames.atom_slice(selected_atoms(topology, "select", settings.select))
     return frames
 
 
-def _selected(topology: mdtraj.Topology, key: str, selection: str) -> np.ndarray:
+def selected_atoms(topology: mdtraj.Topology, key: str, selection: str) -> np.ndarray:
     """Indices of the atoms that a setting of `ExportSettings` selects."""
     try:
         atoms: np.ndarray = topology.select(selection)

@@ -7,6 +7,7 @@ import math
 import shutil
 from pathlib import Path
 
+import mdtraj
 import psutil
 import torch
 import yaml
@@ -14,6 +15,7 @@ import yaml
 from boltzgen import estimate, shipped
 from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError
+from boltzgen.export import selected_atoms
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.system import MolecularSystem
@@ -32,6 +34,9 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
         shipped.check(workflow.pretrained, system)
     _check_energy(system)
     _check_temperatures(workflow, system)
+    for key in ("select", "align"):
+        if (selection := getattr(workflow.export, key)) is not None:
+            selected_atoms(mdtraj.Topology.from_openmm(system.topology), key, selection)
 
 
 def check_room(workflow: Workflow, system: MolecularSystem, out: Path, stages: tuple[str, ...]) -> None:

@@ -146,6 +146,8 @@ PT = "simulate.method=parallel_tempering"
         ),
         (["simulate.production_ps=1e13"], "most of it in simulate, where "),
         (["sample.n_particles=1000000000000", "export.formats=[xtc]"], "most of it in "),
+        (["export.select=name =="], "export.select: MDTraj does not understand 'name =='"),
+        (["export.align=name nothing"], "export.align: 'name nothing' selects no atom"),
     ],
 )
 def test_settings_that_cannot_work_together(refused: Refused, assignments: list[str], expected: str) -> None:
