@@ -28,16 +28,21 @@ def system() -> MolecularSystem:
     return load_system("harmonic_dimer")
 
 
-@pytest.fixture(scope="module")
-def data(system: MolecularSystem) -> WeightedEnsemble:
+def dimers(n: int) -> WeightedEnsemble:
+    """``n`` exact samples of a harmonic bond of 0.2 nm at 300 K."""
     rng = np.random.default_rng(0)
-    direction = rng.normal(size=(400, 3))
+    direction = rng.normal(size=(n, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    proposed = rng.normal(0.2, 0.0158, size=4000)
-    lengths = proposed[rng.random(4000) < (proposed / 0.3) ** 2][:400]
+    proposed = rng.normal(0.2, 0.0158, size=10 * n)
+    lengths = proposed[rng.random(10 * n) < (proposed / 0.3) ** 2][:n]
     bond = direction * lengths[:, None]
     positions = np.stack([-bond / 2, bond / 2], axis=1).astype(np.float32)
-    return WeightedEnsemble(positions, np.zeros(400), np.zeros(400), system.temperature_k)
+    return WeightedEnsemble(positions, np.zeros(n), np.zeros(n), 300.0)
+
+
+@pytest.fixture(scope="module")
+def data() -> WeightedEnsemble:
+    return dimers(400)
 
 
 def settings(steps: int, **changes: object) -> TrainSettings:
@@ -144,9 +149,9 @@ def test_training_that_makes_it_worse_returns_the_best_model(
 
 
 def test_data_of_another_temperature_are_refused_unless_their_forces_are_not_used(
-    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path
+    system: MolecularSystem, tmp_path: Path
 ) -> None:
-    hot = replace(system, temperature_k=2.0 * system.temperature_k)
+    hot, data = replace(system, temperature_k=2.0 * system.temperature_k), dimers(5000)
     with pytest.raises(DataError, match=r"per degree of freedom, not 1; .* at 600 K"):
         train(hot, data, MODEL, settings(10), tmp_path / "refused", seed=0)
     train(hot, data, MODEL, settings(10, denoise_to="data", height_paths=0), tmp_path / "taken", seed=0)
