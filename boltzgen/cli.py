@@ -83,7 +83,7 @@ COMMANDS = {
     "simulate": "Make the training ensemble by MD, or read the trajectories named in the workflow.",
     "train": "Train the energy network, after the stages before it.",
     "sample": "Draw weighted samples of the OpenMM target, after the stages before it.",
-    "analyze": "Compute free energies, distances to the reference and the report, after the stages before it.",
+    "analyze": "Compute free energies and distances to MD, write the report, after the stages before it.",
     "export": "Write trajectories and weights for MD tools, after the stages before it.",
 }
 
@@ -143,7 +143,7 @@ def report(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where the page goes. Default: RUN/report.html, or comparison.html for several.",
+            help="Where it goes. Default: RUN/report.html, or comparison.html for several.",
         ),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Several runs on one page: their verdicts, their numbers side by side, and their profiles on the same axes."""
+"""Several runs on one page: verdicts, numbers side by side, and profiles on the same axes."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def warning(records: list[Record]) -> str:
     if len(kinds) == 1:
         return ""
     found = ", ".join(f"{system} at {kelvin:g} K" for system, kelvin in sorted(kinds))
-    return (
-        f"These runs are not of one system at one temperature ({found}): their numbers mean different things."
-    )
+    return f"These runs are not of one system at one temperature ({found})."
 
 
 def rows(records: list[Record]) -> list[dict[str, Any]]:
@@ -78,17 +76,17 @@ def rows(records: list[Record]) -> list[dict[str, Any]]:
         if quantity in BOOKKEEPING:
             continue
         found = [record.row(quantity, unit) for record in records]
-        cells = [
-            {
-                "value": number(row["value"], row["error"]),
-                "md": number(row["reference"], row["reference_error"]),
-            }
-            if row
-            else {"value": "", "md": ""}
-            for row in found
-        ]
+        cells = [cell(row) for row in found]
         table.append({"quantity": quantity, "unit": unit, "cells": cells})
     return table
+
+
+def cell(row: dict[str, Any] | None) -> dict[str, str]:
+    """Model and reference of one run as text; empty where the run lacks the row."""
+    if row is None:
+        return {"value": "", "md": ""}
+    md = number(row["reference"], row["reference_error"])
+    return {"value": number(row["value"], row["error"]), "md": md}
 
 
 def differing_settings(records: list[Record]) -> list[tuple[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""Panels as SVG that lives inside an HTML page: no background, the text's colour from the page, unique ids."""
+"""Panels as SVG inside an HTML page: no background, the text's colour from the page, unique ids."""
 
 from __future__ import annotations
 

@@ -77,9 +77,8 @@ def asked(record: Record) -> list[tuple[str, str]]:
     config = record.config
     system = config.get("system") or {}
     entries = [("Workflow", str(config.get("description") or config.get("name") or ""))]
-    atoms = (
-        "" if record.topology is None else f", {record.topology.n_atoms} atoms ({formula(record.topology)})"
-    )
+    topology = record.topology
+    atoms = "" if topology is None else f", {topology.n_atoms} atoms ({formula(topology)})"
     entries.append(("System", f"{record.results['system']}{atoms}"))
     parameters = dict(system.get("parameters") or {})
     entries += [(_title(key), setting(value)) for key, value in parameters.items() if key != "temperature_k"]

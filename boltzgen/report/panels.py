@@ -1,4 +1,4 @@
-"""What the figures show, one function a panel, each drawing on given axes; `figures` and `inline` arrange them.
+"""What figures show, one function a panel, drawing on given axes; `figures` and `inline` arrange them.
 
 Colours stay apart under the common colour-vision deficiencies.
 """
@@ -24,6 +24,7 @@ from boltzgen.system import CollectiveVariable
 MODEL, REFERENCE, RAW = "#0072B2", "#D55E00", "#8C8C8C"
 # Okabe and Ito, Color Universal Design (2008).
 CATEGORICAL = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
 UNVISITED = "#EDEEF0"
 """Ground of a map where nothing was sampled."""
 
@@ -184,7 +185,7 @@ def plain(text: str) -> str:
 
 def noise_axis(axis: Axes) -> None:
     """Noise level on a logarithmic axis, decreasing to the right as in the annealing."""
-    axis.set_xlabel("noise level σ (nm)")
+    axis.set_xlabel(f"noise level {SIGMA} (nm)")
     sigmas = np.concatenate([np.asarray(line.get_xdata(), dtype=np.float64) for line in axis.lines])
     if len(sigmas):
         axis.set_xscale("log")
@@ -207,7 +208,7 @@ def series(rows: Records, key: str) -> tuple[Array, Array]:
 def _loss_label(column: str) -> str:
     """``dsm_0.012nm`` is the band of noise levels about 0.012 nm."""
     if column.endswith("nm"):
-        return f"σ about {column.rpartition('_')[2].removesuffix('nm')} nm"
+        return f"{SIGMA} about {column.rpartition('_')[2].removesuffix('nm')} nm"
     held_out = "held-out" if column.startswith("held_out") else "training"
     return f"all levels, {held_out}"
 

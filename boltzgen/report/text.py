@@ -1,4 +1,4 @@
-"""Numbers and settings as a reader wants them: rounded to their error, with units, settings against defaults."""
+"""Numbers rounded to their error, times, sizes, and settings against their defaults, as text."""
 
 from __future__ import annotations
 
