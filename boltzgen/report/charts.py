@@ -6,6 +6,7 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
+from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.report import panels
 from boltzgen.report.inline import Chart, Ink
 from boltzgen.report.record import Record
@@ -21,8 +22,8 @@ def maps(record: Record, ink: Ink) -> list[Chart]:
     pair = torsions[0], torsions[1]
     what = f"free energy over {pair[0].name} and {pair[1].name}"
 
-    def draw(axis: Axes, ensemble: object) -> None:
-        mesh = panels.ramachandran_map(axis, ensemble, pair)  # type: ignore[arg-type]
+    def draw(axis: Axes, ensemble: WeightedEnsemble) -> None:
+        mesh = panels.ramachandran_map(axis, ensemble, pair)
         bar = axis.figure.colorbar(mesh, ax=axis, label="-ln P (kT above the minimum)", extend="max")
         bar.solids.set_rasterized(True)
 

@@ -15,7 +15,7 @@ from boltzgen.report.table import BOOKKEEPING
 from boltzgen.report.text import duration, flat, number, setting
 
 FILE_NAME = "comparison.html"
-STYLES = ("-", "-.", ":", (0, (5, 1)))
+STYLES = ("-", "-.", ":")
 NOT_COMPARED = {"name", "description", "quick"}
 
 

@@ -66,7 +66,8 @@ def tiles(record: Record) -> list[dict[str, str]]:
     for quantity, unit, hint in TILES:
         row = record.row(quantity, unit)
         if row is not None and row["value"] is not None:
-            below = f"MD {number(row['reference'], row['reference_error'])}" if row["reference"] else hint
+            md = number(row["reference"], row["reference_error"])
+            below = f"MD {md}" if md else hint
             value = number(row["value"], row["error"])
             found.append({"quantity": quantity, "unit": unit, "value": value, "below": below or row["note"]})
     return found

@@ -57,7 +57,7 @@ def pmf(axis: Axes, label: str, curves: Sequence[Curve]) -> None:
     for name, profile, colour, style in curves:
         f = np.where(np.isfinite(profile.f), profile.f, np.nan)
         df = np.nan_to_num(profile.df)
-        axis.plot(profile.centres, f, style, color=colour, label=plain(name), lw=1.6, marker=".", ms=4)
+        axis.plot(profile.centres, f, ls=style, color=colour, label=plain(name), lw=1.6, marker=".", ms=4)
         axis.fill_between(profile.centres, f - df, f + df, color=colour, alpha=0.22, lw=0)
     ends = [curve[1].bin_edges[k] for curve in curves for k in (0, -1)]
     axis.set(xlabel=label, ylabel="free energy (kT)", xlim=(min(ends), max(ends)))
