@@ -47,6 +47,7 @@
   let zoom = 1;
 
   function dot(a, b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
+  function between(a, b, t) { return a.map(function (v, k) { return v + t * (b[k] - v); }); }
   function times(a, b) {
     return a.map(function (row) {
       return [0, 1, 2].map(function (k) { return row[0] * b[0][k] + row[1] * b[1][k] + row[2] * b[2][k]; });
@@ -80,22 +81,27 @@
     const edge = night ? [205, 210, 218] : [52, 56, 64];
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
-    const scale = zoom * 0.5 * Math.min(width, 1.25 * height) / reach;
+    const scale = zoom * 0.5 * Math.min(width, 1.4 * height) / reach;
     const eye = 6 * reach;
-    const points = molecules[Number(canvas.dataset.state)].map(function (p) {
-      const q = view.map(function (row) { return dot(row, p); });
+    function seen(q) {
       const near = eye / (eye - q[2]) * scale;
-      return { x: width / 2 + near * q[0], y: height / 2 - near * q[1], z: q[2], near: near };
+      return { x: width / 2 + near * q[0], y: height / 2 - near * q[1], z: q[2], near: near, at: q };
+    }
+    const points = molecules[Number(canvas.dataset.state)].map(function (p) {
+      return seen(view.map(function (row) { return dot(row, p); }));
     });
     const items = points.map(function (p, k) {
       return { z: p.z, paint: function () { ball(pen, p, kinds[k], data.elements[k], ground, edge); } };
     });
     data.bonds.forEach(function (pair) {
       const a = points[pair[0]], b = points[pair[1]];
-      const m = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, z: (a.z + b.z) / 2, near: (a.near + b.near) / 2 };
+      const m = seen(between(a.at, b.at, 0.5));
+      const length = Math.hypot(a.at[0] - b.at[0], a.at[1] - b.at[1], a.at[2] - b.at[2]) || 1;
       [[a, pair[0]], [b, pair[1]]].forEach(function (half) {
-        const z = (half[0].z + m.z) / 2 - 0.05;
-        items.push({ z: z, paint: function () { stick(pen, half[0], m, kinds[half[1]], z, ground, edge); } });
+        const kind = kinds[half[1]];
+        const end = seen(between(half[0].at, m.at, Math.min(1.8 * swell * kind[2] / length, 1)));
+        const z = (end.z + m.z) / 2;
+        items.push({ z: z, paint: function () { stick(pen, end, m, kind, z, ground, edge); } });
       });
     });
     items.sort(function (a, b) { return a.z - b.z; });
