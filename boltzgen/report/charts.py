@@ -25,13 +25,14 @@ def maps(record: Record, ink: Ink) -> list[Chart]:
     def draw(axis: Axes, ensemble: WeightedEnsemble) -> None:
         mesh = panels.ramachandran_map(axis, ensemble, pair)
         bar = axis.figure.colorbar(mesh, ax=axis, label="-ln P (kT above the minimum)", extend="max")
-        bar.solids.set_rasterized(True)
+        if bar.solids is not None:
+            bar.solids.set_rasterized(True)
 
     drawn = []
     for name, ensemble in (("The model, reweighted", record.samples), ("The MD reference", record.reference)):
         if ensemble is not None:
             alt = f"Map of the {what}. {name}."
-            caption = f"{name}. Grey was never visited."
+            caption = f"{name}. The pale ground was never visited."
             drawn.append(ink.chart(partial(draw, ensemble=ensemble), alt, caption, height=3.7))
     return drawn
 

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
@@ -13,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-STYLE = {
+from boltzgen.report.panels import UNVISITED
+
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "boltzgen",
     "font.size": 9.5,
@@ -25,6 +28,8 @@ MIN_CONTRAST = 4.5
 """Of lines against a dark ground; WCAG 2.2 asks for 3 (success criterion 1.4.11)."""
 DARK_GROUND = "#1b1e24"
 """The card that figures lie on in dark mode; `page.css` has the same."""
+DARK_UNVISITED = "#b4bac6"
+"""Ground of a map in dark mode: pale enough for the darkest cells, without glare."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ class Ink:
 
     def dark_colours(self) -> list[tuple[str, str]]:
         """Name and value of the CSS variables that keep every colour visible on the dark ground."""
-        return [(f"--x{colour}", lightened(f"#{colour}")) for colour in sorted(self.colours)]
+        special = {UNVISITED.lower(): DARK_UNVISITED}
+        colours = [f"#{colour}" for colour in sorted(self.colours)]
+        return [(f"--x{colour[1:]}", special.get(colour) or lightened(colour)) for colour in colours]
 
 
 def lightened(colour: str, ground: str = DARK_GROUND) -> str:

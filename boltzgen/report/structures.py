@@ -28,7 +28,8 @@ def structures(record: Record, seed: int = 0) -> dict[str, Any] | None:
         return None
     heavy = [a.index for a in topology.atoms if _symbol(a) != "H"] or list(range(topology.n_atoms))
     found, first = [], None
-    for state in record.states or [None]:
+    states: list[State | None] = [*record.states] or [None]
+    for state in states:
         rows = _drawn(samples, state, seed)
         if not len(rows):
             continue

@@ -39,7 +39,7 @@
   const molecules = data.states.map(function (state) { return state.x; });
   // Atoms without bonds (clusters) are drawn larger, so that they read as a body.
   const swell = data.bonds.length ? 1 : 2.2;
-  const reach = 1.2 + Math.max.apply(null, molecules.map(function (x) {
+  const reach = 0.9 + Math.max.apply(null, molecules.map(function (x) {
     return Math.max.apply(null, x.map(function (p) { return Math.hypot(p[0], p[1], p[2]); }));
   }));
   const start = turn(0, -0.35);
