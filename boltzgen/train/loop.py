@@ -20,6 +20,7 @@ from boltzgen.balance import balanced
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
+from boltzgen.geometry import dof
 from boltzgen.heights import height_curves
 from boltzgen.model.calibration import calibrate
 from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chunks
@@ -36,6 +37,8 @@ COMPILE_FROM_SECONDS = 300.0
 """Compile when training is expected to take longer than this without."""
 CHECKPOINT_STEPS = 200
 HELD_OUT_BATCHES = 4
+VIRIAL_FACTOR = 1.25
+"""Largest deviation of the generalised equipartition ``<x . du/dx> = dof`` that data may have."""
 HEIGHT_LEVELS = 100
 """Noise levels of the paths that show whether heights agree."""
 UNBOUNDED_STEPS = 10_000_000
@@ -57,7 +60,8 @@ def train(
     ``directory`` always holds the best model so far (``energy.safetensors``, ``energy.json``), and
     ``metrics.csv``; in the end also ``last/``, the averaged model as training left it, and ``heights.json``
     with its picture (`boltzgen.heights`). A training that was stopped goes on from ``resume/last.ckpt``.
-    Raises NumericalError where a loss or gradient is not finite; parameters stay what they were.
+    Raises NumericalError where a loss or gradient is not finite; parameters stay what they were. Raises
+    DataError where the data are not of the system at its temperature, as far as their forces tell.
     """
     directory.mkdir(parents=True, exist_ok=True)
     last = directory / "resume" / "last.ckpt"
@@ -126,6 +130,12 @@ def _with_forces(
     if broken.any():
         row = int(broken.nonzero()[0])
         raise DataError(f"data: the system has no finite forces in frame {row}; is it of this force field?")
+    virial = float(torch.as_tensor(data.weights) @ -(forces * x).sum((1, 2)).double()) / dof(x.shape[1])
+    if not 1.0 / VIRIAL_FACTOR < virial < VIRIAL_FACTOR:
+        raise DataError(
+            f"data: the mean of -force . x is {virial:.3g} kT per degree of freedom, not 1; are they "
+            f"of this force field at {system.temperature_k:g} K? train.denoise_to=data takes any"
+        )
     return x, forces
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.errors import NumericalError
+from boltzgen.errors import DataError, NumericalError
 from boltzgen.model import load_model
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
@@ -32,7 +33,9 @@ def data(system: MolecularSystem) -> WeightedEnsemble:
     rng = np.random.default_rng(0)
     direction = rng.normal(size=(400, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    bond = direction * rng.normal(0.2, 0.016, size=(400, 1))
+    proposed = rng.normal(0.2, 0.0158, size=4000)
+    lengths = proposed[rng.random(4000) < (proposed / 0.3) ** 2][:400]
+    bond = direction * lengths[:, None]
     positions = np.stack([-bond / 2, bond / 2], axis=1).astype(np.float32)
     return WeightedEnsemble(positions, np.zeros(400), np.zeros(400), system.temperature_k)
 
@@ -138,3 +141,13 @@ def test_training_that_makes_it_worse_returns_the_best_model(
     last = load_model(tmp_path / "last")
     pairs = zip(last.parameters(), best.parameters(), strict=True)
     assert max(float((p.norm() / q.norm().clamp_min(1e-9)).detach()) for p, q in pairs) > 2.0
+
+
+def test_data_of_another_temperature_are_refused_unless_their_forces_are_not_used(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path
+) -> None:
+    hot = replace(system, temperature_k=2.0 * system.temperature_k)
+    with pytest.raises(DataError, match=r"per degree of freedom, not 1; .* at 600 K"):
+        train(hot, data, MODEL, settings(10), tmp_path / "refused", seed=0)
+    train(hot, data, MODEL, settings(10, denoise_to="data", height_paths=0), tmp_path / "taken", seed=0)
+    assert load_model(tmp_path / "taken").spec.n_atoms == 2

@@ -1,0 +1,173 @@
+"""What is annealed: a trained network, an OpenMM target, and the data that say where levels belong."""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boltzgen.balance import balanced
+from boltzgen.config import SampleSettings
+from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian, ReverseKernel
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.handedness import Hand
+from boltzgen.heights import state_members
+from boltzgen.model.compiled import compile_energy_and_score, in_chunks
+from boltzgen.model.energy import EnergyModel
+from boltzgen.potential import Potential, make_potential
+from boltzgen.potential.symmetry import check_translation_invariant
+from boltzgen.progress import Report, silent
+from boltzgen.sampler.ladder import FoldLevel, Ladder
+from boltzgen.sampler.paths import Populations
+from boltzgen.sampler.pilot import Plan, plan_ladder
+from boltzgen.sampler.tempered import Tempered
+from boltzgen.system import MolecularSystem
+
+COMPILE_FROM_EVALUATIONS = 100_000
+"""Network evaluations from which compiling for inference wins its time back."""
+
+
+@dataclass
+class Counter:
+    """A network function that counts the configurations it was given."""
+
+    function: EnergyAndScore
+    evaluations: int = 0
+
+    def __call__(self, x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        self.evaluations += len(x)
+        return self.function(x, log_sigma)
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """The two ends of annealing and the energies between them.
+
+    data
+        The training ensemble, reweighted to the temperature of the target.
+    x0
+        Configurations [nm] drawn from it as the model was trained on it (rare states raised).
+    sigma_max, sigma_min
+        Ends of the noise levels [nm], of the tempered network.
+    """
+
+    system: MolecularSystem
+    model: EnergyModel
+    counter: Counter
+    network: Tempered
+    potential: Potential
+    hand: Hand
+    members: Populations
+    data: WeightedEnsemble
+    x0: Tensor
+
+    @property
+    def gaussian(self) -> MeanFreeGaussian:
+        """Where particles start."""
+        return self.network.gaussian(self.model.prior.gaussian)
+
+    @property
+    def sigma_max(self) -> float:
+        return self.network.level(self.model.spec.sigma_max)
+
+    @property
+    def sigma_min(self) -> float:
+        return self.network.level(self.model.spec.sigma_min)
+
+    def information(self, sigma: np.ndarray) -> np.ndarray:
+        """``F(sigma)``: the KL divergence between neighbouring levels is ``F (d log sigma)^2``."""
+        values = torch.as_tensor(self.network.of_model(sigma), dtype=torch.float32, device=self.x0.device)
+        return self.model.prior.level_information(values).cpu().numpy()
+
+    def target(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``u`` and ``du/dx`` of the system, +inf outside the reference hand."""
+        u, gradient = self.potential.reduced_energy_and_gradient(x)
+        return torch.where(self.hand.allowed(x), u, torch.inf), gradient
+
+    def entrance(self, tally: collections.Counter[str] | None = None) -> FoldLevel:
+        """From the last noise level into the target's domain; what is folded or removed goes to ``tally``."""
+
+        def fold(x: Tensor) -> tuple[Tensor, Tensor]:
+            if tally is not None:
+                tally.update(self.hand.tally(x))
+            return self.hand.fold(x)
+
+        return FoldLevel(self.network, self.sigma_min, self.target, fold)
+
+
+def prepare(
+    system: MolecularSystem,
+    model: EnergyModel,
+    data: WeightedEnsemble,
+    settings: SampleSettings,
+    generator: torch.Generator,
+    device: str = "cpu",
+    report: Report = silent,
+) -> Annealing:
+    """Put together what `boltzgen.sampling.sample` anneals; it describes the arguments."""
+    check_translation_invariant(system)
+    model = model.to(device).eval()
+    counter = Counter(_network(model, data, settings, device, report))
+    network = Tempered(counter, data.temperature_k / system.temperature_k)
+    data = data.at_temperature(system.temperature_k)
+    as_trained = balanced(data, system, model.spec.state_share)
+    rows = as_trained.resampled_indices(
+        settings.n_forward, int(torch.randint(2**31, (), generator=generator))
+    )
+    hand = Hand(system)
+    return Annealing(
+        system,
+        model,
+        counter,
+        network,
+        make_potential(system),
+        hand,
+        state_members(system, hand),
+        data,
+        torch.as_tensor(data.positions[rows]).to(device),
+    )
+
+
+def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Generator) -> Ladder:
+    """Noise levels, bridge and moves, from a pilot run that is then thrown away."""
+    wanted = Plan(
+        n_levels=settings.n_levels,
+        n_pilot=settings.n_pilot,
+        ladder_moves=settings.ladder_moves,
+        move_below=annealing.network.level(settings.move_sigma_nm or 0.5 * annealing.model.spec.sigma_data),
+        bridge_moves=settings.bridge_moves,
+        n_leapfrog=settings.leapfrog_steps,
+        bridge_cess=settings.bridge_cess,
+        resample_below=settings.resample_below,
+        kernel=ReverseKernel(settings.kernel, settings.ddim_eta),
+        classes=annealing.model.classes,
+    )
+    return plan_ladder(
+        annealing.network,
+        annealing.gaussian,
+        annealing.entrance(),
+        annealing.x0,
+        annealing.information,
+        annealing.sigma_max,
+        wanted,
+        generator,
+    )
+
+
+def _network(
+    model: EnergyModel, data: WeightedEnsemble, settings: SampleSettings, device: str, report: Report
+) -> EnergyAndScore:
+    """The network in chunks, compiled where the run is long enough."""
+    size = min(settings.chunk_size, settings.n_particles)
+    moves = 1 + 0.5 * settings.ladder_moves * settings.leapfrog_steps
+    expected = settings.n_particles * settings.n_levels * moves
+    if expected < COMPILE_FROM_EVALUATIONS:
+        return in_chunks(model.energy_and_score, size)
+    report(0.0, 1.0, "compiling the network (about a minute)")
+    rows = np.arange(size) % len(data)
+    x = torch.as_tensor(data.positions[rows]).to(device)
+    log_sigma = torch.linspace(*model.log_sigma_range, size, device=device)
+    return in_chunks(compile_energy_and_score(model, x, log_sigma), size)
