@@ -18,7 +18,7 @@ from boltzgen.report.text import duration, moment, number, setting, size
 
 TILES = (
     ("Delta F", "kJ/mol", ""),
-    ("log Z", "", ""),
+    ("log Z", "", "over the domain named in the table"),
     ("Kish ESS / n", "", "effective share, without resampling"),
     ("J", "nats", "small where the network's levels agree"),
 )

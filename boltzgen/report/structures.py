@@ -17,7 +17,7 @@ MAX_COMPARED = 200
 
 
 def structures(record: Record, seed: int = 0) -> dict[str, Any] | None:
-    """Elements, bonds and a configuration [Angstrom] of every state that was sampled; None without samples.
+    """Elements, bonds, a configuration [Angstrom] of every state, states without one; None without samples.
 
     The configuration is the medoid of a state's weighted samples: the one whose heavy atoms are nearest
     to those of all others, in RMSD. The states are superposed on the first, which lies with its longest
@@ -27,24 +27,25 @@ def structures(record: Record, seed: int = 0) -> dict[str, Any] | None:
     if samples is None or topology is None:
         return None
     heavy = [a.index for a in topology.atoms if _symbol(a) != "H"] or list(range(topology.n_atoms))
-    found, first = [], None
+    found, absent, first = [], [], None
     states: list[State | None] = [*record.states] or [None]
     for state in states:
         rows = _drawn(samples, state, seed)
+        name = "all samples" if state is None else state.name
         if not len(rows):
+            absent.append(name)
             continue
         frames = mdtraj.Trajectory(samples.positions[rows], topology)
         frame = frames[_medoid(frames, heavy)]
         first = _laid_flat(frame) if first is None else first
         x = 10.0 * frame.superpose(first, atom_indices=heavy).xyz[0].astype(np.float64)
         share = 1.0 if state is None else float(samples.weights[state.members(samples.positions)].sum())
-        name = "all samples" if state is None else state.name
         found.append({"name": name, "share": share, "x": x.round(3).tolist()})
     if not found:
         return None
     elements = [_symbol(atom) for atom in topology.atoms]
     bonds = [[a.index, b.index] for a, b in topology.bonds]
-    return {"elements": elements, "bonds": bonds, "states": found}
+    return {"elements": elements, "bonds": bonds, "states": found, "absent": absent}
 
 
 def formula(topology: mdtraj.Topology) -> str:

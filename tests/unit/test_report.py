@@ -190,7 +190,7 @@ def test_a_lost_state_is_told_and_not_drawn(tmp_path: Path) -> None:
     run = write_run(tmp_path / "lost", p_model=1e-9)
     page = Page(write_report(run))
     assert "not trusted" in page.text and "absent from the sample" in page.text and "∞" in page.text
-    assert len(page.all("canvas")) == 1
+    assert len(page.all("canvas")) == 1 and "Without any sample: phi_positive." in page.text
 
 
 @pytest.mark.parametrize("k", [None, "missing"])
