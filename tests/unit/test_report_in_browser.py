@@ -68,7 +68,13 @@ def test_the_page_in_a_browser(browser: Any, page_file: Path, width: int, scheme
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(100)
     turned = canvas.evaluate(PAINTED)[1]
+    canvas.hover()
+    page.mouse.down()
+    page.mouse.move(width / 2 + 60, 400, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(100)
+    dragged = canvas.evaluate(PAINTED)[1]
     page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
     page.wait_for_timeout(100)
-    assert len({before, turned, canvas.evaluate(PAINTED)[1]}) == 3
+    assert len({before, turned, dragged, canvas.evaluate(PAINTED)[1]}) == 4
     context.close()
