@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from boltzgen.model import EnergyModel
     from boltzgen.potential import Potential, make_potential
     from boltzgen.registry import load_system
+    from boltzgen.runs import load_run
     from boltzgen.system import CollectiveVariable, MolecularSystem, State
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ _HOMES = {
     "EnergyModel": "boltzgen.model",
     "free_energy_difference": "boltzgen.free_energy",
     "potential_of_mean_force": "boltzgen.free_energy",
+    "load_run": "boltzgen.runs",
     "UserError": "boltzgen.errors",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "WeightedEnsemble",
     "__version__",
     "free_energy_difference",
+    "load_run",
     "load_system",
     "make_potential",
     "potential_of_mean_force",

@@ -39,6 +39,7 @@ def from_pdb(
 
     Raises MolecularSystemError for files that cannot be read and residues the force field does not know.
     """
+    _check_cutoff(name, nonbonded_cutoff_nm)
     structure = _readable(name, pdb, app.PDBFile)
     topology = _without_box(structure.topology)
     try:
@@ -73,6 +74,7 @@ def from_amber(
         raise MolecularSystemError(
             f"{name}: unknown implicit_solvent {implicit_solvent}; use one of {', '.join(_IMPLICIT_SOLVENTS)}"
         )
+    _check_cutoff(name, nonbonded_cutoff_nm)
     solvent = None if implicit_solvent is None else _IMPLICIT_SOLVENTS[implicit_solvent]
     parameters = _readable(name, prmtop, app.AmberPrmtopFile)
     reader = app.PDBFile if str(coordinates).endswith(".pdb") else app.AmberInpcrdFile
@@ -131,6 +133,11 @@ def _unconstrained(cutoff_nm: float | None) -> dict[str, object]:
         return {**options, "nonbondedMethod": app.NoCutoff}
     cutoff = cutoff_nm * unit.nanometer
     return {**options, "nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": cutoff}
+
+
+def _check_cutoff(name: str, cutoff_nm: float | None) -> None:
+    if cutoff_nm is not None and not cutoff_nm > 0:
+        raise MolecularSystemError(f"{name}: nonbonded_cutoff_nm must be positive, not {cutoff_nm:g}")
 
 
 def _readable(name: str, path: Path | str, reader: Callable[[str], Reading]) -> Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -115,7 +116,9 @@ def _add_stage_command(name: str, help_text: str) -> None:
         from boltzgen.workflow import STAGES, run
 
         directory = out or Path("runs") / settings.name
-        if name in ("sample", "analyze", "export") and settings.pretrained is None and not quick:
+        if name in ("sample", "analyze", "export") and not (
+            quick or settings.pretrained or settings.data.trajectory
+        ):
             changed = [text.split("=", 1)[0] for text in overrides]
             model = model_for(settings.name, changed, pretrained_run(directory))
             settings = settings.model_copy(update={"pretrained": model})
@@ -200,6 +203,17 @@ def check_system(
     Console().print(check_table(result))
 
 
+@app.command("doctor")
+def examine_machine() -> None:
+    """Look at this installation and machine: what is there, what is missing, and what to do about it."""
+    from boltzgen.doctor import examine, lines, usable
+
+    findings = examine(Path.cwd())
+    print("\n".join(lines(findings)))
+    if not usable(findings):
+        raise typer.Exit(1)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"boltzgen {__version__}")
@@ -256,4 +270,10 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"boltzgen: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        line = f"boltzgen: the disk is full ({error}); finished stages are kept, make room and run it again"
+        print(line, file=sys.stderr)
         sys.exit(2)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
 
 
 class Settings(BaseModel):
     """Common behaviour: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switches(cls, value: object) -> object:
+        """Nothing is switched on or off, so that ``steps: yes`` is not one step."""
+        if isinstance(value, bool):
+            raise ValueError(f"a number or a word is wanted, YAML reads this as {str(value).lower()}")
+        return value
 
 
 class SystemSettings(Settings):
@@ -44,7 +53,9 @@ class SimulateSettings(Settings):
     """Molecular dynamics that makes the training ensemble."""
 
     method: Literal["parallel_tempering", "langevin"] = "parallel_tempering"
-    timestep_fs: Positive = Field(1.0, description="LangevinMiddle time step; bonds are not constrained")
+    timestep_fs: float = Field(
+        1.0, gt=0, le=100, description="LangevinMiddle time step; bonds are not constrained"
+    )
     friction_per_ps: Positive = Field(1.0, description="Langevin friction")
     n_runs: Count = Field(
         2, description="independent runs, one process each; their spread gives the MD error"
@@ -63,7 +74,7 @@ class ModelSettings(Settings):
     n_layers: Count = 2
     n_channels: Count = Field(32, description="channels of node features")
     n_radial: Count = Field(8, description="radial functions after mixing")
-    l_max: int = Field(2, ge=0, le=3, description="highest spherical harmonic of the density projection")
+    l_max: int = Field(2, ge=1, le=3, description="highest spherical harmonic of the density projection")
     hidden: Count = Field(64, description="width of the per-atom networks")
     prior: Literal["none", "bonded", "forcefield"] = Field(
         "bonded",
@@ -137,7 +148,7 @@ class SampleSettings(Settings):
     resampling: Literal["systematic", "multinomial"] = Field(
         "systematic", description="scheme; systematic adds the least variance"
     )
-    n_pilot: Count = Field(256, description="particles of the pilot run that places levels and step sizes")
+    n_pilot: Several = Field(256, description="particles of the pilot run that places levels and step sizes")
     n_forward: Count = Field(512, description="noised data paths for J, BAR and the state populations")
     ladder_moves: int = Field(1, ge=0, description="MCMC moves per level below move_sigma_nm")
     move_sigma_nm: Positive | None = Field(
@@ -157,8 +168,8 @@ class SampleSettings(Settings):
 class AnalyzeSettings(Settings):
     """Free energies, distances to the reference, figures."""
 
-    n_bootstrap: Count = 200
-    n_bins: Count = Field(36, description="bins of potentials of mean force")
+    n_bootstrap: Several = 200
+    n_bins: Several = Field(36, description="bins of potentials of mean force")
     max_transport_samples: Count = Field(
         2000, description="points used for the torsional Wasserstein distance"
     )
@@ -167,8 +178,19 @@ class AnalyzeSettings(Settings):
 class ExportSettings(Settings):
     """Trajectories for MD tools."""
 
-    formats: tuple[Literal["dcd", "xtc", "pdb", "h5"], ...] = ("dcd", "xtc", "pdb", "h5")
+    formats: tuple[Literal["dcd", "xtc", "pdb", "nc", "h5"], ...] = ("dcd", "xtc", "pdb", "nc", "h5")
     n_resampled: Count = Field(1000, description="frames of the equally weighted trajectory")
+    stride: Count = Field(1, description="keep every n-th weighted configuration, with its weight")
+    select: str | None = Field(
+        None, description="atoms that trajectories keep, in MDTraj's language (`not element H`); default: all"
+    )
+    align: str | None = Field(
+        None,
+        description="atoms that frames are superposed by onto the reference structure; default: none are",
+    )
+    n_states: int = Field(
+        3, ge=0, le=1000, description="OpenMM State files of equally weighted frames, for MD to go on from"
+    )
 
 
 class Workflow(Settings):

@@ -13,6 +13,10 @@ class MolecularSystemError(UserError):
     """A molecular system that cannot be found, built or sampled."""
 
 
+class BusyError(UserError):
+    """A run directory that another process is working in."""
+
+
 class DataError(UserError):
     """A trajectory, weights file or saved ensemble that cannot be used."""
 

@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boltzgen.config import SampleSettings, SimulateSettings, TrainSettings
+from boltzgen.config import SampleSettings, SimulateSettings, TrainSettings, Workflow
 from boltzgen.progress import clock
 
 if TYPE_CHECKING:
     from boltzgen.system import MolecularSystem
+
+_BYTES_PER_ATOM = {"xtc": 5, "pdb": 81}
+"""Of a frame in formats that are not plain float32 positions."""
 
 
 def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
@@ -26,10 +29,8 @@ def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
     )
     seconds = steps / (_steps_per_second(system) * workers)
     frames = settings.n_runs * settings.production_ps / settings.frame_interval_ps
-    size = frames * system.n_atoms * 3 * 4
-    return (
-        f"estimate: {steps:.3g} MD steps, about {clock(seconds)}, about {_size(size)} of frames at the target"
-    )
+    stored = size(frames * system.n_atoms * 3 * 4)
+    return f"estimate: {steps:.3g} MD steps, about {clock(seconds)}, about {stored} of frames at the target"
 
 
 def of_training(settings: TrainSettings) -> str:
@@ -46,8 +47,53 @@ def of_sampling(system: MolecularSystem, model: Path, settings: SampleSettings, 
     seconds = evaluations / _network_throughput(system, model, settings, device)
     return (
         f"estimate: about {evaluations:.3g} network evaluations, about {clock(seconds)}, "
-        f"about {_size(_memory(device))} of memory"
+        f"about {size(_memory(device))} of memory"
     )
+
+
+def disk_bytes(n_atoms: int, workflow: Workflow) -> dict[str, float]:
+    """What each stage writes, roughly: frames, the weighted sample, its copies in every format."""
+    sampled = workflow.sample.n_particles
+    exported = sum(_BYTES_PER_ATOM.get(suffix, 12) for suffix in workflow.export.formats)
+    return {
+        "simulate": _n_frames(n_atoms, workflow) / workflow.data.stride * n_atoms * 12.0,
+        "sample": sampled * n_atoms * 12.0,
+        "export": (sampled + workflow.export.n_resampled) * n_atoms * float(exported),
+    }
+
+
+def memory_bytes(n_atoms: int, workflow: Workflow) -> dict[str, float]:
+    """What each stage holds in memory at least: frames twice, forces beside them, distances of pairs.
+
+    Distances are those that the scales of the network are taken from, of at most 20 000 frames.
+    """
+    read = _n_frames(n_atoms, workflow)
+    kept = read / workflow.data.stride
+    return {
+        "simulate": read * n_atoms * 24.0,
+        "train": kept * n_atoms * 24.0 + min(kept, 20_000) * n_atoms**2 * 8.0,
+        "sample": float(workflow.sample.n_particles) * n_atoms * 48.0,
+    }
+
+
+def size(n_bytes: float) -> str:
+    """``n_bytes`` in words."""
+    if n_bytes >= 1e12:
+        return f"{n_bytes / 1e12:.1f} TB"
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(n_bytes / 1e6, 1):.0f} MB"
+
+
+def _n_frames(n_atoms: int, workflow: Workflow) -> float:
+    """Frames that the run simulates, or reads, going by the size of the files."""
+    if workflow.pretrained is not None:
+        return 0.0
+    if workflow.data.trajectory:
+        files = [path for path in map(Path, workflow.data.trajectory) if path.is_file()]
+        per_atom = [_BYTES_PER_ATOM.get(path.suffix.lower().lstrip("."), 12) for path in files]
+        sizes = zip(files, per_atom, strict=True)
+        return sum(path.stat().st_size / (each * n_atoms) for path, each in sizes)
+    simulate = workflow.simulate
+    return simulate.n_runs * simulate.production_ps / simulate.frame_interval_ps
 
 
 def _steps_per_second(system: MolecularSystem, seconds: float = 0.2) -> float:
@@ -95,7 +141,3 @@ def _memory(device: str) -> float:
         return float(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-
-
-def _size(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(n_bytes / 1e6, 1):.0f} MB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mdtraj
@@ -9,9 +10,10 @@ import numpy as np
 
 from boltzgen.config import ExportSettings
 from boltzgen.ensemble import WeightedEnsemble, log_sum_exp
-from boltzgen.errors import NumericalError
+from boltzgen.errors import ConfigError, NumericalError
 from boltzgen.files import atomic_directory
 from boltzgen.free_energy import normalised_weights
+from boltzgen.restart import write_openmm
 from boltzgen.storage import save_ensemble
 from boltzgen.system import MolecularSystem
 
@@ -21,36 +23,62 @@ def export_samples(
 ) -> list[Path]:
     """Write the sample in the formats asked for and return the files, sorted by name.
 
-    ``weighted.*`` hold every configuration of positive weight, row by row with ``weights.npy``,
-    ``log_weights.npy`` and ``COLVAR``; ``resampled.*`` hold ``settings.n_resampled`` equally weighted
-    frames drawn by systematic resampling. Nothing is superposed. ``directory`` appears complete or not
-    at all. Raises NumericalError if no configuration has weight.
+    ``weighted.*`` hold every configuration of positive weight (or every n-th), row by row with
+    ``weights.npy``, ``log_weights.npy`` and ``COLVAR``; ``resampled.*`` hold ``settings.n_resampled``
+    equally weighted frames drawn by systematic resampling; ``openmm/`` the System and States of some of
+    these. ``directory`` appears complete or not at all. Raises NumericalError if no configuration has
+    weight, ConfigError for a selection that MDTraj does not understand or that is empty.
     """
-    carrying = np.isfinite(samples.log_weights)
-    if not carrying.any():
+    carrying = np.flatnonzero(np.isfinite(samples.log_weights))
+    if not len(carrying):
         raise NumericalError(f"{directory}: nothing to export, every sample has weight zero")
-    weighted = samples.select(np.flatnonzero(carrying))
-    resampled = weighted.resample(settings.n_resampled, seed)
+    weighted = samples.select(carrying[:: settings.stride])
+    resampled = samples.select(carrying).resample(settings.n_resampled, seed)
     with atomic_directory(directory) as partial:
-        trajectory(system, system.positions[None]).save_pdb(str(partial / "topology.pdb"))
+        trajectory(system, system.positions[None], settings).save_pdb(str(partial / "topology.pdb"))
         for stem, ensemble in (("weighted", weighted), ("resampled", resampled)):
             for suffix in settings.formats:
-                _save_frames(system, ensemble, partial / f"{stem}.{suffix}")
+                _save_frames(system, ensemble, settings, partial / f"{stem}.{suffix}")
         weights = normalised_weights(weighted)
         np.save(partial / "weights.npy", weights)
         np.save(partial / "log_weights.npy", _normalised_log_weights(weighted))
         write_colvar(system, weighted, partial / "COLVAR")
-        dropped = len(samples) - len(weighted)
+        if settings.n_states:
+            (partial / "openmm").mkdir()
+            write_openmm(system, resampled.positions[: settings.n_states], partial / "openmm", seed)
+        dropped = len(samples) - len(carrying)
         (partial / "README.txt").write_text(_readme(system, weighted, resampled, settings, dropped))
     return sorted(directory.iterdir())
 
 
-def trajectory(system: MolecularSystem, positions: np.ndarray) -> mdtraj.Trajectory:
+def trajectory(
+    system: MolecularSystem, positions: np.ndarray, settings: ExportSettings | None = None
+) -> mdtraj.Trajectory:
     """An MDTraj trajectory of positions [nm] with shape ``(n, n_atoms, 3)``, without a unit cell.
 
-    Particles without a chemical element become MDTraj's virtual-site element.
+    Superposed and cut to a selection of atoms where ``settings`` say so. Particles without a chemical
+    element become MDTraj's virtual-site element.
     """
-    return mdtraj.Trajectory(positions, mdtraj.Topology.from_openmm(system.topology))
+    topology = mdtraj.Topology.from_openmm(system.topology)
+    frames = mdtraj.Trajectory(positions, topology)
+    if settings and settings.align:
+        reference = mdtraj.Trajectory(system.positions[None], topology)
+        frames.superpose(reference, atom_indices=selected_atoms(topology, "align", settings.align))
+    if settings and settings.select:
+        frames = frames.atom_slice(selected_atoms(topology, "select", settings.select))
+    return frames
+
+
+def selected_atoms(topology: mdtraj.Topology, key: str, selection: str) -> np.ndarray:
+    """Indices of the atoms that a setting of `ExportSettings` selects."""
+    try:
+        atoms: np.ndarray = topology.select(selection)
+    except Exception as error:  # MDTraj raises whatever its parser comes upon
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"export.{key}: MDTraj does not understand {selection!r} ({reason})") from error
+    if not len(atoms):
+        raise ConfigError(f"export.{key}: {selection!r} selects no atom")
+    return atoms
 
 
 def write_colvar(system: MolecularSystem, ensemble: WeightedEnsemble, path: Path) -> None:
@@ -76,11 +104,15 @@ def _normalised_log_weights(ensemble: WeightedEnsemble) -> np.ndarray:
     return ensemble.log_weights - log_sum_exp(ensemble.log_weights)
 
 
-def _save_frames(system: MolecularSystem, ensemble: WeightedEnsemble, path: Path) -> None:
-    if path.suffix == ".h5":
-        save_ensemble(ensemble, system.topology, path)
-    else:
-        trajectory(system, ensemble.positions).save(str(path))
+def _save_frames(
+    system: MolecularSystem, ensemble: WeightedEnsemble, settings: ExportSettings, path: Path
+) -> None:
+    frames = trajectory(system, ensemble.positions, settings)
+    if path.suffix != ".h5":
+        frames.save(str(path))
+        return
+    topology = frames.topology.to_openmm() if settings.select else system.topology
+    save_ensemble(replace(ensemble, positions=frames.xyz), topology, path)
 
 
 def _readme(
@@ -90,6 +122,7 @@ def _readme(
     settings: ExportSettings,
     dropped: int,
 ) -> str:
+    md = _states_line(min(settings.n_states, len(resampled)))
     log_z = "" if weighted.log_z is None else f"\nlog Z of the sample: {weighted.log_z:.4f} (lengths in nm)"
     formats = ", ".join(settings.formats)
     suffix = next((f for f in settings.formats if f != "h5"), "h5")
@@ -103,12 +136,12 @@ weights.npy        weights, summing to one
 log_weights.npy    their natural logs
 COLVAR             PLUMED format: frame number as time, collective variables (rad, nm), energy (kJ/mol),
                    logweights
-resampled.*        {len(resampled)} equally weighted frames drawn from them; repeated frames are expected
+resampled.*        {len(resampled)} equally weighted frames drawn from them; repeated frames are expected{md}
 
 Left out because their weight is zero: {dropped} configurations.
 Kish effective sample size of the weighted frames, blind to shared ancestry: {weighted.ess:.1f}.
-Lengths: Angstrom in .dcd and .pdb, nm in .xtc and .h5, as the formats ask; MDTraj converts all to nm and
-MDAnalysis all to Angstrom. Stored to 0.001 nm in .xtc and 0.0001 nm in .pdb. No frame was superposed.
+Lengths: Angstrom in .dcd, .nc and .pdb, nm in .xtc and .h5, as the formats ask; MDTraj converts all to nm
+and MDAnalysis all to Angstrom. Stored to 0.001 nm in .xtc and 0.0001 nm in .pdb. {_treatment(settings)}
 
 MDTraj (mean distance of the first two atoms, nm):
     t = mdtraj.load("weighted.{suffix}"{top}); w = numpy.load("weights.npy")
@@ -119,6 +152,21 @@ PLUMED (plumed driver --noatoms --plumed plumed.dat):
     lw: READ FILE=COLVAR VALUES=logweights IGNORE_TIME
 then give LOGWEIGHTS=lw to HISTOGRAM.
 """
+
+
+def _states_line(n: int) -> str:
+    if not n:
+        return ""
+    return f"""
+openmm/            system.xml and {n} states of resampled frames with velocities: simulation.loadState(...)"""
+
+
+def _treatment(settings: ExportSettings) -> str:
+    """What was done to the frames, in words."""
+    aligned = (
+        f"Frames are superposed by `{settings.align}`." if settings.align else "No frame was superposed."
+    )
+    return aligned + (f" Atoms kept: `{settings.select}`." if settings.select else "")
 
 
 def _first_cv(system: MolecularSystem) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from boltzgen.errors import ConfigError, DataError, UserError
+from boltzgen.lock import FILE_NAME as LOCK_NAME
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
 FILE_NAME = "manifest.json"
@@ -98,12 +99,14 @@ class Manifest:
 
 def check_output_directory(out: Path) -> None:
     """Raise unless ``out`` can be made, or is empty, or is a run directory; nothing is left behind."""
-    parent = out
-    while not parent.exists():
-        parent = parent.parent
+    try:
+        parent = next(path for path in (out, *out.absolute().parents) if path.exists())
+        foreign = parent == out and out.is_dir() and {path.name for path in out.iterdir()} - {LOCK_NAME}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--out {out}: cannot be looked at ({error}); choose another") from None
     if not parent.is_dir():
         raise ConfigError(f"--out {out}: {parent} is a file; choose a directory")
-    if parent == out and any(out.iterdir()) and not (out / FILE_NAME).exists():
+    if foreign and not (out / FILE_NAME).exists():
         raise ConfigError(f"--out {out}: has files but is no run directory; choose a new or empty one")
     try:
         with tempfile.TemporaryFile(dir=parent):
@@ -115,9 +118,11 @@ def check_output_directory(out: Path) -> None:
 
 def pretrained_run(out: Path) -> bool | None:
     """Whether a run directory holds a run with a model that comes with boltzgen; None without a run."""
-    if not (out / "config.yaml").exists():
+    try:
+        record = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
         return None
-    return bool((yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8")) or {}).get("pretrained"))
+    return bool(record.get("pretrained")) if isinstance(record, dict) else None
 
 
 def digest(value: object) -> str:
@@ -153,7 +158,8 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None
-    if not isinstance(content, dict):
+    sections = ("stages", "recorded")
+    if not (isinstance(content, dict) and all(isinstance(content.get(key, {}), dict) for key in sections)):
         raise DataError(f"{path}: cannot be read as a manifest; remove it or choose another --out")
     return content
 
@@ -165,9 +171,8 @@ def _discard(out: Path) -> None:
     for name in (FILE_NAME, "config.yaml"):
         (out / name).unlink(missing_ok=True)
     with suppress(OSError):
-        for path in sorted(out.glob("**/*"), reverse=True):
+        for path in sorted(out.glob("**/"), reverse=True):
             path.rmdir()
-        out.rmdir()
 
 
 def _version(package: str) -> str | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from boltzgen.errors import MolecularSystemError
+from boltzgen.errors import MolecularSystemError, UserError
 from boltzgen.system import MolecularSystem
 
 GROUP = "boltzgen.systems"
@@ -32,12 +33,19 @@ def load_system(
         ``base`` so that it can resolve its own file parameters. Default: the current directory.
 
     Raises MolecularSystemError for an unknown name, a file that cannot be used, wrong parameter names,
-    or a build function that returns something else.
+    and a build function that fails or returns something else.
     """
     base = Path.cwd() if base is None else base
     build = _build_from_file(base / name) if name.endswith(".py") else _build_from_entry_point(name)
     arguments = _checked_arguments(name, build, dict(parameters or {}), base)
-    system = build(**arguments)
+    try:
+        system = build(**arguments)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise MolecularSystemError(
+            f"system {name}: cannot be built: {_told(error, name)}; check the values in system.parameters"
+        ) from error
     if not isinstance(system, MolecularSystem):
         raise MolecularSystemError(
             f"system {name}: build() returned a {type(system).__name__}; "
@@ -74,12 +82,13 @@ def _build_from_entry_point(name: str) -> Build:
             "(or give the path of a .py file with a build() function)"
         )
     try:
-        return _checked_build(name, entries[name].load())
-    except (ImportError, AttributeError) as error:
+        build = entries[name].load()
+    except (Exception, SystemExit) as error:
         raise MolecularSystemError(
-            f"system {name}: {entries[name].value} cannot be imported ({_first_line(str(error))}); "
+            f"system {name}: {entries[name].value} cannot be imported ({_told(error, name)}); "
             "reinstall the package that registers it"
         ) from error
+    return _checked_build(name, build)
 
 
 def _build_from_file(path: Path) -> Build:
@@ -93,9 +102,11 @@ def _build_from_file(path: Path) -> Build:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
         raise MolecularSystemError(
-            f"system {path}: cannot be imported ({type(error).__name__}: {_first_line(str(error))})"
+            f"system {path}: cannot be imported: {_told(error, str(path))}; mend the file"
         ) from error
     return _checked_build(str(path), getattr(module, "build", None))
 
@@ -131,6 +142,15 @@ def _checked_arguments(
             f"system {name}: parameter {missing[0]} is missing; set system.parameters.{missing[0]}"
         )
     return {**arguments, "base": base} if "base" in declared else arguments
+
+
+def _told(error: BaseException, name: str) -> str:
+    """An exception in one line: its type, what it says, and where in the system's own file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((f for f in reversed(frames) if f.filename.endswith(Path(name).name)), frames[-1])
+    says = f"{type(error).__name__}: {_first_line(str(error))}".removesuffix(": ")
+    where = "" if isinstance(error, SyntaxError) else f" ({Path(frame.filename).name}, line {frame.lineno})"
+    return says + where
 
 
 def _first_line(text: str) -> str:

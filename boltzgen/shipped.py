@@ -36,11 +36,8 @@ def model_for(workflow: str, changed: list[str], pretrained_run: bool | None) ->
     return next((name for name, about in available().items() if about["workflow"] == workflow), None)
 
 
-def copy(name: str, system: MolecularSystem, data: Path | None = None, model: Path | None = None) -> None:
-    """Put the ensemble into ``data`` or the network into ``model``, both directories.
-
-    Raises ConfigError for an unknown name, and for a model of another system or temperature.
-    """
+def check(name: str, system: MolecularSystem) -> None:
+    """ConfigError for an unknown name, and for a model of another system or temperature."""
     known = available()
     if name not in known:
         raise ConfigError(f"pretrained: no model {name} comes with boltzgen; there is {', '.join(known)}")
@@ -50,6 +47,14 @@ def copy(name: str, system: MolecularSystem, data: Path | None = None, model: Pa
             f"pretrained: {name} is a model of {made_for[0]} at {made_for[1]:g} K, "
             f"not of {system.name} at {system.temperature_k:g} K"
         )
+
+
+def copy(name: str, system: MolecularSystem, data: Path | None = None, model: Path | None = None) -> None:
+    """Put the ensemble into ``data`` or the network into ``model``, both directories.
+
+    Raises ConfigError as `check` does.
+    """
+    check(name, system)
     for directory, pattern in ((data, "ensemble.h5"), (model, "energy.*")):
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)

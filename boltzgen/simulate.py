@@ -297,11 +297,21 @@ def _start_worker(messages: Any, stop: Any) -> None:
     """Leave Ctrl-C to the parent, which sets ``stop``; remember where progress goes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     _WORKER["messages"], _WORKER["stop"] = messages, stop
     messages.cancel_join_thread()
 
 
 _WORKER: dict[str, Any] = {}
+
+
+def _leave_with_parent() -> None:
+    """End this process soon after its parent was killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    time.sleep(2.0)  # a run notices by itself, and takes its scratch files away
+    os._exit(1)
 
 
 def _run_in_worker(task: _Task) -> Frames:

@@ -20,6 +20,8 @@ from boltzgen.errors import MolecularSystemError
 from boltzgen.units import thermal_energy
 
 CVKind = Literal["torsion", "angle", "distance", "radius_of_gyration"]
+LARGEST_ANGLE = 6.3
+"""An interval of angles that reaches beyond this, a full turn, was meant in degrees."""
 _ATOMS_PER_KIND = {"torsion": 4, "angle": 3, "distance": 2, "radius_of_gyration": 0}
 
 
@@ -36,6 +38,10 @@ class CollectiveVariable:
             raise MolecularSystemError(
                 f"collective variable {self.name}: a {self.kind} takes {_ATOMS_PER_KIND[self.kind]} atoms, "
                 f"not {len(self.atoms)}"
+            )
+        if len(set(self.atoms)) < len(self.atoms):
+            raise MolecularSystemError(
+                f"collective variable {self.name}: {list(self.atoms)} names an atom twice"
             )
 
     @property
@@ -66,6 +72,21 @@ class State:
     name: str
     cv: CollectiveVariable
     intervals: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        if not self.intervals:
+            raise MolecularSystemError(f"state {self.name}: has no intervals; give at least one [low, high)")
+        for low, high in self.intervals:
+            if not low < high:
+                raise MolecularSystemError(
+                    f"state {self.name}: [{low:g}, {high:g}) is empty; give the lower end first, "
+                    "and two intervals for a region across +-pi"
+                )
+            if self.cv.unit == "rad" and any(LARGEST_ANGLE < abs(v) < math.inf for v in (low, high)):
+                raise MolecularSystemError(
+                    f"state {self.name}: [{low:g}, {high:g}) is no region of an angle in radians; "
+                    "torsions are compared in [-pi, pi)"
+                )
 
     def contains(self, values: Tensor) -> Tensor:
         """Boolean ``(n,)`` for CV values ``(n,)``; torsions are compared in [-pi, pi)."""
@@ -194,6 +215,11 @@ def _particle_labels(system: MolecularSystem) -> list[str]:
 def _refuse_unsuitable(system: MolecularSystem) -> None:
     """Raise for what has no density on the mean-free space of all atoms."""
     n, name, system_ = system.openmm_system.getNumParticles(), system.name, system.openmm_system
+    if not isinstance(system.positions, np.ndarray):
+        raise MolecularSystemError(
+            f"{name}: positions are a {type(system.positions).__name__}; give a NumPy array in nm, "
+            "such as pdb.getPositions(asNumpy=True)._value"
+        )
     if system.topology.getNumAtoms() != n or system.positions.shape != (n, 3):
         raise MolecularSystemError(
             f"{name}: topology has {system.topology.getNumAtoms()} atoms and positions have shape "
@@ -201,7 +227,9 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
         )
     if n < 2:
         raise MolecularSystemError(f"{name}: needs at least two particles")
-    if not system.temperature_k > 0:
+    if not np.isfinite(system.positions).all():
+        raise MolecularSystemError(f"{name}: the reference configuration has positions that are not finite")
+    if not 0 < system.temperature_k < math.inf:
         raise MolecularSystemError(f"{name}: temperature_k must be positive, not {system.temperature_k:g}")
     if system_.usesPeriodicBoundaryConditions():
         raise MolecularSystemError(
@@ -215,4 +243,25 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
             "build the System with constraints=None and rigidWater=False"
         )
     if any(system_.isVirtualSite(i) for i in range(n)):
-        raise MolecularSystemError(f"{name}: virtual sites are not supported")
+        raise MolecularSystemError(f"{name}: virtual sites are not supported; use a model without them")
+    massless = [i for i in range(n) if not system_.getParticleMass(i)._value > 0]
+    if massless:
+        raise MolecularSystemError(
+            f"{name}: particle {massless[0]} has no mass and would never move; give it one"
+        )
+    _refuse_unsuitable_variables(system)
+
+
+def _refuse_unsuitable_variables(system: MolecularSystem) -> None:
+    """Raise for collective variables of atoms that there are not, and for names given twice."""
+    for what, named in (("collective variable", system.collective_variables), ("state", system.states)):
+        names = [item.name for item in named]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise MolecularSystemError(f"{system.name}: the {what} {twice} is there twice; rename one")
+    for cv in (*system.collective_variables, *(state.cv for state in system.states)):
+        if cv.atoms and not 0 <= min(cv.atoms) <= max(cv.atoms) < system.n_atoms:
+            raise MolecularSystemError(
+                f"{system.name}: collective variable {cv.name}: {list(cv.atoms)} does not fit; "
+                f"there are atoms 0 to {system.n_atoms - 1}"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from pathlib import Path
 
 import mdtraj
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from boltzgen import frames
 from boltzgen.config import DataSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
@@ -17,16 +18,15 @@ from boltzgen.potential import make_potential
 from boltzgen.simulate import correlated_stretches
 from boltzgen.system import MolecularSystem
 
-LONGEST_BOND_NM = 0.3
-"""A median bond length above this means that the atoms are in another order."""
-
-LEAST_VIBRATION = 0.2
-"""A bond vibrating less than this fraction of what kT gives it was constrained."""
-
 _ROUNDING_NM = {".xtc": 1e-3, ".gro": 1e-3, ".pdb": 1e-4}
 
 
-def load_trajectories(system: MolecularSystem, settings: DataSettings, base: Path) -> WeightedEnsemble:
+def load_trajectories(
+    system: MolecularSystem,
+    settings: DataSettings,
+    base: Path,
+    say: Callable[[str], None] = lambda line: None,
+) -> WeightedEnsemble:
     """Frames of trajectories sampled at the system's temperature, in any format that MDTraj reads.
 
     settings
@@ -34,11 +34,13 @@ def load_trajectories(system: MolecularSystem, settings: DataSettings, base: Pat
         an ``.npy`` file with one positive number per frame as it stands in the files, before skipping.
     base
         Directory of the workflow file.
+    say
+        Told what is suspicious and may yet be meant.
 
     Atoms must be in the order of the system's topology and molecules whole. Energies are computed anew
     with the system's force field. ``islands`` numbers the files and ``lineages`` correlated stretches.
-    Raises DataError for files that cannot be read, other atoms or another order, constrained bonds,
-    weights that do not fit, and frames without a finite energy.
+    Raises DataError for files that cannot be read, other atoms or another order, a periodic box, constrained
+    bonds, frames that are few, repeated or without a plausible energy, and weights that do not fit.
     """
     topology = mdtraj.Topology.from_openmm(system.topology)
     paths = [base / name for name in settings.trajectory]
@@ -52,8 +54,13 @@ def load_trajectories(system: MolecularSystem, settings: DataSettings, base: Pat
     log_weights = _log_weights(settings, base, whole, kept)
     pieces = [x[rows] for x, rows in zip(whole, kept, strict=True)]
     resolution = max(_ROUNDING_NM.get(path.suffix.lower(), 0.0) for path in paths)
-    _check_bonds(system, np.concatenate(pieces), resolution, ", ".join(settings.trajectory))
-    return _ensemble(system, paths, kept, pieces, log_weights)
+    where, together = ", ".join(settings.trajectory), np.concatenate(pieces)
+    warnings = frames.check_number(together, where)
+    frames.check_bonds(system, together, resolution, where)
+    ensemble = _ensemble(system, paths, kept, pieces, log_weights)
+    for line in warnings:
+        say(line)
+    return ensemble
 
 
 def _read(path: Path, topology: mdtraj.Topology, system: MolecularSystem) -> NDArray[np.float32]:
@@ -68,14 +75,7 @@ def _read(path: Path, topology: mdtraj.Topology, system: MolecularSystem) -> NDA
         raise DataError(
             f"{path}: cannot be read as a trajectory of {system.n_atoms} atoms ({reason})"
         ) from error
-    if loaded.n_atoms != system.n_atoms:
-        raise DataError(
-            f"{path}: has {loaded.n_atoms} atoms, {system.name} has {system.n_atoms}; "
-            "strip solvent and ions first"
-        )
-    bad = np.flatnonzero(~np.isfinite(loaded.xyz).all(axis=(1, 2)))
-    if len(bad):
-        raise DataError(f"{path}: frame {bad[0]} has positions that are not finite; cut it out")
+    frames.check_molecule(loaded, system, str(path))
     return np.asarray(loaded.xyz, dtype=np.float32)
 
 
@@ -101,40 +101,6 @@ def _log_weights(
     return np.log(weights[rows].astype(np.float64))
 
 
-def _check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: float, where: str) -> None:
-    """Refuse bonds that are too long to be bonds or too stiff to be free."""
-    atoms, stiffness = list(system.topology.atoms()), _bond_stiffness(system)
-    noise = resolution_nm**2 / 6  # variance of a distance between two coordinates rounded to the step
-    for i, j in system.bonds:
-        lengths = np.linalg.norm(x[:, i].astype(np.float64) - x[:, j], axis=-1)
-        bond, median = f"{atoms[i].name}({i}) - {atoms[j].name}({j})", float(np.median(lengths))
-        if median > LONGEST_BOND_NM:
-            raise DataError(
-                f"{where}: the bond {bond} is {median:.2f} nm long; "
-                f"are the atoms in the order of {system.name}, and molecules whole?"
-            )
-        if len(x) < 10:
-            continue
-        thermal = math.sqrt(system.kT / stiffness[i, j]) if stiffness.get((i, j)) else 0.0
-        spread, blur = float(lengths.var()), 4 * noise / math.sqrt(len(x))
-        if math.sqrt(max(spread - noise - blur, 0.0)) < max(LEAST_VIBRATION * thermal, 1e-5):
-            raise DataError(
-                f"{where}: the bond {bond} does not vibrate (standard deviation {math.sqrt(spread):.1e} nm); "
-                "constrained bonds have no density in Cartesian space, run the dynamics with constraints=None"
-            )
-
-
-def _bond_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:
-    """Force constants [kJ/mol/nm^2] of harmonic bonds, by atom pair ``i < j``."""
-    found = {}
-    for force in system.openmm_system.getForces():
-        if type(force).__name__ == "HarmonicBondForce":
-            for k in range(force.getNumBonds()):
-                i, j, _, stiffness = force.getBondParameters(k)
-                found[min(i, j), max(i, j)] = float(stiffness._value)
-    return found
-
-
 def _ensemble(
     system: MolecularSystem,
     paths: list[Path],
@@ -144,6 +110,7 @@ def _ensemble(
 ) -> WeightedEnsemble:
     """Energies, correlated stretches and file numbers, joined."""
     potential, energies, lineages, first = make_potential(system), [], [], 0
+    u_reference = float(potential(torch.as_tensor(system.positions)[None])[0])
     for path, rows, x in zip(paths, kept, pieces, strict=True):
         u = potential(torch.as_tensor(x)).numpy()
         bad = np.flatnonzero(~np.isfinite(u))
@@ -151,6 +118,7 @@ def _ensemble(
             raise DataError(
                 f"{path}: frame {rows[bad[0]]} has no finite energy; is it the same molecule, whole?"
             )
+        frames.check_energies(system, u, u_reference, str(path))
         energies.append(u)
         lineages.append(correlated_stretches(system, x, u) + first)
         first = int(lineages[-1][-1]) + 1

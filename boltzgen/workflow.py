@@ -9,7 +9,6 @@ import csv
 import json
 import shutil
 import sys
-import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +18,9 @@ import numpy as np
 
 from boltzgen import estimate, shipped
 from boltzgen.config import DataSettings, Workflow
-from boltzgen.errors import ConfigError, DataError, MolecularSystemError
+from boltzgen.errors import ConfigError, DataError
 from boltzgen.files import atomic_directory
+from boltzgen.lock import run_lock
 from boltzgen.manifest import (
     Manifest,
     check_output_directory,
@@ -56,6 +56,9 @@ class Run:
     out: Path
     device: str
     system: MolecularSystem
+    say: Callable[[str], None]
+    own_data: WeightedEnsemble | None = None
+    """The user's own MD, read before the stage that stores it."""
 
     def seed(self, stage: Stage) -> int:
         """Seed of one stage, so that no two stages share random numbers."""
@@ -92,9 +95,23 @@ def run(
     """
     device = resolve_device(workflow.device)
     data_files = [file_digest(path) for path in _data_files(workflow.data, base)]
-    system = _load_system(workflow, base)
+    from boltzgen.preflight import check_run
+    from boltzgen.registry import load_system
+
+    system = load_system(workflow.system.name, workflow.system.parameters, base)
     check_output_directory(out)
-    this = Run(workflow, base, out, device, system)
+    check_run(workflow, system, out)
+    with run_lock(out, say):
+        return _run_stages(Run(workflow, base, out, device, system, say), data_files, until, force)
+
+
+def _run_stages(
+    this: Run, data_files: list[str], until: Stage, force: Collection[Stage]
+) -> dict[str, Any] | None:
+    """The stages in order, each skipped where it is still valid."""
+    from boltzgen.preflight import check_room
+
+    workflow, out, say, began = this.workflow, this.out, this.say, False
     manifest = Manifest(out, workflow.model_dump(mode="json", exclude={"quick"}))
     for stage in STAGES[: STAGES.index(until) + 1]:
         inputs = _inputs(stage, this, manifest, data_files)
@@ -103,6 +120,9 @@ def run(
         if why is None:
             say(f"{stage}: skipped, nothing it depends on has changed")
             continue
+        if not began:
+            check_room(workflow, this.system, out, STAGES[STAGES.index(stage) : STAGES.index(until) + 1])
+        this, began = _examined(stage, this), True
         say(f"{stage}: running ({why}){_outlook(stage, this)}")
         _clear_unless_resumable(stage, this, manifest, inputs)
         with manifest.running(stage, inputs) as recorded, progress_bar(stage) as report:
@@ -132,22 +152,20 @@ def resolve_device(device: str) -> str:
 
 
 def _simulate(this: Run, report: Report) -> None:
+    from boltzgen.frames import unvisited_states
     from boltzgen.storage import save_ensemble
 
     if this.workflow.pretrained:
         return shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
-    if this.workflow.data.trajectory:
-        from boltzgen.trajectories import load_trajectories
-
-        ensemble = load_trajectories(this.system, this.workflow.data, this.base)
-        (this.out / "data").mkdir(exist_ok=True)
-    else:
+    directory, ensemble = this.out / "data", this.own_data
+    directory.mkdir(exist_ok=True)
+    if ensemble is None:
         from boltzgen.simulate import simulate
 
-        directory = this.out / "data"
-        directory.mkdir(exist_ok=True)
         ensemble = simulate(this.system, this.workflow.simulate, directory, this.seed("simulate"), report)
-    save_ensemble(ensemble, this.system.topology, this.out / "data" / "ensemble.h5")
+    for line in unvisited_states(this.system, ensemble):
+        this.say(line)
+    save_ensemble(ensemble, this.system.topology, directory / "ensemble.h5")
 
 
 def _train(this: Run, report: Report) -> dict[str, Any]:
@@ -295,18 +313,18 @@ def _data_files(data: DataSettings, base: Path) -> list[Path]:
     return [base / name for _, name in named]
 
 
-def _load_system(workflow: Workflow, base: Path) -> MolecularSystem:
-    from boltzgen.registry import load_system
+def _examined(stage: Stage, this: Run) -> Run:
+    """The run with what this stage reads from outside, checked before anything is announced or removed."""
+    own_data = None
+    if stage == "sample":
+        from boltzgen.preflight import check_model
 
-    name = workflow.system.name
-    try:
-        return load_system(name, workflow.system.parameters, base)
-    except (TypeError, ValueError, OSError) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(frame.filename).name}, line {frame.lineno}"
-        raise MolecularSystemError(
-            f"system {name}: cannot be built: {error} ({where}); check the values in system.parameters"
-        ) from error
+        check_model(this.out / "model", this.system)
+    if stage == "simulate" and this.workflow.data.trajectory:
+        from boltzgen.trajectories import load_trajectories
+
+        own_data = load_trajectories(this.system, this.workflow.data, this.base, this.say)
+    return replace(this, own_data=own_data)
 
 
 def _clear_unless_resumable(stage: Stage, this: Run, manifest: Manifest, inputs: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,19 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from boltzgen.config import Workflow
+from boltzgen.contradictions import contradictions
 from boltzgen.errors import ConfigError
 
 Document = dict[str, Any]
+
+_PLAINLY = {
+    "value error, ": "",
+    "a valid tuple": "a list in brackets",
+    "a valid dictionary": "`key: value` lines or {key: value}",
+    "tuple should": "list should",
+    " after validation": "",
+}
+"""What pydantic calls things, and what somebody who writes YAML calls them."""
 
 
 def load_workflow(
@@ -41,18 +51,17 @@ def load_workflow(
     """
     document, source, base = _read(name_or_path)
     shortcuts = document.pop("quick", None) or {}
+    merged = _merged(document, shortcuts, f"{source}: quick")
     if quick:
-        document = _merged(document, shortcuts, f"{source}: quick")
+        document = merged
+    else:
+        _check_quick(merged, shortcuts, source)
     given = list(overrides or [])
     given += [] if seed is None else [f"seed={seed}"]
     given += [] if device is None else [f"device={device}"]
     for text in given:
         _set(document, text)
-    _limit_training(document)
-    try:
-        workflow = Workflow.model_validate(document)
-    except ValidationError as error:
-        raise ConfigError(_one_line(error, source, given)) from None
+    workflow = _validated(document, source, given)
     return _with_absolute_paths(workflow, base), base
 
 
@@ -66,11 +75,39 @@ def available_workflows() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def _validated(document: Document, source: str, overrides: list[str]) -> Workflow:
+    """The settings of a document; ConfigError for the first that is wrong or contradicts another."""
+    _limit_training(document)
+    try:
+        workflow = Workflow.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error.errors(include_url=False)[0], source, overrides)) from None
+    for problem in contradictions(workflow):
+        from_command_line = any(text.partition("=")[0].strip() in problem for text in overrides)
+        raise ConfigError(f"{'command line' if from_command_line else source}: {problem}")
+    return workflow
+
+
+def _check_quick(merged: Document, shortcuts: Document, source: str) -> None:
+    """ConfigError for what ``quick`` would change wrongly: told now, not on the day somebody asks for it."""
+    try:
+        Workflow.model_validate(merged)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            section, *rest = problem["loc"]
+            values = shortcuts.get(str(section), {})
+            if section in shortcuts and (not isinstance(values, dict) or not rest or rest[0] in values):
+                raise ConfigError(_one_line(problem, f"{source}: quick", [])) from None
+
+
 def _read(name_or_path: str | None) -> tuple[Document, str, Path]:
     """The parsed file, how to call it in messages, and the directory of its relative paths."""
     if name_or_path is None:
         return {}, "defaults", Path.cwd()
     path = Path(name_or_path)
+    if path.is_dir():
+        hint = f"did you mean {path / 'config.yaml'}?" if (path / "config.yaml").is_file() else "name a file"
+        raise ConfigError(f"{path}: is a directory, not a workflow file; {hint}")
     if path.suffix not in (".yaml", ".yml"):
         return _parse(_packaged(name_or_path), name_or_path), f"workflow {name_or_path}", Path.cwd()
     if not path.is_file():
@@ -98,7 +135,7 @@ def _packaged(name: str) -> str:
 
 def _parse(text: str, source: str) -> Document:
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -110,6 +147,19 @@ def _parse(text: str, source: str) -> Document:
         found = type(document).__name__
         raise ConfigError(f"{source}: expected `key: value` lines at the top level, found a {found}")
     return document
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; plain YAML forgets the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise yaml.MarkedYAMLError(problem=f"{name} is given twice", problem_mark=key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def _replay(document: Document, manifest: Path) -> None:
@@ -183,9 +233,8 @@ def _absolute_files(value: object, base: Path) -> object:
     return value
 
 
-def _one_line(error: ValidationError, source: str, overrides: list[str]) -> str:
-    """The first problem of a validation error, as file, dotted key and what to do."""
-    problem = error.errors(include_url=False)[0]
+def _one_line(problem: Mapping[str, Any], source: str, overrides: list[str]) -> str:
+    """One problem of a validation error, as file, dotted key and what to do."""
     dotted = ".".join(str(part) for part in problem["loc"])
     from_command_line = any(dotted.startswith(text.partition("=")[0].strip()) for text in overrides)
     where = "command line" if from_command_line else source
@@ -194,6 +243,8 @@ def _one_line(error: ValidationError, source: str, overrides: list[str]) -> str:
     if problem["type"] == "missing":
         return f"{where}: {dotted}: missing; every workflow needs it"
     wanted = problem["msg"][0].lower() + problem["msg"][1:]
+    for technical, plain in _PLAINLY.items():
+        wanted = wanted.replace(technical, plain)
     value = problem["input"]
     got = f", not {value!r}" if isinstance(value, (str, int, float, type(None))) else ""
     return f"{where}: {dotted}: {wanted}{got}"

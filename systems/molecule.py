@@ -31,8 +31,11 @@ def build(
     """
     base = Path() if base is None else base
     files = [forcefield] if isinstance(forcefield, str) else list(forcefield)
+    for key, value in (("cvs", cvs), ("states", states)):
+        if not isinstance(value or {}, Mapping):
+            raise MolecularSystemError(f"system.parameters.{key}: give `name: {{...}}` for each, not {value}")
     variables = {name: _variable(name, entry) for name, entry in (cvs or {}).items()}
-    system = from_pdb(
+    return from_pdb(
         base / pdb,
         [base / file if (base / file).is_file() else file for file in files],
         name=Path(pdb).stem,
@@ -41,13 +44,6 @@ def build(
         states=[_state(name, entry, variables) for name, entry in (states or {}).items()],
         nonbonded_cutoff_nm=nonbonded_cutoff_nm,
     )
-    for variable in variables.values():
-        if variable.atoms and not 0 <= min(variable.atoms) <= max(variable.atoms) < system.n_atoms:
-            raise MolecularSystemError(
-                f"system.parameters.cvs.{variable.name}.atoms: {list(variable.atoms)} does not fit; "
-                f"{pdb} has atoms 0 to {system.n_atoms - 1}"
-            )
-    return system
 
 
 def _variable(name: str, entry: Mapping[str, Any]) -> CollectiveVariable:

@@ -37,8 +37,8 @@ COMPILE_FROM_SECONDS = 300.0
 """Compile when training is expected to take longer than this without."""
 CHECKPOINT_STEPS = 200
 HELD_OUT_BATCHES = 4
-VIRIAL_FACTOR = 1.25
-"""Largest deviation of the generalised equipartition ``<x . du/dx> = dof`` that data may have."""
+VIRIAL_TOLERANCE = 0.25
+"""Deviation of the generalised equipartition ``<x . du/dx> = dof`` that data may have, beside its error."""
 HEIGHT_LEVELS = 100
 """Noise levels of the paths that show whether heights agree."""
 UNBOUNDED_STEPS = 10_000_000
@@ -130,8 +130,10 @@ def _with_forces(
     if broken.any():
         row = int(broken.nonzero()[0])
         raise DataError(f"data: the system has no finite forces in frame {row}; is it of this force field?")
-    virial = float(torch.as_tensor(data.weights) @ -(forces * x).sum((1, 2)).double()) / dof(x.shape[1])
-    if not 1.0 / VIRIAL_FACTOR < virial < VIRIAL_FACTOR:
+    virials = -(forces * x).sum((1, 2)).double().numpy() / dof(x.shape[1])
+    virial = data.expectation(virials)
+    error = math.sqrt(data.expectation((virials - virial) ** 2) / data.ess)
+    if abs(virial - 1.0) > VIRIAL_TOLERANCE + 4.0 * error:
         raise DataError(
             f"data: the mean of -force . x is {virial:.3g} kT per degree of freedom, not 1; are they "
             f"of this force field at {system.temperature_k:g} K? train.denoise_to=data takes any"

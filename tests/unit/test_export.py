@@ -9,17 +9,18 @@ from pathlib import Path
 import MDAnalysis
 import mdtraj
 import numpy as np
+import openmm
 import pytest
 from helpers.chain import PHI, chain_ensemble, chain_system
 from MDAnalysis.lib.distances import calc_bonds
 
 from boltzgen.config import ExportSettings
-from boltzgen.errors import NumericalError
+from boltzgen.errors import ConfigError, NumericalError
 from boltzgen.export import export_samples
 from boltzgen.files import atomic_directory
 from boltzgen.storage import load_ensemble
 
-PRECISION = {"dcd": 1e-6, "xtc": 6e-4, "pdb": 6e-5, "h5": 1e-6}  # nm
+PRECISION = {"dcd": 1e-6, "xtc": 6e-4, "pdb": 6e-5, "nc": 1e-6, "h5": 1e-6}  # nm
 
 
 def weighted_sample():
@@ -44,12 +45,12 @@ def kept_rows() -> np.ndarray:
 def test_every_file_is_there(exported):
     _, directory, files = exported
     formats = {f"{stem}.{suffix}" for stem in ("weighted", "resampled") for suffix in PRECISION}
-    others = {"topology.pdb", "weights.npy", "log_weights.npy", "COLVAR", "README.txt"}
+    others = {"topology.pdb", "weights.npy", "log_weights.npy", "COLVAR", "README.txt", "openmm"}
     assert {path.name for path in files} == formats | others == {path.name for path in directory.iterdir()}
     assert [path.name for path in directory.parent.iterdir()] == ["export"]
 
 
-@pytest.mark.parametrize("suffix", ["dcd", "xtc", "pdb", "h5"])
+@pytest.mark.parametrize("suffix", list(PRECISION))
 def test_mdtraj_reads_the_same_nanometres(exported, suffix):
     _, directory, _ = exported
     top = {} if suffix in ("pdb", "h5") else {"top": str(directory / "topology.pdb")}
@@ -58,7 +59,7 @@ def test_mdtraj_reads_the_same_nanometres(exported, suffix):
     np.testing.assert_allclose(frames.xyz, weighted_sample().positions[kept_rows()], atol=PRECISION[suffix])
 
 
-@pytest.mark.parametrize("suffix", ["dcd", "xtc", "pdb"])
+@pytest.mark.parametrize("suffix", ["dcd", "xtc", "pdb", "nc"])
 def test_mdanalysis_reads_the_same_in_angstrom(exported, suffix):
     _, directory, _ = exported
     with warnings.catch_warnings():
@@ -138,6 +139,61 @@ def test_h5_alone_is_enough(tmp_path: Path):
     export_samples(chain_system(), weighted_sample(), settings, tmp_path / "export", seed=0)
     text = (tmp_path / "export" / "README.txt").read_text()
     assert 'mdtraj.load("weighted.h5")' in text and "Universe" not in text
+
+
+def test_states_go_on_as_molecular_dynamics_of_the_ensemble(tmp_path: Path):
+    system = chain_system()
+    settings = ExportSettings(formats=("h5",), n_resampled=40, n_states=2)
+    export_samples(system, weighted_sample(), settings, tmp_path / "export", seed=4)
+    files = tmp_path / "export" / "openmm"
+    assert sorted(p.name for p in files.iterdir()) == ["state_000.xml", "state_001.xml", "system.xml"]
+    loaded = openmm.XmlSerializer.deserialize((files / "system.xml").read_text())
+    frames = load_ensemble(tmp_path / "export" / "resampled.h5").positions
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 10.0, 0.001)
+    integrator.setRandomNumberSeed(1)
+    context = openmm.Context(loaded, integrator, openmm.Platform.getPlatformByName("Reference"))
+    for k in range(2):
+        state = openmm.XmlSerializer.deserialize((files / f"state_{k:03d}.xml").read_text())
+        context.setState(state)
+        start = context.getState(positions=True).getPositions(asNumpy=True)._value
+        np.testing.assert_allclose(start, frames[k], atol=1e-6)
+    energies = []
+    for _ in range(400):
+        integrator.step(50)
+        energies.append(context.getState(energy=True).getPotentialEnergy()._value / system.kT)
+    assert np.mean(energies[100:]) == pytest.approx(4 * 0.5, abs=0.35)  # four harmonic bonds
+
+
+def test_frames_are_superposed_thinned_and_cut_to_a_selection(tmp_path: Path):
+    system = chain_system()
+    settings = ExportSettings(
+        formats=("dcd", "h5"), n_resampled=10, stride=3, align="index 0 1 2", select="index 0 to 3"
+    )
+    export_samples(system, weighted_sample(), settings, tmp_path / "export", seed=0)
+    top = mdtraj.load(str(tmp_path / "export" / "topology.pdb"))
+    frames = mdtraj.load(str(tmp_path / "export" / "weighted.dcd"), top=top)
+    assert frames.n_atoms == 4 and len(frames) == 20 == len(np.load(tmp_path / "export" / "weights.npy"))
+    assert mdtraj.load(str(tmp_path / "export" / "weighted.h5")).n_atoms == 4
+    rotated = mdtraj.rmsd(frames, frames[:1], atom_indices=[0, 1, 2], precentered=False)
+    unsuperposed = np.sqrt(np.square(frames.xyz[:, :3] - frames.xyz[:1, :3]).sum((1, 2)) / 3)
+    np.testing.assert_allclose(unsuperposed, rotated, atol=2e-3)
+    expected = weighted_sample().positions[kept_rows()][::3]
+    np.testing.assert_allclose(
+        np.linalg.norm(frames.xyz[:, 3] - frames.xyz[:, 0], axis=1),
+        np.linalg.norm(expected[:, 3] - expected[:, 0], axis=1),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "selection", "says"),
+    [("select", "name ==", "does not understand"), ("align", "name nothing", "selects no atom")],
+)
+def test_a_selection_that_cannot_be_is_a_user_error(tmp_path: Path, key: str, selection: str, says: str):
+    settings = ExportSettings(formats=("dcd",), **{key: selection})
+    with pytest.raises(ConfigError, match=rf"export\.{key}: .*{says}"):
+        export_samples(chain_system(), weighted_sample(), settings, tmp_path / "export", seed=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_with_weight_is_a_user_error_and_writes_nothing(tmp_path: Path):

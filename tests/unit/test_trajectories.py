@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 import pytest
 
-from boltzgen.config import DataSettings, SimulateSettings
+from boltzgen.config import DataSettings, SimulateSettings, SystemSettings, Workflow
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
+from boltzgen.frames import unvisited_states
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
-from boltzgen.system import MolecularSystem
+from boltzgen.system import MolecularSystem, State
 from boltzgen.trajectories import load_trajectories
+from boltzgen.workflow import run
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,47 @@ def test_atoms_in_another_order_are_noticed(
     write(system, dynamics.positions[:, ::-1], tmp_path / "md.dcd")
     with pytest.raises(DataError, match="in the order of"):
         load_trajectories(system, DataSettings(trajectory=("md.dcd",)), tmp_path)
+
+
+def test_what_may_be_meant_is_said(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
+) -> None:
+    positions = dynamics.positions[:40].copy()
+    positions[[7, 8]] = positions[6]
+    write(system, positions, tmp_path / "md.dcd")
+    said: list[str] = []
+    load_trajectories(system, DataSettings(trajectory=("md.dcd",)), tmp_path, said.append)
+    assert said == ["warning: md.dcd: 2 of 40 frames repeat the one before"]
+    said.clear()
+    load_trajectories(system, DataSettings(trajectory=("md.dcd",), stride=3), tmp_path, said.append)
+    assert said == []
+
+
+def test_a_run_says_what_its_data_lack(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
+) -> None:
+    inside = system.states[0].members(dynamics.positions)
+    visited, other = (0, 1) if inside.mean() > 0.5 else (1, 0)
+    write(system, dynamics.positions[system.states[visited].members(dynamics.positions)], tmp_path / "md.dcd")
+    settings = Workflow(
+        name="mine",
+        system=SystemSettings(name="alanine_dipeptide"),
+        data=DataSettings(trajectory=(str(tmp_path / "md.dcd"),)),
+    )
+    said: list[str] = []
+    run(settings, tmp_path, tmp_path / "run", until="simulate", say=said.append)
+    assert len(said) == 2 and said[0].startswith("simulate: running")
+    assert f"warning: the data never visit the state {system.states[other].name}," in said[1]
+    assert (tmp_path / "run" / "data" / "ensemble.h5").exists()
+
+
+def test_states_that_data_never_visit_are_named(system: MolecularSystem, dynamics: WeightedEnsemble) -> None:
+    phi = system.collective_variables[0]
+    values = phi.values(dynamics.positions)
+    low, high = float(values.min()), float(values.max())
+    states = (State("here", phi, ((low, high + 0.1),)), State("beyond", phi, ((high + 0.1, high + 0.2),)))
+    (line,) = unvisited_states(replace(system, states=states), dynamics)
+    assert "never visit the state beyond" in line
 
 
 def test_what_does_not_fit_is_one_line(

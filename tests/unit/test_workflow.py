@@ -9,7 +9,7 @@ import pytest
 
 from boltzgen import estimate, workflow
 from boltzgen.config import Workflow
-from boltzgen.errors import DataError, NumericalError
+from boltzgen.errors import BusyError, ConfigError, DataError, NumericalError
 from boltzgen.progress import Report
 from boltzgen.workflow_file import load_workflow
 
@@ -48,6 +48,7 @@ class Chain:
 @pytest.fixture
 def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
     chain = Chain(tmp_path / "run")
+    monkeypatch.setattr(workflow, "_examined", lambda stage, this: this)
     for name in workflow.STAGES:
         monkeypatch.setitem(workflow._STAGE_FUNCTIONS, name, chain.stage(name))
     for name in ("of_simulation", "of_training", "of_sampling"):
@@ -174,6 +175,38 @@ def test_the_saved_config_is_the_same_run(chain: Chain) -> None:
     chain.ran = []
     workflow.run(settings, base, chain.out, say=lambda line: None)
     assert chain.ran == []
+
+
+def test_one_run_at_a_time(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(this: workflow.Run, report: Report) -> None:
+        with pytest.raises(BusyError, match="choose another --out"):
+            chain()
+        raise KeyboardInterrupt
+
+    assert chain(until="train") == ["simulate", "train"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setitem(workflow._STAGE_FUNCTIONS, "sample", again)
+        chain()
+    assert not (chain.out / "run.lock").exists()
+    assert chain() == ALL[2:]
+
+
+def test_refused_data_leave_earlier_data_alone(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(stage: workflow.Stage, this: workflow.Run) -> workflow.Run:
+        raise DataError("another molecule")
+
+    assert chain() == ALL
+    with monkeypatch.context() as patch, pytest.raises(DataError):
+        patch.setattr(workflow, "_examined", refuses)
+        chain("simulate.production_ps=9")
+    assert chain.said == [] and chain() == []
+
+
+def test_another_system_is_refused(chain: Chain) -> None:
+    chain()
+    with pytest.raises(ConfigError, match="holds a run of the system harmonic_dimer, which one of lj13"):
+        chain("system={name: lj13}")
+    assert chain() == []
 
 
 def test_changed_trajectories_are_noticed(chain: Chain, tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""Checks of a run before anything is written: the energy of its system, what the directory holds, room."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import mdtraj
+import psutil
+import torch
+import yaml
+
+from boltzgen import estimate, shipped
+from boltzgen.config import Workflow
+from boltzgen.errors import ConfigError, DataError, MolecularSystemError
+from boltzgen.export import selected_atoms
+from boltzgen.potential import make_potential
+from boltzgen.potential.symmetry import check_translation_invariant
+from boltzgen.system import MolecularSystem
+
+HOTTEST_K = 10_000.0
+"""A rung of parallel tempering above this breaks any molecule."""
+
+_REPLACED = ("data", "model", "samples", "results", "export")
+_LESS = {"sample": "lower sample.n_particles", "export": "lower sample.n_particles or shorten export.formats"}
+
+
+def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
+    """Raise UserError for what can be known to fail before the first stage starts."""
+    _check_directory(out, workflow)
+    if workflow.pretrained is not None:
+        shipped.check(workflow.pretrained, system)
+    _check_energy(system)
+    _check_temperatures(workflow, system)
+    for key in ("select", "align"):
+        if (selection := getattr(workflow.export, key)) is not None:
+            selected_atoms(mdtraj.Topology.from_openmm(system.topology), key, selection)
+
+
+def check_room(workflow: Workflow, system: MolecularSystem, out: Path, stages: tuple[str, ...]) -> None:
+    """ConfigError where these stages would fill the disk, or one of them the memory."""
+    written = {k: v for k, v in estimate.disk_bytes(system.n_atoms, workflow).items() if k in stages}
+    free = shutil.disk_usage(next(path for path in (out, *out.absolute().parents) if path.exists())).free
+    if sum(written.values()) > free:
+        worst = max(written, key=written.__getitem__)
+        raise ConfigError(
+            f"--out {out}: the run would write about {estimate.size(sum(written.values()))}, most of it in "
+            f"{worst}, where {estimate.size(free)} are free; {_less(worst, workflow)}, or choose another disk"
+        )
+    available = psutil.virtual_memory().available
+    for stage, needed in estimate.memory_bytes(system.n_atoms, workflow).items():
+        if stage in stages and needed > available:
+            raise ConfigError(
+                f"memory: {stage} needs at least {estimate.size(needed)} and {estimate.size(available)} are "
+                f"free; {_less(stage, workflow)}"
+            )
+
+
+def _less(stage: str, workflow: Workflow) -> str:
+    """What makes a stage take less room."""
+    frames = "raise simulate.frame_interval_ps or lower simulate.production_ps"
+    return _LESS.get(stage, "give fewer frames" if workflow.data.trajectory else frames)
+
+
+def check_model(directory: Path, system: MolecularSystem) -> None:
+    """DataError for a network that was trained on another system or Hamiltonian."""
+    path = directory / "energy.json"
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+        made_for = spec["system"], spec["n_atoms"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{path}: not the record of a trained network; train again with --force") from None
+    if made_for != (system.name, system.n_atoms):
+        raise DataError(
+            f"{path}: is a network of {made_for[0]} ({made_for[1]} atoms), not of {system.name} "
+            f"({system.n_atoms} atoms); train again with --force, or choose another --out"
+        )
+
+
+def _check_directory(out: Path, workflow: Workflow) -> None:
+    """ConfigError for the run of another system, or for input that the run would write over."""
+    for name in (*workflow.data.trajectory, *filter(None, [workflow.data.weights])):
+        if any(Path(name).resolve().is_relative_to((out / part).resolve()) for part in _REPLACED):
+            raise ConfigError(
+                f"data: {name} lies in the run directory, where the run would replace it; "
+                "move it elsewhere or choose another --out"
+            )
+    record = out / "config.yaml"
+    if not record.exists():
+        return
+    try:
+        before = Path(yaml.safe_load(record.read_text(encoding="utf-8"))["system"]["name"]).name
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        raise DataError(f"{record}: is no record of a run; remove it or choose another --out") from None
+    if before != Path(workflow.system.name).name:
+        raise ConfigError(
+            f"--out {out}: holds a run of the system {before}, which one of {workflow.system.name} would "
+            "replace; choose another directory"
+        )
+
+
+def _check_energy(system: MolecularSystem) -> None:
+    """A finite energy at the reference configuration that depends on relative positions only."""
+    potential = make_potential(system, backend="openmm", platform="Reference")
+    u, gradient = potential.reduced_energy_and_gradient(torch.as_tensor(system.positions)[None])
+    if not (u.isfinite().all() and gradient.isfinite().all()):
+        raise MolecularSystemError(
+            f"{system.name}: has no finite energy at its reference configuration; do atoms overlap there?"
+        )
+    check_translation_invariant(system)
+
+
+def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:
+    simulate = workflow.simulate
+    if workflow.data.trajectory or workflow.pretrained or simulate.method != "parallel_tempering":
+        return
+    rungs = (simulate.n_temperatures - 1) * math.log(simulate.temperature_ratio)
+    hottest = system.temperature_k * math.exp(min(rungs, 100.0))
+    if hottest > HOTTEST_K:
+        raise ConfigError(
+            f"simulate.n_temperatures: {simulate.n_temperatures} rungs with temperature_ratio "
+            f"{simulate.temperature_ratio:g} reach {hottest:.3g} K; use fewer or a smaller ratio"
+        )

@@ -1,0 +1,98 @@
+"""A run directory opened in Python: its system, weighted samples, MD reference and results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boltzgen.errors import DataError, UserError
+from boltzgen.export import trajectory
+from boltzgen.registry import load_system
+from boltzgen.storage import load_ensemble
+from boltzgen.workflow_file import load_workflow
+
+if TYPE_CHECKING:
+    import MDAnalysis
+    import mdtraj
+
+    from boltzgen.ensemble import WeightedEnsemble
+    from boltzgen.system import MolecularSystem
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run directory holds; files are read when first asked for."""
+
+    path: Path
+
+    @cached_property
+    def system(self) -> MolecularSystem:
+        """What was sampled, at the temperature it was sampled at."""
+        workflow, base = load_workflow(str(self.path / "config.yaml"))
+        system = load_system(workflow.system.name, workflow.system.parameters, base)
+        return replace(system, temperature_k=workflow.sample.temperature_k or system.temperature_k)
+
+    @cached_property
+    def samples(self) -> WeightedEnsemble:
+        """The weighted samples."""
+        return load_ensemble(self.path / "samples" / "ensemble.h5")
+
+    @cached_property
+    def reference(self) -> WeightedEnsemble:
+        """The training ensemble, which is the MD reference, reweighted to the temperature of the samples."""
+        data = load_ensemble(self.path / "data" / "ensemble.h5")
+        return data.at_temperature(self.system.temperature_k)
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """What ``results/results.json`` says: rows, potentials of mean force, verdict, diagnostics."""
+        path = self.path / "results" / "results.json"
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; `boltzgen analyze` writes it")
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def to_mdtraj(self, n: int | None = None, seed: int = 0) -> mdtraj.Trajectory:
+        """The samples as an MDTraj trajectory [nm].
+
+        ``n`` equally weighted frames, or by default every sample: its weights are ``run.samples.weights``.
+        """
+        return trajectory(self.system, self._frames(n, seed))
+
+    def to_mdanalysis(self, n: int | None = None, seed: int = 0) -> MDAnalysis.Universe:
+        """The same as an MDAnalysis universe [Angstrom]; MDAnalysis must be installed."""
+        try:
+            import MDAnalysis
+            from MDAnalysis.coordinates.memory import MemoryReader
+        except ImportError:
+            raise UserError("to_mdanalysis: MDAnalysis is not installed; pip install MDAnalysis") from None
+        frames = 10.0 * self._frames(n, seed)
+        return MDAnalysis.Universe(self.system.topology, frames, format=MemoryReader, order="fac")
+
+    def _frames(self, n: int | None, seed: int) -> np.ndarray:
+        samples = self.samples if n is None else self.samples.resample(n, seed)
+        return samples.positions
+
+
+def load_run(path: str | Path) -> FinishedRun:
+    """Open a run directory. Raises DataError where it is none.
+
+    >>> run = load_run("runs/harmonic_dimer")
+    >>> run.system.name
+    'harmonic_dimer'
+    >>> len(run.samples) == len(run.to_mdtraj())
+    True
+    >>> bond = run.system.collective_variables[0]
+    >>> bool(abs(run.samples.expectation(bond.values) - 0.2) < 0.02)  # nm
+    True
+    >>> run.to_mdtraj(n=10).n_frames
+    10
+    """
+    directory = Path(path)
+    if not (directory / "config.yaml").is_file():
+        raise DataError(f"{directory}: not a run directory, it has no config.yaml")
+    return FinishedRun(directory)

@@ -1,0 +1,46 @@
+"""A small run through the command's own stages, opened again in Python."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import boltzgen.runs
+from boltzgen import load_run
+from boltzgen.errors import DataError
+from boltzgen.workflow import run
+from boltzgen.workflow_file import load_workflow
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("home") / "runs" / "harmonic_dimer"
+    settings, base = load_workflow("harmonic_dimer", ["train.steps=60"], quick=True, device="cpu")
+    run(settings, base, path, say=lambda line: None)
+    return path
+
+
+def test_the_examples_of_its_documentation_hold(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(directory.parents[1])
+    failed, tried = doctest.testmod(boltzgen.runs)
+    assert tried >= 5 and failed == 0
+
+
+def test_mdtraj_and_mdanalysis_get_the_same_configurations(directory: Path) -> None:
+    opened = load_run(directory)
+    frames = opened.to_mdtraj()
+    np.testing.assert_allclose(frames.xyz, opened.samples.positions, atol=1e-6)
+    universe = opened.to_mdanalysis()
+    assert universe.atoms.names.tolist() == [atom.name for atom in frames.topology.atoms]
+    positions = np.array([step.positions.copy() for step in universe.trajectory])
+    np.testing.assert_allclose(positions, 10.0 * frames.xyz, atol=1e-5)
+    assert opened.results["verdict"]["level"] in ("trusted", "caution", "not trusted")
+    assert len(opened.reference) > 0
+
+
+def test_a_directory_without_a_run_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a run directory"):
+        load_run(tmp_path)

@@ -1,0 +1,573 @@
+"""Wrong input of every kind: one line, exit status 2, no traceback, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+import torch
+import yaml
+from openmm import app, unit
+
+from boltzgen import cli, workflow
+from boltzgen.registry import load_system
+from boltzgen.system import MolecularSystem
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
+    """Run the command in ``tmp_path`` and return the one line it says; everything stays as it was."""
+
+    def never(this: workflow.Run, report: object) -> None:
+        raise AssertionError("a stage was started")
+
+    for stage in workflow.STAGES:
+        monkeypatch.setitem(workflow._STAGE_FUNCTIONS, stage, never)
+
+    def run(*arguments: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["boltzgen", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        errors = capfd.readouterr().err
+        assert caught.value.code == 2, errors
+        assert "Traceback" not in errors
+        lines = errors.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("boltzgen: "), errors
+        assert not (tmp_path / "runs").exists()
+        assert sorted(tmp_path.rglob("*")) == before
+        return lines[0]
+
+    return run
+
+
+def overrides(*assignments: str) -> list[str]:
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+# ---- settings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("seed=-1", "seed: input should be greater than or equal to 0"),
+        ("device=gpu", "device: input should be 'auto', 'cpu' or 'cuda'"),
+        ("name=a/b", "name: "),
+        ("system.parameters=[3]", "system.parameters: "),
+        ("data.stride=0", "data.stride: "),
+        ("data.skip_frames=-1", "data.skip_frames: "),
+        ("data.trajectory=md.dcd", "data.trajectory: input should be a list in brackets"),
+        ("simulate.method=metadynamics", "simulate.method: "),
+        ("simulate.timestep_fs=0", "simulate.timestep_fs: input should be greater than 0"),
+        ("simulate.timestep_fs=2000", "simulate.timestep_fs: input should be less than or equal to 100"),
+        ("simulate.timestep_fs=.nan", "simulate.timestep_fs: "),
+        ("simulate.timestep_fs=2 fs", "simulate.timestep_fs: input should be a valid number"),
+        ("simulate.friction_per_ps=-1", "simulate.friction_per_ps: "),
+        ("simulate.n_runs=0", "simulate.n_runs: "),
+        ("simulate.n_temperatures=0", "simulate.n_temperatures: "),
+        ("simulate.temperature_ratio=1", "simulate.temperature_ratio: input should be greater than 1"),
+        ("simulate.equilibration_ps=-3", "simulate.equilibration_ps: "),
+        ("simulate.production_ps=.inf", "simulate.production_ps: "),
+        ("simulate.swap_interval_ps=0", "simulate.swap_interval_ps: "),
+        ("model.n_layers=0", "model.n_layers: "),
+        ("model.l_max=9", "model.l_max: "),
+        ("model.prior=harmonic", "model.prior: "),
+        ("model.sigma_min_nm=0", "model.sigma_min_nm: "),
+        ("train.steps=0", "train.steps: "),
+        ("train.steps=yes", "train.steps: a number or a word is wanted, YAML reads this as true"),
+        ("train.minutes=-1", "train.minutes: "),
+        ("train.batch_size=2.5", "train.batch_size: "),
+        ("train.learning_rate=0", "train.learning_rate: "),
+        ("train.levels_per_sample=1", "train.levels_per_sample: "),
+        ("train.held_out_fraction=0.7", "train.held_out_fraction: input should be less than 0.5"),
+        ("train.state_share=2", "train.state_share: "),
+        ("train.stepz=3", "train.stepz: unknown key; did you mean train.steps?"),
+        ("sample.n_particles=-5", "sample.n_particles: "),
+        ("sample.n_levels=0", "sample.n_levels: "),
+        ("sample.n_pilot=1", "sample.n_pilot: input should be greater than or equal to 2"),
+        ("sample.n_forward=0", "sample.n_forward: "),
+        ("sample.bridge_cess=1", "sample.bridge_cess: "),
+        ("sample.resample_below=0", "sample.resample_below: "),
+        ("sample.temperature_k=-10", "sample.temperature_k: "),
+        ("sample.chunk_size=0", "sample.chunk_size: "),
+        ("sample.kernel=ddmp", "sample.kernel: "),
+        ("analyze.n_bootstrap=1", "analyze.n_bootstrap: "),
+        ("analyze.n_bins=0", "analyze.n_bins: "),
+        ("export.formats=[]", "export.formats: "),
+        ("export.formats=[trr]", "export.formats.0: input should be 'dcd', 'xtc', 'pdb'"),
+        ("export.n_resampled=0", "export.n_resampled: "),
+    ],
+)
+def test_settings_out_of_range(refused: Refused, assignment: str, expected: str) -> None:
+    assert f"command line: {expected}" in refused("run", "harmonic_dimer", *overrides(assignment))
+
+
+PT = "simulate.method=parallel_tempering"
+
+
+@pytest.mark.parametrize(
+    ("assignments", "expected"),
+    [
+        (["sample.n_islands=8", "sample.n_particles=4"], "8 populations cannot share 4 particles"),
+        (["model.sigma_min_nm=0.5", "model.sigma_max_nm=0.1"], "0.5 nm is not below model.sigma_max_nm"),
+        (["simulate.timestep_fs=1.5"], "frame_interval_ps: 0.1 ps is no whole number of steps of 1.5 fs"),
+        (
+            ["simulate.frame_interval_ps=0.0004"],
+            "no whole number of steps of 1 fs (simulate.timestep_fs); use",
+        ),
+        ([PT, "simulate.swap_interval_ps=0.0004"], "swap_interval_ps: 0.0004 ps is no whole number of steps"),
+        ([PT, "simulate.frame_interval_ps=0.3"], "make one a multiple of the other"),
+        (["simulate.production_ps=0.05"], "0.05 ps is shorter than the 0.1 ps between frames"),
+        (["simulate.n_runs=1", "simulate.production_ps=0.5"], "leaves 5 frames to train on, at least 10"),
+        ([PT, "simulate.n_temperatures=40"], "40 rungs with temperature_ratio 1.25 reach 1.8"),
+        ([PT, "simulate.n_temperatures=40000"], "40000 rungs with temperature_ratio 1.25 reach"),
+        (["simulate.frame_interval_ps=1e308", "simulate.timestep_fs=1e-9"], "no whole number of steps"),
+        (["data.weights=w.npy"], "data.weights: is for trajectories of your own"),
+        (["data.stride=5"], "data.stride: is for trajectories of your own"),
+        (["data.trajectory=[a.dcd, a.dcd]"], "a.dcd is named 2 times"),
+        (["data.trajectory=[a.dcd]", "pretrained=alanine_dipeptide_b"], "drop one of the two"),
+        (["data.trajectory=[none.dcd]"], "data.trajectory[0]: no file"),
+        (["pretrained=nowhere"], "pretrained: no model nowhere comes with boltzgen"),
+        (
+            ["pretrained=alanine_dipeptide_b"],
+            "is a model of alanine_dipeptide/B at 300 K, not of harmonic_dimer",
+        ),
+        (["simulate.production_ps=1e13"], "most of it in simulate, where "),
+        (["sample.n_particles=1000000000000", "export.formats=[xtc]"], "most of it in "),
+        (["export.select=name =="], "export.select: MDTraj does not understand 'name =='"),
+        (["export.align=name nothing"], "export.align: 'name nothing' selects no atom"),
+    ],
+)
+def test_settings_that_cannot_work_together(refused: Refused, assignments: list[str], expected: str) -> None:
+    assert expected in refused("run", "harmonic_dimer", *overrides(*assignments))
+
+
+def test_memory_that_is_not_there(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from boltzgen import preflight
+
+    class Little:
+        available = 1e5
+
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", Little)
+    line = refused("run", "harmonic_dimer")
+    assert "memory: simulate needs at least" in line and "lower simulate.production_ps" in line
+    (tmp_path / "long.dcd").write_bytes(bytes(200_000))
+    assert "give fewer frames" in refused("run", "harmonic_dimer", *overrides("data.trajectory=[long.dcd]"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_cuda(refused: Refused) -> None:
+    assert "torch sees no CUDA device" in refused("run", "harmonic_dimer", "--device", "cuda")
+
+
+# ---- workflow files ----------------------------------------------------------------------------------
+
+MINIMAL = "name: mine\nsystem: {name: harmonic_dimer}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "mine.yaml: is empty"),
+        ("# nothing\n", "mine.yaml: is empty"),
+        ("just words\n", "expected `key: value` lines at the top level, found a str"),
+        ("- a\n- b\n", "found a list"),
+        ("name: [\n", "mine.yaml, line 2: not valid YAML"),
+        ("name: mine\n\tsystem: lj13\n", "mine.yaml, line 2: not valid YAML"),
+        (MINIMAL + "seed: 1\nseed: 2\n", "mine.yaml, line 4: not valid YAML (seed is given twice)"),
+        ("name: mine\n", "mine.yaml: system: missing"),
+        ("name: mine\nsystem: harmonic_dimer\n", "mine.yaml: system: "),
+        ("name: mine\nsystem: {name: harmonic_dimr}\n", "did you mean harmonic_dimer?"),
+        (MINIMAL + "trian: {steps: 3}\n", "trian: unknown key; did you mean train?"),
+        (MINIMAL + "1: 2\n", "mine.yaml: "),
+        (MINIMAL + "quick: 3\n", "mine.yaml: quick: expected settings by stage"),
+        (
+            MINIMAL + "quick: {train: {setps: 3}}\n",
+            "quick: train.setps: unknown key; did you mean train.steps?",
+        ),
+        (MINIMAL + "quick: {train: {steps: -3}}\n", "quick: train.steps: "),
+        (MINIMAL + "quick: {tran: {steps: 3}}\n", "quick: tran: unknown key"),
+        (MINIMAL + "sample: {n_islands: 9, n_particles: 3}\n", "mine.yaml: sample.n_islands: "),
+    ],
+)
+def test_workflow_files(refused: Refused, tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    assert expected in refused("run", "mine.yaml")
+
+
+def test_what_is_no_workflow_file(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00name")
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.yaml").touch()
+    assert "cannot be read as UTF-8" in refused("run", "binary.yaml")
+    assert "folder.yaml: is a directory" in refused("run", "folder.yaml")
+    assert "did you mean old/config.yaml?" in refused("run", "old")
+    assert "no such workflow file" in refused("run", "nowhere.yaml")
+    assert "did you mean harmonic_dimer?" in refused("run", "harmonic_dimr")
+    assert "no WORKFLOW given" in refused("run")
+
+
+# ---- systems in Python -------------------------------------------------------------------------------
+
+SYSTEM = """
+import numpy as np
+import openmm
+from boltzgen import CollectiveVariable, MolecularSystem, State
+from boltzgen.systems.harmonic import build_chain
+
+
+def build(temperature_k=300.0, required=None):
+    chain = build_chain(3)
+    system, positions, cvs, states = chain.openmm_system, chain.positions, (), ()
+    {change}
+    return MolecularSystem(
+        name="mine", topology=chain.topology, openmm_system=system, positions=positions,
+        temperature_k=temperature_k, collective_variables=cvs, states=states,
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("system.addConstraint(0, 1, 0.2)", "is constrained and has no density in Cartesian space"),
+        ("system.setVirtualSite(2, openmm.TwoParticleAverageSite(0, 1, 0.5, 0.5))", "virtual sites"),
+        ("system.setParticleMass(1, 0.0)", "particle 1 has no mass"),
+        ("system.addParticle(12.0)", "topology has 3 atoms"),
+        ("positions = positions.tolist()", "positions are a list; give a NumPy array in nm"),
+        ("positions = positions * np.nan", "positions that are not finite"),
+        ("temperature_k = float('inf')", "temperature_k must be positive"),
+        (
+            "cvs = (CollectiveVariable('r', 'distance', (0, 7)),)",
+            "[0, 7] does not fit; there are atoms 0 to 2",
+        ),
+        ("cvs = (CollectiveVariable('r', 'distance', (1, 1)),)", "names an atom twice"),
+        (
+            "cvs = 2 * (CollectiveVariable('r', 'distance', (0, 1)),)",
+            "the collective variable r is there twice",
+        ),
+        ("return None", "build() returned a NoneType"),
+        ("return system", "build() returned a System"),
+        ("1 / 0", "cannot be built: ZeroDivisionError: division by zero (mine.py, line 11)"),
+        ("raise KeyError('x')", "cannot be built: KeyError: 'x' (mine.py, line 11)"),
+        ("raise SystemExit(1)", "cannot be built: SystemExit"),
+        ("openmm.HarmonicBondForce().getBondParameters(4)", "cannot be built: OpenMMException"),
+    ],
+)
+def test_systems_that_cannot_be_sampled(refused: Refused, tmp_path: Path, change: str, expected: str) -> None:
+    (tmp_path / "mine.py").write_text(SYSTEM.format(change=change))
+    assert expected in refused("run", "--system", "mine.py")
+
+
+FORCES = {
+    "external": (
+        "force = openmm.CustomExternalForce('100*x^2'); [force.addParticle(i, []) for i in range(3)]",
+        "is moved",
+    ),
+    "periodic": (
+        "force = openmm.NonbondedForce(); force.setNonbondedMethod(force.CutoffPeriodic); "
+        "[force.addParticle(0.0, 0.1, 0.0) for i in range(3)]",
+        "periodic boxes are not supported",
+    ),
+    "overlap": (
+        "force = openmm.NonbondedForce(); [force.addParticle(1.0, 0.1, 1.0) for i in range(3)]; "
+        "positions = 0.0 * positions",
+        "no finite energy at its reference configuration",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORCES)
+def test_forces_that_cannot_be_sampled(refused: Refused, tmp_path: Path, name: str) -> None:
+    change, expected = FORCES[name]
+    (tmp_path / "mine.py").write_text(SYSTEM.format(change=f"{change}; system.addForce(force)"))
+    assert expected in refused("run", "--system", "mine.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "defines no build() function"),
+        ("build = 3\n", "defines no build() function"),
+        ("def build(:\n", "cannot be imported: SyntaxError"),
+        ("import nonsense_that_is_nowhere\n", "cannot be imported: ModuleNotFoundError"),
+        ("x = {}['key']\n", "cannot be imported: KeyError: 'key' (mine.py, line 1)"),
+        ("raise SystemExit\n", "cannot be imported: SystemExit (mine.py, line 1)"),
+        ("def build(n):\n    pass\n", "parameter n is missing; set system.parameters.n"),
+    ],
+)
+def test_files_that_are_no_system(refused: Refused, tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    assert expected in refused("run", "--system", "mine.py")
+
+
+def test_systems_by_name(refused: Refused) -> None:
+    assert "nowhere.py: no such file" in refused("run", "--system", "nowhere.py")
+    assert "did you mean lj13?" in refused("run", "--system", "lj14")
+    wrong = "system.parameters.stifness=3"
+    assert "did you mean stiffness?" in refused("run", "harmonic_dimer", "--set", wrong)
+    hot = "system.parameters.temperature_k=hot"
+    assert "check the values in system.parameters" in refused("run", "harmonic_dimer", "--set", hot)
+
+
+# ---- molecules from a PDB file -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alanine() -> MolecularSystem:
+    return load_system("alanine_dipeptide")
+
+
+@pytest.fixture(scope="module")
+def folder(alanine: MolecularSystem, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PDB files, good and bad."""
+    folder = tmp_path_factory.mktemp("molecules")
+    positions = alanine.positions * unit.nanometer
+    modeller = app.Modeller(alanine.topology, positions)
+    with (folder / "my.pdb").open("w") as stream:
+        app.PDBFile.writeFile(alanine.topology, positions, stream)
+    modeller.delete([atom for atom in modeller.topology.atoms() if atom.element.symbol == "H"])
+    with (folder / "heavy.pdb").open("w") as stream:
+        app.PDBFile.writeFile(modeller.topology, modeller.positions, stream)
+    text = (folder / "my.pdb").read_text()
+    (folder / "unknown.pdb").write_text(text.replace("ALA", "XYZ"))
+    (folder / "empty.pdb").touch()
+    (folder / "binary.pdb").write_bytes(b"\x00\xff" * 100)
+    return folder
+
+
+GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 14]}}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"pdb": "absent.pdb"}, "no file"),
+        ({"pdb": "empty.pdb"}, "empty.pdb"),
+        ({"pdb": "binary.pdb"}, "binary.pdb"),
+        ({"pdb": "heavy.pdb"}, "addHydrogens()"),
+        ({"pdb": "unknown.pdb"}, "No template found for residue"),
+        ({"forcefield": "absent.xml"}, "absent.xml"),
+        ({"forcefield": "my.pdb"}, "my.pdb"),
+        ({"temperature_k": 0}, "temperature_k must be positive"),
+        ({"nonbonded_cutoff_nm": -1}, "nonbonded_cutoff_nm must be positive"),
+        ({"cvs": [1]}, "system.parameters.cvs: give"),
+        ({"cvs": {"phi": {"kind": "dihedral"}}}, "dihedral is none of torsion"),
+        ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8]}}}, "a torsion takes 4 atoms, not 3"),
+        ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 99]}}}, "atoms 0 to 21"),
+        ({"states": {"left": {"cv": "psi", "intervals": [[0, 2]]}}}, "psi is no collective variable"),
+        (
+            {"states": {"left": {"cv": "phi", "intervals": [[-180, 0]]}}},
+            "is no region of an angle in radians",
+        ),
+        ({"states": {"left": {"cv": "phi", "intervals": [[2, 0]]}}}, "[2, 0) is empty"),
+        ({"states": {"left": {"cv": "phi", "intervals": []}}}, "has no intervals"),
+        ({"states": {"left": {"cv": "phi", "intervals": [0, 2]}}}, "give a list of [low, high] pairs"),
+    ],
+)
+def test_molecules(
+    refused: Refused, tmp_path: Path, folder: Path, parameters: dict[str, object], expected: str
+) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    system = {"name": "molecule", "parameters": {**GOOD, **parameters}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "system": system}))
+    assert expected in refused("run", "mine.yaml")
+
+
+# ---- the user's own MD -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def frames(alanine: MolecularSystem) -> np.ndarray:
+    """Something like dynamics: the reference configuration with every atom shaken."""
+    noise = np.random.default_rng(0).normal(scale=0.003, size=(40, alanine.n_atoms, 3))
+    return (alanine.positions + noise).astype(np.float32)
+
+
+def write(
+    path: Path,
+    system: MolecularSystem,
+    x: np.ndarray,
+    box_nm: float | None = None,
+    renamed: tuple[str, str] | None = None,
+) -> None:
+    trajectory = mdtraj.Trajectory(x, mdtraj.Topology.from_openmm(system.topology))
+    if renamed is not None:
+        for atom, symbol in zip(trajectory.topology.atoms, renamed, strict=False):
+            atom.element = mdtraj.element.Element.getBySymbol(symbol)
+    if box_nm is not None:
+        trajectory.unitcell_lengths = np.full((len(x), 3), box_nm)
+        trajectory.unitcell_angles = np.full((len(x), 3), 90.0)
+    trajectory.save(str(path))
+
+
+def with_rigid_bond(x: np.ndarray) -> np.ndarray:
+    bond = x[:, 7] - x[:, 6]
+    x = x.copy()
+    x[:, 7] = x[:, 6] + 0.1 * bond / np.linalg.norm(bond, axis=-1, keepdims=True)
+    return x
+
+
+def with_nan(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x[4, 3] = np.nan
+    return x
+
+
+def repeated(x: np.ndarray) -> np.ndarray:
+    return np.repeat(x[:20], 2, axis=0)
+
+
+def swapped(x: np.ndarray) -> np.ndarray:
+    """A methyl hydrogen and the carbon beside it trade places: every bond stays short."""
+    order = np.arange(x.shape[1])
+    order[[4, 5]] = order[[5, 4]]
+    return x[:, order]
+
+
+@pytest.mark.parametrize(
+    ("change", "suffix", "options", "expected"),
+    [
+        (with_rigid_bond, "dcd", {}, "the bond N(6) - H(7) does not vibrate"),
+        (with_rigid_bond, "xtc", {}, "the bond N(6) - H(7) does not vibrate"),
+        (with_nan, "dcd", {}, "frame 4 has positions that are not finite"),
+        (repeated, "dcd", {}, "20 of 40 frames repeat the one before"),
+        (swapped, "dcd", {}, "are the atoms in the order of alanine_dipeptide/B"),
+        (lambda x: x[:, ::-1], "dcd", {}, "are the atoms in the order of"),
+        (lambda x: x[:5], "dcd", {}, "leave 5 frames to train on"),
+        (lambda x: 10 * x, "dcd", {}, "nm long"),
+        (lambda x: x, "pdb", {"renamed": ("C", "H")}, "bring the atoms into the order of"),
+        (lambda x: x, "dcd", {"box_nm": 3.0}, "has a periodic box"),
+        (lambda x: x, "xtc", {"box_nm": 3.0}, "has a periodic box"),
+    ],
+)
+def test_trajectories(
+    refused: Refused,
+    tmp_path: Path,
+    alanine: MolecularSystem,
+    frames: np.ndarray,
+    change: Callable[[np.ndarray], np.ndarray],
+    suffix: str,
+    options: dict[str, object],
+    expected: str,
+) -> None:
+    write(tmp_path / f"md.{suffix}", alanine, change(frames), **options)  # type: ignore[arg-type]
+    arguments = overrides(f"data.trajectory=[md.{suffix}]")
+    assert expected in refused("run", "--system", "alanine_dipeptide", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "expected"),
+    [
+        (["data.trajectory=[text.dcd]"], "cannot be read as a trajectory of 22 atoms"),
+        (["data.trajectory=[empty.dcd]"], "cannot be read as a trajectory of 22 atoms"),
+        (["data.trajectory=[other.dcd]"], "22 atoms"),
+        (["data.trajectory=[other.h5]"], "has 4 atoms, alanine_dipeptide/B has 22"),
+        (["data.trajectory=[folder]"], "data.trajectory[0]: no file"),
+        (["data.trajectory=[md.dcd]", "data.skip_frames=40"], "leaves none of them"),
+        (["data.trajectory=[md.dcd]", "data.stride=20"], "leave 2 frames to train on"),
+        (["data.trajectory=[md.dcd]", "data.weights=none.npy"], "data.weights: no file"),
+        (["data.trajectory=[md.dcd]", "data.weights=few.npy"], "the trajectories have 40 frames in all"),
+        (["data.trajectory=[md.dcd]", "data.weights=logs.npy"], "must be positive"),
+        (["data.trajectory=[md.dcd]", "data.weights=text.dcd"], "not a NumPy .npy file"),
+    ],
+)
+def test_trajectory_files_and_weights(
+    refused: Refused,
+    tmp_path: Path,
+    alanine: MolecularSystem,
+    frames: np.ndarray,
+    assignments: list[str],
+    expected: str,
+) -> None:
+    other = load_system("harmonic_chain")
+    write(tmp_path / "md.dcd", alanine, frames)
+    for suffix in ("dcd", "h5"):
+        write(tmp_path / f"other.{suffix}", other, np.repeat(other.positions[None], 20, axis=0))
+    (tmp_path / "text.dcd").write_text("no trajectory")
+    (tmp_path / "empty.dcd").touch()
+    (tmp_path / "folder").mkdir()
+    np.save(tmp_path / "few.npy", np.ones(39))
+    np.save(tmp_path / "logs.npy", -np.ones(40))
+    assert expected in refused("run", "--system", "alanine_dipeptide", *overrides(*assignments))
+
+
+# ---- the run directory -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"),
+    [
+        ("file", "file is a file; choose a directory"),
+        ("file/run", "file is a file; choose a directory"),
+        ("full", "has files but is no run directory"),
+        ("x" * 300, "cannot be looked at"),
+        ("damaged", "cannot be read as a manifest"),
+        ("odd", "cannot be read as a manifest"),
+        ("unreadable", "is no record of a run"),
+        ("other", "holds a run of the system lj13"),
+        ("busy", "process 12 on node7 has been at work since"),
+        pytest.param(
+            "closed/run",
+            "cannot write in",
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere"),
+        ),
+    ],
+)
+def test_run_directories(refused: Refused, tmp_path: Path, out: str, expected: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir(mode=0o500)
+    for name in ("full", "damaged", "odd", "unreadable", "other", "busy"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    (tmp_path / "damaged" / "manifest.json").write_text("{")
+    (tmp_path / "odd" / "manifest.json").write_text('{"stages": []}')
+    (tmp_path / "unreadable" / "manifest.json").write_text("{}")
+    (tmp_path / "unreadable" / "config.yaml").write_text("- a\n")
+    (tmp_path / "other" / "manifest.json").write_text("{}")
+    (tmp_path / "other" / "config.yaml").write_text("system: {name: lj13}\n")
+    holder = {"host": "node7", "pid": 12, "since": "2026-01-01 00:00:00 UTC", "process_started": 0.0}
+    (tmp_path / "busy" / "run.lock").write_text(json.dumps(holder))
+    assert socket.gethostname() != "node7"
+    assert expected in refused("run", "harmonic_dimer", "--out", out)
+
+
+def test_own_data_in_the_run_directory(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    (tmp_path / "run" / "manifest.json").write_text("{}")
+    (tmp_path / "run" / "data" / "md.dcd").touch()
+    arguments = overrides("data.trajectory=[run/data/md.dcd]")
+    assert "lies in the run directory" in refused("run", "harmonic_dimer", *arguments, "--out", "run")
+
+
+def test_a_network_of_another_hamiltonian(tmp_path: Path, alanine: MolecularSystem) -> None:
+    from boltzgen.errors import DataError
+    from boltzgen.preflight import check_model
+
+    path = tmp_path / "energy.json"
+    for text, expected in (
+        (json.dumps({"system": "alanine_dipeptide/C", "n_atoms": 22}), "is a network of alanine_dipeptide/C"),
+        (json.dumps({"system": alanine.name, "n_atoms": 21}), r"\(21 atoms\)"),
+        ("{", "not the record of a trained network"),
+        ("[]", "not the record of a trained network"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=expected) as caught:
+            check_model(tmp_path, alanine)
+        assert "\n" not in str(caught.value)
+    path.write_text(json.dumps({"system": alanine.name, "n_atoms": 22}))
+    check_model(tmp_path, alanine)
