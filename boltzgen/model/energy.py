@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from boltzgen.errors import ConfigError, DataError
+from boltzgen.errors import DataError
 from boltzgen.geometry import dof
 from boltzgen.model.force_field import SoftenedForceField
 from boltzgen.model.graph import molecular_graph, stiff_pairs, stiffest_width
@@ -23,8 +22,6 @@ from boltzgen.model.prior import PriorEnergy
 from boltzgen.model.table import between_levels
 from boltzgen.system import MolecularSystem
 
-RESIDUAL_NOISE = 0.2
-"""Share of the noise's variance that is left in coordinates once a layer has denoised them."""
 N_TABLE = 65
 """Entries of the table of level free energies of the prior."""
 
@@ -83,24 +80,13 @@ class EnergyModel(nn.Module):
         self.prior = PriorEnergy(n, spec.n_pairs, force_field)
         self.noise = NoiseEmbedding(low, high, width)
         self.embedding = nn.Embedding(spec.n_classes, spec.n_channels)
-        self.bases = nn.ModuleList(
-            [
-                EdgeBasis(
-                    torch.zeros((n, n), dtype=torch.long),
-                    torch.ones((3, n, n)),
-                    spec.n_radial,
-                    spec.l_max,
-                    width,
-                )
-                for _ in range(spec.n_layers)
-            ]
+        self.basis = EdgeBasis(
+            torch.zeros((n, n), dtype=torch.long), torch.ones((3, n, n)), spec.n_radial, spec.l_max, width
         )
         self.layers = nn.ModuleList(
             [
-                DensityLayer(
-                    spec.n_channels, spec.n_radial, spec.l_max, spec.hidden, width, k < spec.n_layers - 1
-                )
-                for k in range(spec.n_layers)
+                DensityLayer(spec.n_channels, spec.n_radial, spec.l_max, spec.hidden, width)
+                for _ in range(spec.n_layers)
             ]
         )
         self.level_noise = NoiseEmbedding(low, high, width)
@@ -131,11 +117,6 @@ class EnergyModel(nn.Module):
         sigma_data = float((positions.double().square().sum((1, 2)).mean() / dof(system.n_atoms)).sqrt())
         sigma_min = sigma_min or 0.5 * stiffest_width(system, positions)
         sigma_max = sigma_max or 10.0 * sigma_data
-        if not sigma_min < sigma_data < sigma_max:
-            raise ConfigError(
-                f"model.sigma_min_nm, model.sigma_max_nm: {sigma_min:.3g} and {sigma_max:.3g} nm do not "
-                f"enclose the extent of the data, {sigma_data:.3g} nm; leave them out to take them from there"
-            )
         spec = ModelSpec(
             system=system.name,
             n_atoms=system.n_atoms,
@@ -157,9 +138,8 @@ class EnergyModel(nn.Module):
         graph = molecular_graph(system, positions)
         shape = (system.n_atoms, system.n_atoms)
         model.classes = graph.x
-        for basis in model.bases:
-            basis.hops = graph.hops.view(shape)
-            basis.statistics = torch.stack([graph.mean, graph.std, graph.contact]).view(3, *shape).float()
+        model.basis.hops = graph.hops.view(shape)
+        model.basis.statistics = torch.stack([graph.mean, graph.std, graph.contact]).view(3, *shape).float()
         return model
 
     @property
@@ -183,22 +163,12 @@ class EnergyModel(nn.Module):
         """``U_theta`` ``(n,)`` of configurations [nm] ``(n, n_atoms, 3)`` at levels ``(n,)``."""
         sigma = log_sigma.exp()
         noise = self.noise(log_sigma)
-        atoms, blur = x.permute(1, 2, 0).contiguous(), sigma
-        scale = sigma * self.spec.sigma_data * (sigma.square() + self.spec.sigma_data**2).rsqrt()
+        radial, angular = self.basis(x.permute(1, 2, 0).contiguous(), sigma, noise)
         h = self.embedding(self.classes).T.unsqueeze(-1).expand(-1, -1, len(x))
         network = torch.zeros_like(sigma)
-        for basis, layer in zip(self.bases, self.layers, strict=True):
-            radial, angular = basis(atoms, blur, noise)
-            h, atomic, shifts = layer(h, radial, angular, noise)
+        for layer in self.layers:
+            h, atomic = layer(h, radial, angular, noise)
             network = network + atomic.sum(0)
-            if shifts is None:
-                continue
-            if blur is sigma:
-                gate = self.prior.gate(sigma)
-                kept = 1.0 - (scale / self.spec.sigma_data).square()
-                atoms = kept * (atoms + gate * (self.prior.denoised(x, sigma) - x).permute(1, 2, 0))
-                blur = RESIDUAL_NOISE**0.5 * scale
-            atoms = atoms + scale * shifts
         return (
             self.prior(x, sigma) + self.network_gate(sigma) * network + self.free_energy_of_level(log_sigma)
         )
@@ -249,6 +219,6 @@ def load_model(
         spec = ModelSpec(**json.loads((directory / "energy.json").read_text()))
         model = EnergyModel(spec, system)
         model.load_state_dict(load_file(directory / "energy.safetensors"))
-    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{directory}: not a saved energy model ({str(error).splitlines()[0]})") from error
     return model.to(device).eval()

@@ -72,10 +72,9 @@ class NoiseEmbedding(nn.Module):
 class EdgeBasis(nn.Module):
     """Radial functions ``(K, n_atoms, n_atoms, B)`` and spherical harmonics of all pairs of atoms.
 
-    Distances enter in units of what can be told apart: ``(r - mean) / sqrt(std^2 + 2 blur^2)`` with each
-    pair's statistics in the data and the noise ``blur`` of the coordinates, and the same about the contact
-    distance with a tenth of it as the width. So bonds of 0.003 nm and noise of 2 nm are resolved by the
-    same functions.
+    Distances enter in units of what can be told apart at a noise level: ``(r - mean) / sqrt(std^2 + 2
+    sigma^2)`` with each pair's statistics in the data, and the same about the contact distance with a
+    tenth of it as the width. So bonds of 0.003 nm and noise of 2 nm are resolved by the same functions.
     """
 
     COARSE = (-3.5, 4.5, 15)
@@ -107,10 +106,10 @@ class EdgeBasis(nn.Module):
         self.type_out = nn.Parameter(1.0 + 0.3 * torch.randn(n_radial, n_types))
         self.noise_scale = nn.Linear(noise_width, n_radial)
 
-    def forward(self, x: Tensor, blur: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """``phi_k(r_ij)`` ``(K, i, j, B)`` and ``Y_lm`` ``(lm, i, j, B)`` of ``x`` ``(n_atoms, 3, B)``."""
         mean, std, contact = self.statistics.unsqueeze(-1)
-        spread = 2.0 * blur.square()
+        spread = 2.0 * sigma.square()
         scale = (std.square() + spread).sqrt()
         displacement = (x.unsqueeze(0) - x.unsqueeze(1)).movedim(2, 0)
         r2 = displacement.square().sum(0)
@@ -185,9 +184,7 @@ class DensityLayer(nn.Module):
     Each channel has a radial function of its own: ``A_i[lm, c] = sum_j R_c(r_ij) Y_lm(r_ij) h_j[c]``.
     """
 
-    def __init__(
-        self, n_channels: int, n_radial: int, l_max: int, hidden: int, noise_width: int, moves_atoms: bool
-    ) -> None:
+    def __init__(self, n_channels: int, n_radial: int, l_max: int, hidden: int, noise_width: int) -> None:
         super().__init__()
         self.radial = nn.Parameter(torch.randn(n_channels, n_radial) / n_radial**0.5)
         self.invariants = ManyBodyInvariants(n_channels, l_max)
@@ -197,27 +194,16 @@ class DensityLayer(nn.Module):
         self.outward = nn.Linear(hidden, n_channels)
         self.energy = nn.Linear(hidden, 1, bias=False)
         nn.init.zeros_(self.energy.weight)
-        self.shift = nn.Linear(hidden, n_channels, bias=False) if moves_atoms else None
-        if self.shift is not None:
-            nn.init.zeros_(self.shift.weight)
 
-    def forward(
-        self, h: Tensor, radial: Tensor, angular: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Features ``(C, n_atoms, B)`` -> updated ones, atomic energies ``(n_atoms, B)``, shifts of atoms.
-
-        Shifts ``(n_atoms, 3, B)``, if the layer moves atoms, combine the vectors among the projections.
-        """
+    def forward(self, h: Tensor, radial: Tensor, angular: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``(C, n_atoms, B)`` -> updated features and atomic energies ``(n_atoms, B)``."""
         own = (self.radial @ radial.flatten(1)).view(-1, *radial.shape[1:])
         density = (angular * (own * h.unsqueeze(1)).unsqueeze(1)).sum(3)
         scale, shift = self.film(noise).T.unsqueeze(1).chunk(2)
         hidden = _linear(self.inward, torch.cat([self.invariants(density), h]))
         hidden = nn.functional.silu(hidden * (1.0 + scale) + shift)
         hidden = nn.functional.silu(_linear(self.middle, hidden))
-        shifts = None
-        if self.shift is not None:
-            shifts = (_linear(self.shift, hidden).unsqueeze(1) * density[:, 1:4]).sum(0).transpose(0, 1)
-        return h + _linear(self.outward, hidden), _linear(self.energy, hidden).squeeze(0), shifts
+        return h + _linear(self.outward, hidden), _linear(self.energy, hidden).squeeze(0)
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
