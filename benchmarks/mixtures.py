@@ -346,7 +346,7 @@ def draw(results: dict[str, dict[str, list[dict[str, Any]]]], title: str, path: 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from boltzgen.report.figures import CATEGORICAL
+    from boltzgen.report.panels import CATEGORICAL
 
     figure = Figure(figsize=(13.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)

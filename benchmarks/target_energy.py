@@ -164,7 +164,7 @@ def draw(results: dict[str, Any], curves: dict[str, list[float]], title: str, pa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from boltzgen.report.figures import CATEGORICAL
+    from boltzgen.report.panels import CATEGORICAL
 
     figure = Figure(figsize=(10.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)

@@ -80,6 +80,8 @@ def analyze(
             "temperature_k": system.temperature_k,
             "n_samples": len(samples),
             "n_reference": len(reference),
+            "collective_variables": [asdict(cv) for cv in system.collective_variables],
+            "states": [asdict(state) for state in system.states],
             "rows": [asdict(row) for row in rows],
             "pmf": {name: {"model": asdict(m), "reference": asdict(r)} for name, (m, r) in profiles.items()},
             "verdict": judge(diagnostics.get("verdict"), states, delta_f),

@@ -33,6 +33,8 @@ Examples:
   boltzgen sample alanine_dipeptide             at once, with a network that comes with boltzgen
 
   boltzgen train my.yaml --device cuda          stages up to training only
+
+  boltzgen report runs/a runs/b                 one page that compares finished runs
 """
 
 app = typer.Typer(
@@ -78,11 +80,11 @@ TemperatureOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Do the stage again even if nothing changed.")]
 
 COMMANDS = {
-    "run": "Run every stage, simulation to export, and print the closing table.",
+    "run": "Run every stage, simulation to export; write the report and print the closing table.",
     "simulate": "Make the training ensemble by MD, or read the trajectories named in the workflow.",
     "train": "Train the energy network, after the stages before it.",
     "sample": "Draw weighted samples of the OpenMM target, after the stages before it.",
-    "analyze": "Compute free energies and distances to the reference, after the stages before it.",
+    "analyze": "Compute free energies and distances to MD, write the report, after the stages before it.",
     "export": "Write trajectories and weights for MD tools, after the stages before it.",
 }
 
@@ -133,6 +135,26 @@ def _add_stage_command(name: str, help_text: str) -> None:
 
 for _name, _help in COMMANDS.items():
     _add_stage_command(_name, _help)
+
+
+@app.command("report")
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where it goes. Default: RUN/report.html, or comparison.html for several.",
+        ),
+    ] = None,
+) -> None:
+    """Write the page of a run again, or one page that compares several runs."""
+    from boltzgen.report.comparison import FILE_NAME, write_comparison
+    from boltzgen.report.page import write_report
+
+    print(write_report(runs[0], out) if len(runs) == 1 else write_comparison(runs, out or Path(FILE_NAME)))
 
 
 @app.command("systems")
@@ -226,7 +248,10 @@ def _close(command: str, directory: Path, results: dict[str, object] | None) -> 
 
         console = Console()
         console.print(closing_table(results), verdict_panel(results))
-    print(f"results in {directory}" if results is not None else f"done, see {directory}")
+    if results is None:
+        print(f"done, see {directory}")
+    else:
+        print(f"results in {directory}, report in {directory / 'report.html'}")
 
 
 def _print_table(rows: dict[str, str]) -> None:

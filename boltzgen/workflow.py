@@ -1,4 +1,7 @@
-"""The stages of a run in order: simulate, train, sample, analyze, export; each skipped where still valid."""
+"""The stages of a run in order: simulate, train, sample, analyze, export; each skipped where still valid.
+
+A run that has been analysed ends with its page, report.html.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +127,10 @@ def _run_stages(
         _clear_unless_resumable(stage, this, manifest, inputs)
         with manifest.running(stage, inputs) as recorded, progress_bar(stage) as report:
             recorded.update(_STAGE_FUNCTIONS[stage](this, report) or {})
-    return _results(out) if until in ("analyze", "export") else None
+    if until not in ("analyze", "export"):
+        return None
+    _report(out)
+    return _results(out)
 
 
 def resolve_device(device: str) -> str:
@@ -222,6 +228,14 @@ _STAGE_FUNCTIONS: dict[Stage, Callable[[Run, Report], dict[str, Any] | None]] = 
     "analyze": _analyze,
     "export": _export,
 }
+
+
+def _report(out: Path) -> None:
+    """The page of the run, made anew from its files."""
+    from boltzgen.report.page import write_report
+
+    write_report(out)
+
 
 # ---- what the stages depend on ---------------------------------------------------------------------
 

@@ -102,6 +102,8 @@ def test_contents(wheel: Path) -> None:
         for path in (ROOT / folder).glob("*.[py]*"):
             assert f"boltzgen/{folder}/{path.name}" in names
     assert "boltzgen/py.typed" in names
+    for path in (ROOT / "boltzgen" / "report" / "templates").iterdir():
+        assert path.relative_to(ROOT).as_posix() in names
     for path in (ROOT / "boltzgen" / "pretrained").glob("*/*"):
         assert path.relative_to(ROOT).as_posix() in names
 

@@ -18,7 +18,7 @@ class Chain:
     """A run directory, the stages that ran in the last call, and what was said."""
 
     def __init__(self, out: Path) -> None:
-        self.out, self.ran, self.said = out, [], []
+        self.out, self.ran, self.said, self.reported = out, [], [], []
         self.fails: dict[str, BaseException] = {}
 
     def stage(self, name: workflow.Stage) -> object:
@@ -53,6 +53,7 @@ def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
         monkeypatch.setitem(workflow._STAGE_FUNCTIONS, name, chain.stage(name))
     for name in ("of_simulation", "of_training", "of_sampling"):
         monkeypatch.setattr(estimate, name, lambda *_: "estimate")
+    monkeypatch.setattr(workflow, "_report", lambda out: chain.reported.append(out))
     return chain
 
 
@@ -90,6 +91,14 @@ def test_a_change_redoes_what_depends_on_it(chain: Chain, override: str, expecte
     chain()
     assert chain(override) == expected
     assert chain(override) == []
+
+
+def test_the_report_follows_the_analysis(chain: Chain) -> None:
+    chain(until="sample")
+    assert chain.reported == []
+    chain(until="analyze")
+    chain()
+    assert chain.reported == [chain.out, chain.out]
 
 
 def test_reasons_are_given(chain: Chain) -> None:

@@ -1,0 +1,106 @@
+"""The charts of one run's page, drawn from its record; a chart that a run has no data for is left out."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from matplotlib.axes import Axes
+
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.report import panels
+from boltzgen.report.inline import Chart, Ink
+from boltzgen.report.record import Record
+from boltzgen.report.text import number
+from boltzgen.system import CollectiveVariable
+
+
+def maps(record: Record, ink: Ink) -> list[Chart]:
+    """Ramachandran maps over the first two torsions: model and MD."""
+    torsions = [cv for cv in record.variables if cv.kind == "torsion"]
+    if len(torsions) < 2:
+        return []
+    pair = torsions[0], torsions[1]
+    what = f"free energy over {pair[0].name} and {pair[1].name}"
+
+    def draw(axis: Axes, ensemble: WeightedEnsemble) -> None:
+        mesh = panels.ramachandran_map(axis, ensemble, pair)
+        bar = axis.figure.colorbar(mesh, ax=axis, label="-ln P (kT above the minimum)", extend="max")
+        if bar.solids is not None:
+            bar.solids.set_rasterized(True)
+
+    drawn = []
+    for name, ensemble in (("The model, reweighted", record.samples), ("The MD reference", record.reference)):
+        if ensemble is not None:
+            alt = f"Map of the {what}. {name}."
+            caption = f"{name}. The pale ground was never visited."
+            drawn.append(ink.chart(partial(draw, ensemble=ensemble), alt, caption, height=3.7))
+    return drawn
+
+
+def profiles(record: Record, ink: Ink) -> list[Chart]:
+    """The potential of mean force along every collective variable."""
+    known = {cv.name: cv for cv in record.variables}
+    drawn = []
+    for name, pair in record.profiles.items():
+        label = variable_label(known.get(name), name)
+        draw = partial(panels.pmf, label=label, curves=panels.model_and_reference(*pair))
+        alt = f"Potential of mean force along {name} in kT: model reweighted and MD reference, with errors."
+        drawn.append(ink.chart(draw, alt, f"Along {name}. Bands are one standard error."))
+    return drawn
+
+
+def energies(record: Record, ink: Ink) -> list[Chart]:
+    """Histograms of the energy before and after reweighting, and the weights that lie between."""
+    if record.samples is None:
+        return []
+    drawn = []
+    if record.reference is not None:
+        draw = partial(panels.reduced_energies, samples=record.samples, reference=record.reference)
+        alt = "Histograms of the reduced energy: model before and after reweighting, and MD reference."
+        caption = "The energy of the force field. After reweighting, model and MD should lie on each other."
+        drawn.append(ink.chart(draw, alt, caption))
+    alt = f"Histogram of the weights of {len(record.samples)} samples relative to equal weights."
+    caption = "The weights as sampled, after resampling. A long tail to the right means few samples count."
+    return [*drawn, ink.chart(partial(panels.weights, samples=record.samples), alt, caption)]
+
+
+def ladder(record: Record, ink: Ink) -> list[Chart]:
+    """ESS and acceptance, sd(log w) and J, and state populations along the noise levels."""
+    levels, paths = record.diagnostics.get("levels") or [], record.diagnostics.get("paths") or []
+    drawn = []
+    if levels:
+        draw = partial(panels.effective_sizes, levels=levels, acceptance=True)
+        alt = "Effective sample size and acceptance of moves against the noise level, high noise to low."
+        caption = "Effective sample size on the way from noise (left) to the molecule (right)."
+        drawn.append(ink.chart(draw, alt, caption))
+    if paths:
+        last = number(paths[-1].get("jeffreys"))
+        alt = f"Standard deviation of log weights and J against the noise level; J ends at {last} nats."
+        caption = "Paths without resampling. Where a curve climbs, the network's levels disagree."
+        drawn.append(ink.chart(partial(panels.agreement, paths=paths), alt, caption))
+    if panels.state_names(paths):
+        alt = "Population of each state against the noise level, annealed sample and noised data."
+        caption = "Solid and dashed lines part where the sampler gains or loses a state."
+        drawn.append(ink.chart(partial(panels.populations, paths=paths), alt, caption))
+    return drawn
+
+
+def training(record: Record, ink: Ink) -> list[Chart]:
+    """Losses of the training log, by noise band."""
+    columns = panels.read_columns(record.directory / "model" / "metrics.csv")
+    drawn = []
+    for kind, caption in (
+        ("dsm", "Denoising score matching, which gives the energy its slopes."),
+        ("heights", "The loss that compares noise levels, which gives the energy its heights."),
+    ):
+        names = panels.loss_columns(columns, kind)
+        if names and "step" in columns:
+            draw = partial(panels.losses, columns=columns, names=names, darkest=0.8)
+            alt = f"Training loss against step, by noise band. {caption}"
+            drawn.append(ink.chart(draw, alt, caption, height=4.3))
+    return drawn
+
+
+def variable_label(cv: CollectiveVariable | None, name: str) -> str:
+    """The label of a variable's axis."""
+    return panels.plain(name) if cv is None else panels.label_of(cv)

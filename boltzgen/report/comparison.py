@@ -1,0 +1,121 @@
+"""Several runs on one page: verdicts, numbers side by side, and profiles on the same axes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from boltzgen.report import panels
+from boltzgen.report.charts import variable_label
+from boltzgen.report.inline import Chart, Ink
+from boltzgen.report.record import Record, read_run
+from boltzgen.report.render import verdict, write_page
+from boltzgen.report.table import BOOKKEEPING
+from boltzgen.report.text import duration, flat, number, setting
+
+FILE_NAME = "comparison.html"
+STYLES = ("-", "-.", ":")
+NOT_COMPARED = {"name", "description", "quick"}
+
+
+def write_comparison(directories: list[Path], path: Path) -> Path:
+    """Write the page that compares the runs in ``directories``.
+
+    Raises DataError for a directory without a finished run.
+    """
+    records, ink = [read_run(directory) for directory in directories], Ink()
+    names = labels(directories)
+    context = {
+        "names": names,
+        "runs": [summary(record, name) for record, name in zip(records, names, strict=True)],
+        "warning": warning(records),
+        "rows": rows(records),
+        "settings": differing_settings(records),
+        "profiles": profiles(records, names, ink),
+    }
+    return write_page("comparison.html.j2", path, ink, **context)
+
+
+def labels(directories: list[Path]) -> list[str]:
+    """A short name for every run: that of its directory, or its whole path where two share a name."""
+    names = [directory.resolve().name for directory in directories]
+    return [
+        name if names.count(name) == 1 else str(path) for name, path in zip(names, directories, strict=True)
+    ]
+
+
+def summary(record: Record, name: str) -> dict[str, Any]:
+    """What is said of one run at the top."""
+    seconds = [stage.get("seconds") or 0.0 for stage in (record.manifest.get("stages") or {}).values()]
+    return {
+        "name": name,
+        "system": record.results["system"],
+        "temperature": f"{record.temperature_k:g}",
+        "n_samples": record.results.get("n_samples"),
+        "time": duration(sum(seconds)),
+        "seed": record.manifest.get("seed"),
+        "verdict": verdict(dict(record.results)),
+    }
+
+
+def warning(records: list[Record]) -> str:
+    """Why the numbers of these runs may not be compared; empty where they may."""
+    kinds = {(str(r.results["system"]), r.temperature_k) for r in records}
+    if len(kinds) == 1:
+        return ""
+    found = ", ".join(f"{system} at {kelvin:g} K" for system, kelvin in sorted(kinds))
+    return f"These runs are not of one system at one temperature ({found})."
+
+
+def rows(records: list[Record]) -> list[dict[str, Any]]:
+    """Every row of any run but those that only keep count, with a number for each run."""
+    keys = [(row["quantity"], row["unit"]) for record in records for row in record.rows]
+    table = []
+    for quantity, unit in dict.fromkeys(keys):
+        if quantity in BOOKKEEPING:
+            continue
+        found = [record.row(quantity, unit) for record in records]
+        cells = [cell(row) for row in found]
+        table.append({"quantity": quantity, "unit": unit, "cells": cells})
+    return table
+
+
+def cell(row: dict[str, Any] | None) -> dict[str, str]:
+    """Model and reference of one run as text; empty where the run lacks the row."""
+    if row is None:
+        return {"value": "", "md": ""}
+    md = number(row["reference"], row["reference_error"])
+    return {"value": number(row["value"], row["error"]), "md": md}
+
+
+def differing_settings(records: list[Record]) -> list[tuple[str, list[str]]]:
+    """Settings that are not the same in all runs: dotted key and the value in each."""
+    configs = [
+        flat({key: value for key, value in record.config.items() if key not in NOT_COMPARED})
+        for record in records
+    ]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    table = [(key, [setting(config.get(key)) for config in configs]) for key in keys]
+    return [(key, values) for key, values in table if len(set(values)) > 1]
+
+
+def profiles(records: list[Record], names: list[str], ink: Ink) -> list[Chart]:
+    """Potentials of mean force of all runs on the same axes, with the MD reference of the first."""
+    variables = dict.fromkeys(name for record in records for name in record.profiles)
+    colours = [c for c in panels.cycle(len(panels.CATEGORICAL)) if c != panels.REFERENCE]
+    drawn = []
+    for variable in variables:
+        curves: list[panels.Curve] = []
+        for k, (record, name) in enumerate(zip(records, names, strict=True)):
+            pair = record.profiles.get(variable)
+            if pair is None:
+                continue
+            if not curves:
+                curves.append((f"MD of {name}", pair[1], panels.REFERENCE, "--"))
+            curves.append((name, pair[0], colours[k % len(colours)], STYLES[k // len(colours) % len(STYLES)]))
+        known = {cv.name: cv for record in records for cv in record.variables}
+        draw = partial(panels.pmf, label=variable_label(known.get(variable), variable), curves=curves)
+        alt = f"Potentials of mean force along {variable} in kT of {len(curves) - 1} runs, and MD reference."
+        drawn.append(ink.chart(draw, alt, f"Along {variable}. Bands are one standard error."))
+    return drawn

@@ -1,0 +1,150 @@
+"""What a finished run left in its directory, read back; nothing is computed and no network is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mdtraj
+import numpy as np
+import yaml
+
+from boltzgen.ensemble import Array, WeightedEnsemble
+from boltzgen.errors import DataError
+from boltzgen.free_energy import PMF
+from boltzgen.storage import load_ensemble
+from boltzgen.system import CollectiveVariable, State
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run directory. What a run need not have (samples kept, variables, states) is None or empty.
+
+    config, manifest, results
+        The contents of ``config.yaml``, ``manifest.json`` and ``results/results.json``.
+    """
+
+    directory: Path
+    config: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    results: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the run directory."""
+        return self.directory.resolve().name
+
+    @property
+    def temperature_k(self) -> float:
+        """Temperature that was sampled [K]."""
+        return float(self.results["temperature_k"])
+
+    @property
+    def diagnostics(self) -> Mapping[str, Any]:
+        """What the sampler found, as the analysis was given it."""
+        return dict(self.results.get("diagnostics") or {})
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The table of results."""
+        return list(self.results.get("rows") or [])
+
+    def row(self, quantity: str, unit: str = "") -> dict[str, Any] | None:
+        """A row of the table by its quantity and unit."""
+        return next((r for r in self.rows if r["quantity"] == quantity and r["unit"] == unit), None)
+
+    @cached_property
+    def samples(self) -> WeightedEnsemble | None:
+        """The weighted samples."""
+        path = self.directory / "samples" / "ensemble.h5"
+        return load_ensemble(path) if path.is_file() else None
+
+    @cached_property
+    def reference(self) -> WeightedEnsemble | None:
+        """The MD, at the temperature that was sampled."""
+        path = self.directory / "data" / "ensemble.h5"
+        return load_ensemble(path).at_temperature(self.temperature_k) if path.is_file() else None
+
+    @cached_property
+    def topology(self) -> mdtraj.Topology | None:
+        """Atoms and bonds, from the file of the samples."""
+        path = self.directory / "samples" / "ensemble.h5"
+        if not path.is_file():
+            return None
+        with mdtraj.formats.HDF5TrajectoryFile(str(path), "r") as file:
+            return file.topology
+
+    @property
+    def variables(self) -> list[CollectiveVariable]:
+        """Collective variables of the system."""
+        return [_variable(item) for item in self.results.get("collective_variables") or []]
+
+    @property
+    def states(self) -> list[State]:
+        """States of the system."""
+        return [
+            State(
+                item["name"], _variable(item["cv"]), tuple((float(a), float(b)) for a, b in item["intervals"])
+            )
+            for item in self.results.get("states") or []
+        ]
+
+    @property
+    def profiles(self) -> dict[str, tuple[PMF, PMF]]:
+        """Potentials of mean force by the variable's name: model and reference."""
+        pairs = self.results.get("pmf") or {}
+        return {name: (_profile(pair["model"]), _profile(pair["reference"])) for name, pair in pairs.items()}
+
+
+def read_run(directory: Path) -> Record:
+    """The record of a run that has been analysed. Raises DataError for any other directory."""
+    if not (directory / "manifest.json").is_file():
+        raise DataError(f"{directory}: no run directory (it has no manifest.json); give one that a run made")
+    results = directory / "results" / "results.json"
+    finish = f"`boltzgen run {directory / 'config.yaml'} --out {directory}` finishes it"
+    if not results.is_file():
+        raise DataError(f"{directory}: the run is not finished, it has no results yet; {finish}")
+    record = Record(
+        directory,
+        config=_mapping(directory / "config.yaml"),
+        manifest=_mapping(directory / "manifest.json"),
+        results=_mapping(results),
+    )
+    missing = {"system", "temperature_k", "rows", "verdict"} - set(record.results)
+    if missing:
+        raise DataError(f"{results}: holds no {min(missing)}; remove the file, then {finish}")
+    stages = record.manifest.get("stages") or {}
+    used = stages.get("analyze", {}).get("inputs", {}).get("the samples")
+    if used is not None and used != stages.get("sample", {}).get("finished", ""):
+        raise DataError(f"{directory}: the results are older than the samples; {finish}")
+    return record
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """The content of a JSON or YAML file, which has to be a mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
+        content = None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: missing or unreadable; the run directory is damaged, run it again")
+    return content
+
+
+def _variable(item: Mapping[str, Any]) -> CollectiveVariable:
+    return CollectiveVariable(item["name"], item["kind"], tuple(item["atoms"]))
+
+
+def _profile(item: Mapping[str, Any]) -> PMF:
+    return PMF(*(_numbers(item[key]) for key in ("bin_edges", "f", "df")))
+
+
+def _numbers(values: list[float | str | None]) -> Array:
+    """Numbers of a results file, where infinities are strings and NaN is None."""
+    return np.array([math.nan if value is None else float(value) for value in values])
