@@ -13,6 +13,7 @@ from boltzgen.balance import balanced
 from boltzgen.config import SampleSettings
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian, ReverseKernel
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.estimate import will_compile
 from boltzgen.handedness import Hand
 from boltzgen.heights import state_members
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
@@ -25,9 +26,6 @@ from boltzgen.sampler.paths import Populations
 from boltzgen.sampler.pilot import Plan, plan_ladder
 from boltzgen.sampler.tempered import Tempered
 from boltzgen.system import MolecularSystem
-
-COMPILE_FROM_EVALUATIONS = 100_000
-"""Network evaluations from which compiling for inference wins its time back."""
 
 
 @dataclass
@@ -162,9 +160,7 @@ def _network(
 ) -> EnergyAndScore:
     """The network in chunks, compiled where the run is long enough."""
     size = min(settings.chunk_size, settings.n_particles)
-    moves = 1 + 0.5 * settings.ladder_moves * settings.leapfrog_steps
-    expected = settings.n_particles * settings.n_levels * moves
-    if expected < COMPILE_FROM_EVALUATIONS:
+    if not will_compile(settings):
         return in_chunks(model.energy_and_score, size)
     report(0.0, 1.0, "compiling the network (about a minute)")
     rows = np.arange(size) % len(data)

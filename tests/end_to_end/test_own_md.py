@@ -70,7 +70,8 @@ def test_own_molecule_and_trajectory_run_to_the_end(workflow_file: Path, tmp_pat
     assert results is not None
     assert {"log Z", "Delta F", "E-W2"} <= {row["quantity"] for row in results["rows"]}
     assert results["n_reference"] == 58
-    assert len(said) == len(STAGES)
+    lines = [line for line in said if not line.startswith("warning: the data never visit the state positive")]
+    assert len(lines) == len(STAGES) == len(said) - 1
     exported = mdtraj.load(str(out / "export" / "resampled.dcd"), top=str(out / "export" / "topology.pdb"))
     assert exported.xyz.shape == (8, 22, 3)
     assert np.isfinite(exported.xyz).all()
