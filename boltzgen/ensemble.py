@@ -31,7 +31,7 @@ def pareto_k(log_weights: Array) -> float | None:
     finite = log_weights[np.isfinite(log_weights)]
     if len(finite) < 25 or np.ptp(finite) < 1e-12:
         return None
-    k = float(array_stats.psislw(finite)[1])
+    k = float(array_stats.psislw(-finite)[1])  # it is made for log likelihoods, weights are their inverse
     return k if np.isfinite(k) else None
 
 
