@@ -159,7 +159,8 @@ def _network(
     model: EnergyModel, data: WeightedEnsemble, settings: SampleSettings, device: str, report: Report
 ) -> EnergyAndScore:
     """The network in chunks, compiled where the run is long enough."""
-    size = min(settings.chunk_size, settings.n_particles)
+    island = settings.n_particles // min(settings.n_islands, settings.n_particles)
+    size = min(settings.chunk_size, island)  # compiled code fills up what is smaller than a chunk
     if not will_compile(settings):
         return in_chunks(model.energy_and_score, size)
     report(0.0, 1.0, "compiling the network (about a minute)")
