@@ -7,9 +7,9 @@ low noise and on the bridge, resampling below 0.5. The paper's (arXiv 2601.21025
 direct jump from the lowest level to the target, kernels DDPM, exponential integrator and DDIM, by AIS and by
 SMC with resampling below 0.3; its levels are taken equally spaced in log sigma. All have the same number of
 particles. Columns: log Z with its error, effective samples by surviving ancestors, distances to the MD
-reference, effective samples of the first state, p (1 - p) / error^2 of its population p; each per million
-evaluations (network and target) and per second. The last row is the run's own parallel tempering, whose time
-is that of its stage. Nothing asserts these numbers.
+reference, effective samples of the first state, p (1 - p) / error^2 of its population p, where enough
+ancestors carry it for an error; per million evaluations (network and target) and per second. The last row
+is the run's own parallel tempering, whose time is that of its stage. Nothing asserts these numbers.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def state_row(annealing: Annealing, samples: WeightedEnsemble) -> Row:
     """Population of the first state and effective samples of it, by its error."""
     members = annealing.system.states[0].members(samples.positions)
     p: Estimate = state_probability(samples, members)
-    effective = p.value * (1.0 - p.value) / p.error**2 if p.error else 0.0
+    effective = p.value * (1.0 - p.value) / p.error**2 if p.error else None
     return {"population": p.value, "population_error": p.error, "effective_state": effective}
 
 
