@@ -13,7 +13,7 @@ from boltzgen.balance import balanced
 from boltzgen.config import SampleSettings
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian, ReverseKernel
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.estimate import will_compile
+from boltzgen.estimate import network_chunk, will_compile
 from boltzgen.handedness import Hand
 from boltzgen.heights import state_members
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
@@ -159,8 +159,7 @@ def _network(
     model: EnergyModel, data: WeightedEnsemble, settings: SampleSettings, device: str, report: Report
 ) -> EnergyAndScore:
     """The network in chunks, compiled where the run is long enough."""
-    island = settings.n_particles // min(settings.n_islands, settings.n_particles)
-    size = min(settings.chunk_size, island)  # compiled code fills up what is smaller than a chunk
+    size = network_chunk(settings)
     if not will_compile(settings):
         return in_chunks(model.energy_and_score, size)
     report(0.0, 1.0, "compiling the network (about a minute)")

@@ -251,7 +251,9 @@ def _close(command: str, directory: Path, results: dict[str, object] | None) -> 
     if results is None:
         print(f"done, see {directory}")
     else:
-        print(f"results in {directory}, report in {directory / 'report.html'}")
+        from boltzgen.report.page import FILE_NAME
+
+        print(f"results in {directory}, report in {directory / FILE_NAME}")
 
 
 def _print_table(rows: dict[str, str]) -> None:

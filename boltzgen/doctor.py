@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from boltzgen import __version__
-from boltzgen.estimate import size
+from boltzgen.estimate import size, usable_cores
+from boltzgen.files import nearest_existing
 
 Status = Literal["ok", "note", "missing", "wrong"]
 
@@ -168,8 +169,7 @@ def _shadows(directory: Path) -> Finding:
 
 
 def _cores() -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding("cores", f"{usable} of {os.cpu_count()}")
+    return Finding("cores", f"{usable_cores()} of {os.cpu_count()}")
 
 
 def _memory() -> Finding:
@@ -208,7 +208,7 @@ def _cache() -> Finding:
         path = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or default())
     except Exception as error:
         return Finding("compiler cache", f"unknown ({type(error).__name__})", "note")
-    place = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    place = nearest_existing(path)
     if not os.access(place, os.W_OK) or os.statvfs(place).f_flag & getattr(os, "ST_NOEXEC", 0):
         advice = "nothing can be written or executed there; set TORCHINDUCTOR_CACHE_DIR to another directory"
         return Finding("compiler cache", str(path), "note", advice)

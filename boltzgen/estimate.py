@@ -26,9 +26,7 @@ def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
     rungs = settings.n_temperatures if settings.method == "parallel_tempering" else 1
     length_ps = settings.equilibration_ps + settings.production_ps
     steps = settings.n_runs * rungs * length_ps * 1000 / settings.timestep_fs
-    workers = max(
-        1, min(settings.n_runs, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    )
+    workers = max(1, min(settings.n_runs, usable_cores()))
     seconds = steps / (_steps_per_second(system) * workers)
     frames = settings.n_runs * settings.production_ps / settings.frame_interval_ps
     stored = size(frames * system.n_atoms * 3 * 4)
@@ -61,6 +59,16 @@ def will_compile(settings: SampleSettings) -> bool:
     """Whether sampling evaluates the network often enough for compiling to win its time back."""
     moves = 1 + 0.5 * settings.ladder_moves * settings.leapfrog_steps
     return settings.n_particles * settings.n_levels * moves >= COMPILE_FROM_EVALUATIONS
+
+
+def network_chunk(settings: SampleSettings) -> int:
+    """Configurations that the network is given at once: compiled code fills up what is smaller."""
+    return max(1, min(settings.chunk_size, settings.n_particles // settings.n_islands))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def disk_bytes(n_atoms: int, workflow: Workflow) -> dict[str, float]:
@@ -134,7 +142,7 @@ def _network_throughput(
     from boltzgen.model import load_model
 
     model = load_model(directory, device, system)
-    n = max(1, min(settings.chunk_size, settings.n_particles // settings.n_islands))
+    n = network_chunk(settings)
     reference = torch.as_tensor(system.positions, dtype=torch.float32, device=device)
     x = (reference - reference.mean(dim=0)).expand(n, -1, -1).contiguous()
     log_sigma = torch.full((n,), -2.0, device=device)

@@ -37,8 +37,9 @@ def export_samples(
     with atomic_directory(directory) as partial:
         trajectory(system, system.positions[None], settings).save_pdb(str(partial / "topology.pdb"))
         for stem, ensemble in (("weighted", weighted), ("resampled", resampled)):
+            frames = trajectory(system, ensemble.positions, settings)
             for suffix in settings.formats:
-                _save_frames(system, ensemble, settings, partial / f"{stem}.{suffix}")
+                _save_frames(frames, ensemble, system, settings, partial / f"{stem}.{suffix}")
         weights = normalised_weights(weighted)
         np.save(partial / "weights.npy", weights)
         np.save(partial / "log_weights.npy", _normalised_log_weights(weighted))
@@ -105,9 +106,12 @@ def _normalised_log_weights(ensemble: WeightedEnsemble) -> np.ndarray:
 
 
 def _save_frames(
-    system: MolecularSystem, ensemble: WeightedEnsemble, settings: ExportSettings, path: Path
+    frames: mdtraj.Trajectory,
+    ensemble: WeightedEnsemble,
+    system: MolecularSystem,
+    settings: ExportSettings,
+    path: Path,
 ) -> None:
-    frames = trajectory(system, ensemble.positions, settings)
     if path.suffix != ".h5":
         frames.save(str(path))
         return

@@ -1,4 +1,4 @@
-"""Writing a directory so that it appears complete or not at all."""
+"""Directories: one that appears complete or not at all, and the nearest one that is there."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def nearest_existing(path: Path) -> Path:
+    """``path`` itself, or the nearest of the directories above it that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())

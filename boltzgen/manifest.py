@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from boltzgen.errors import ConfigError, DataError, UserError
+from boltzgen.files import nearest_existing
 from boltzgen.lock import FILE_NAME as LOCK_NAME
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
@@ -100,7 +101,7 @@ class Manifest:
 def check_output_directory(out: Path) -> None:
     """Raise unless ``out`` can be made, or is empty, or is a run directory; nothing is left behind."""
     try:
-        parent = next(path for path in (out, *out.absolute().parents) if path.exists())
+        parent = nearest_existing(out)
         foreign = parent == out and out.is_dir() and {path.name for path in out.iterdir()} - {LOCK_NAME}
     except (OSError, ValueError) as error:
         raise ConfigError(f"--out {out}: cannot be looked at ({error}); choose another") from None

@@ -16,6 +16,7 @@ from boltzgen import estimate, shipped
 from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError
 from boltzgen.export import selected_atoms
+from boltzgen.files import nearest_existing
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.system import MolecularSystem
@@ -42,7 +43,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
 def check_room(workflow: Workflow, system: MolecularSystem, out: Path, stages: tuple[str, ...]) -> None:
     """ConfigError where these stages would fill the disk, or one of them the memory."""
     written = {k: v for k, v in estimate.disk_bytes(system.n_atoms, workflow).items() if k in stages}
-    free = shutil.disk_usage(next(path for path in (out, *out.absolute().parents) if path.exists())).free
+    free = shutil.disk_usage(nearest_existing(out)).free
     if sum(written.values()) > free:
         worst = max(written, key=written.__getitem__)
         raise ConfigError(

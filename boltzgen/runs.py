@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ class FinishedRun:
         """What was sampled, at the temperature it was sampled at."""
         workflow, base = load_workflow(str(self.path / "config.yaml"))
         system = load_system(workflow.system.name, workflow.system.parameters, base)
-        return replace(system, temperature_k=workflow.sample.temperature_k or system.temperature_k)
+        return system.at_temperature(workflow.sample.temperature_k)
 
     @cached_property
     def samples(self) -> WeightedEnsemble:

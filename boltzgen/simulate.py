@@ -26,6 +26,7 @@ from openmm import unit
 from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
+from boltzgen.estimate import usable_cores
 from boltzgen.platform import fastest_platform, make_context
 from boltzgen.progress import Report, silent
 from boltzgen.system import MolecularSystem
@@ -241,7 +242,7 @@ def _run_in_processes(tasks: Sequence[_Task], progress: _Progress) -> list[Frame
     messages: Any = spawn.Queue()
     stop: Any = spawn.Event()
     pool = concurrent.futures.ProcessPoolExecutor(
-        max_workers=min(len(tasks), _available_cpus()),
+        max_workers=min(len(tasks), usable_cores()),
         mp_context=spawn,
         initializer=_start_worker,
         initargs=(messages, stop),
@@ -283,10 +284,6 @@ def _pass_on(messages: Any, progress: _Progress) -> None:
     """Report the next message, waiting a little for it."""
     with contextlib.suppress(queue.Empty):
         progress.update(*messages.get(timeout=0.1))
-
-
-def _available_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Stopped(Exception):

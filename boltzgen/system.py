@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -132,6 +132,10 @@ class MolecularSystem:
 
     def __post_init__(self) -> None:
         _refuse_unsuitable(self)
+
+    def at_temperature(self, temperature_k: float | None) -> MolecularSystem:
+        """The same system at another temperature [K]; itself for None."""
+        return self if temperature_k is None else replace(self, temperature_k=temperature_k)
 
     @property
     def n_atoms(self) -> int:

@@ -68,8 +68,7 @@ class Run:
     @property
     def target(self) -> MolecularSystem:
         """What is sampled: the system, at another temperature than that of its data if so asked."""
-        temperature = self.workflow.sample.temperature_k
-        return self.system if temperature is None else replace(self.system, temperature_k=temperature)
+        return self.system.at_temperature(self.workflow.sample.temperature_k)
 
     def data(self) -> WeightedEnsemble:
         """The training ensemble."""

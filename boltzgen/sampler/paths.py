@@ -11,10 +11,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from boltzgen.diffusion import (
-    EnergyAndScore,
-    MeanFreeGaussian,
-)
+from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.geometry import mean_free_noise
 from boltzgen.sampler.ladder import Ladder, Level, Particles
 from boltzgen.sampler.resampling import normalised

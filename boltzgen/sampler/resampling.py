@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +29,6 @@ def conditional_ess_fraction(log_weights: Tensor, increments: Tensor) -> float:
 
 
 Scheme = Literal["systematic", "multinomial"]
-SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 
 def resampled(scheme: Scheme, log_weights: Tensor, generator: torch.Generator) -> Tensor:

@@ -71,7 +71,8 @@ def train(
     data = balanced(data, system, settings.state_share)
     x, forces = _with_forces(data, system, settings)
     train_rows, held_out_rows = _split(data, settings, seed)
-    positions, weights = x[train_rows], torch.as_tensor(data.weights)[train_rows]
+    positions, own_forces = x[train_rows], forces[train_rows]
+    weights = torch.as_tensor(data.weights)[train_rows]
     choice = torch.multinomial(
         weights, min(len(positions), 20_000), generator=torch.Generator().manual_seed(seed)
     )
@@ -82,7 +83,7 @@ def train(
     module = EnergyTraining(model, settings, seed + 2).to(device)
     if settings.denoise_to == "forces":
         module.target = DenoisingTarget(model.prior, system.atom_classes, model.log_sigma_range)
-        sample = positions[choice[:1024]].to(device), forces[train_rows][choice[:1024]].to(device)
+        sample = positions[choice[:1024]].to(device), own_forces[choice[:1024]].to(device)
         module.target.fit(*sample, torch.Generator().manual_seed(seed + 3))
     held_out = x[held_out_rows].to(device), forces[held_out_rows].to(device)
     _maybe_compile(module, held_out, report)
@@ -95,7 +96,7 @@ def train(
     draws = WeightedRandomSampler(
         weights.tolist(), 1000 * settings.batch_size, generator=torch.Generator().manual_seed(seed)
     )
-    loader = DataLoader(TensorDataset(positions, forces[train_rows]), settings.batch_size, sampler=draws)
+    loader = DataLoader(TensorDataset(positions, own_forces), settings.batch_size, sampler=draws)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)

@@ -12,15 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.chain import PHI, PSI, chain_ensemble, chain_system
+from helpers.run_directory import SETTINGS, write_metrics
 from matplotlib.image import imread
 from rich.console import Console
 
 from boltzgen.analysis import analyze, json_safe
-from boltzgen.config import AnalyzeSettings
 from boltzgen.report import figures
 from boltzgen.report.table import closing_table, verdict_panel, with_error
-
-SETTINGS = AnalyzeSettings(n_bootstrap=30, n_bins=18, max_transport_samples=100)
 
 
 def diagnostics() -> dict:
@@ -52,13 +50,6 @@ def diagnostics() -> dict:
         ],
         "verdict": {"level": "trusted", "reasons": ["every check passed"]},
     }
-
-
-def write_metrics(path: Path) -> Path:
-    lines = ["step,minutes,dsm,heights,dsm_0.01nm,dsm_0.1nm,held_out_heights"]
-    lines += [f"{s},{s / 60},{1 / (s + 1)},{2 / (s + 1)},0.5,{'' if s % 2 else 0.3},0.4" for s in range(20)]
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def run_analysis(tmp_path: Path, p_model: float = 0.3, **changes) -> dict:
