@@ -159,7 +159,7 @@ def _network(
     model: EnergyModel, data: WeightedEnsemble, settings: SampleSettings, device: str, report: Report
 ) -> EnergyAndScore:
     """The network in chunks, compiled where the run is long enough."""
-    size = network_chunk(settings)
+    size = network_chunk(settings, device)
     if not will_compile(settings):
         return in_chunks(model.energy_and_score, size)
     report(0.0, 1.0, "compiling the network (about a minute)")

@@ -162,7 +162,9 @@ class SampleSettings(Settings):
         "error in its variance, exponential integrator, DDIM",
     )
     ddim_eta: float = Field(0.5, gt=0, le=1, description="stochasticity of ddim; 1 is ddpm")
-    chunk_size: Count = Field(256, description="configurations evaluated at once")
+    chunk_size: Count | None = Field(
+        None, description="configurations evaluated at once; by default 256 on a CPU, 4096 on a GPU"
+    )
 
 
 class AnalyzeSettings(Settings):

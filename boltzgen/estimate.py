@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COMPILE_FROM_EVALUATIONS = 100_000
 """Network evaluations of a sampling from which compiling wins its time back."""
+DEFAULT_CHUNK = {"cpu": 256, "cuda": 4096}
+"""Configurations at once: what stays in a CPU's cache, what fills a GPU."""
 _BYTES_PER_ATOM = {"xtc": 5, "pdb": 81}
 """Of a frame in formats that are not plain float32 positions."""
 
@@ -61,9 +63,10 @@ def will_compile(settings: SampleSettings) -> bool:
     return settings.n_particles * settings.n_levels * moves >= COMPILE_FROM_EVALUATIONS
 
 
-def network_chunk(settings: SampleSettings) -> int:
+def network_chunk(settings: SampleSettings, device: str) -> int:
     """Configurations that the network is given at once: compiled code fills up what is smaller."""
-    return max(1, min(settings.chunk_size, settings.n_particles // settings.n_islands))
+    size = settings.chunk_size or DEFAULT_CHUNK[device]
+    return max(1, min(size, settings.n_particles // settings.n_islands))
 
 
 def usable_cores() -> int:
@@ -142,7 +145,7 @@ def _network_throughput(
     from boltzgen.model import load_model
 
     model = load_model(directory, device, system)
-    n = network_chunk(settings)
+    n = network_chunk(settings, device)
     reference = torch.as_tensor(system.positions, dtype=torch.float32, device=device)
     x = (reference - reference.mean(dim=0)).expand(n, -1, -1).contiguous()
     log_sigma = torch.full((n,), -2.0, device=device)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_map
 
 from boltzgen.model.energy import derivatives
 
@@ -84,9 +85,14 @@ def _compile_traced(
             traced.graph.erase_node(node)
     traced.graph.eliminate_dead_code()
     traced.recompile()
-    compiled = torch.compile(traced, dynamic=False)
     current = list(model.parameters())
-    return lambda x, log_sigma: compiled(current, x, log_sigma)
+    if not x.is_cuda:
+        compiled = torch.compile(traced, dynamic=False)
+        return lambda x, log_sigma: compiled(current, x, log_sigma)
+    # Kernels this small take longer to launch than to run: replay them as one CUDA graph, whose outputs
+    # the next replay overwrites.
+    compiled = torch.compile(traced, dynamic=False, mode="reduce-overhead")
+    return lambda x, log_sigma: tree_map(torch.clone, compiled(current, x, log_sigma))
 
 
 def _checked(

@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, TensorDataset, WeightedRandomSampler
 
 from boltzgen.balance import balanced
 from boltzgen.config import ModelSettings, TrainSettings
@@ -69,7 +69,7 @@ def train(
         (directory / "metrics.csv").unlink(missing_ok=True)
     L.seed_everything(seed, verbose=False)
     data = balanced(data, system, settings.state_share)
-    x, forces = _with_forces(data, system, settings)
+    x, forces = _with_forces(data, system, settings, device)
     train_rows, held_out_rows = _split(data, settings, seed)
     positions, own_forces = x[train_rows], forces[train_rows]
     weights = torch.as_tensor(data.weights)[train_rows]
@@ -96,7 +96,9 @@ def train(
     draws = WeightedRandomSampler(
         weights.tolist(), 1000 * settings.batch_size, generator=torch.Generator().manual_seed(seed)
     )
-    loader = DataLoader(TensorDataset(positions, own_forces), settings.batch_size, sampler=draws)
+    # Whole batches are gathered at once: frame by frame takes longer than a step on a GPU.
+    batches = BatchSampler(draws, settings.batch_size, drop_last=True)
+    loader = DataLoader(TensorDataset(positions, own_forces), batch_size=None, sampler=batches)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -120,13 +122,13 @@ def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, direc
 
 
 def _with_forces(
-    data: WeightedEnsemble, system: MolecularSystem, settings: TrainSettings
+    data: WeightedEnsemble, system: MolecularSystem, settings: TrainSettings, device: str
 ) -> tuple[Tensor, Tensor]:
     """Positions [nm] and reduced forces [1/nm] of all data; zeros for forces where they are not asked for."""
     x = torch.as_tensor(data.positions)
     if settings.denoise_to == "data":
         return x, torch.zeros_like(x)
-    forces = -make_potential(system).reduced_energy_and_gradient(x)[1].to(x)
+    forces = -make_potential(system).reduced_energy_and_gradient(x.to(device))[1].to(x)
     broken = ~forces.isfinite().flatten(1).all(1)
     if broken.any():
         row = int(broken.nonzero()[0])

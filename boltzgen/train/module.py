@@ -48,7 +48,10 @@ class EnergyTraining(L.LightningModule):
         self.generator = torch.Generator().manual_seed(seed)
         self.derivatives: BatchFunction = eager_derivatives(model, slope=self.needs_slope)
         self.energy: BatchFunction = model.energy
+        # On the CPU, where levels are drawn: a GPU would be waited for.
+        self.information = copy.deepcopy(model.prior).cpu().level_information
         self.started = time.monotonic()
+        self.loss = torch.zeros(())
 
     @property
     def needs_slope(self) -> bool:
@@ -77,22 +80,22 @@ class EnergyTraining(L.LightningModule):
 
     def draw_levels(self, n: int) -> Tensor:
         """Log noise levels ``(K, n)``."""
-        prior, settings = self.model.prior, self.settings
-        device: torch.device = prior.variances.device
+        settings = self.settings
         return draw_levels(
             settings.level_choice,
             settings.levels_per_sample,
             n,
             self.model.log_sigma_range,
-            lambda sigma: prior.level_information(sigma.to(device)).cpu(),
+            self.information,
             self.generator,
-        ).to(device)
+        ).to(self.model.log_sigma_bounds.device)
 
     def batch_losses(self, x0: Tensor, forces: Tensor, log_sigmas: Tensor) -> Losses:
         """Losses of a batch, randomly rotated, at levels ``(K, n)``.
 
         ``x0`` [nm] and reduced forces [1/nm], of use with `target` only, are ``(n, n_atoms, 3)``.
         """
+        torch.compiler.cudagraph_mark_step_begin()
         rotation = random_rotations(len(x0), self.generator, device=x0.device)
         x0, forces = x0 @ rotation, forces @ rotation
         noise = mean_free_noise((len(log_sigmas), *x0.shape), self.generator, x0.dtype, x0.device)
@@ -113,14 +116,18 @@ class EnergyTraining(L.LightningModule):
         loss = result.dsm.mean()
         if result.heights is not None:
             loss = loss + self.settings.height_weight * result.heights.mean()
-        if not torch.isfinite(loss):
-            raise self._broken(f"the loss became {loss.item()}")
+        self.loss = loss.detach()
         return {"loss": loss, "losses": result, "levels": levels}
 
     def on_before_optimizer_step(self, *_: object) -> None:
         """Parameters, and so every checkpoint, stay finite: a step that would break them is an error."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+        # Looked at together: a GPU is waited for once a step.
+        values = torch.stack([self.loss, torch.nn.utils.get_total_norm(gradients)])
+        loss, norm = values.tolist()
+        if not math.isfinite(loss):
+            raise self._broken(f"the loss became {loss}")
+        if not math.isfinite(norm):
             raise self._broken("the gradient is not finite")
 
     def _broken(self, what: str) -> NumericalError:

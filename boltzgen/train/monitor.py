@@ -36,7 +36,7 @@ class Monitor(Callback):
     def __init__(self, directory: Path, held_out: Batch, report: Report) -> None:
         self.directory, self.held_out, self.report = directory, held_out, report
         self.bands: list[Sums] = []
-        self.heights: list[float] = []
+        self.heights: list[Tensor] = []
         self.last = (0, time.monotonic())
         self.held_out_row: dict[str, float] = {}
         self.best_loss = math.inf
@@ -54,7 +54,7 @@ class Monitor(Callback):
         assert isinstance(result, Losses) and isinstance(levels, Tensor)
         self.bands.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
         if result.heights is not None:
-            self.heights.append(float(result.heights.mean().detach()))
+            self.heights.append(result.heights.detach().mean())
         if module.progress() >= 1.0:
             trainer.should_stop = True
         step = trainer.global_step
@@ -76,7 +76,7 @@ class Monitor(Callback):
     def _write(self, step: int, module: EnergyTraining) -> None:
         sums, counts = _added_up(self.bands)
         per_band = (sums / counts.clamp_min(1.0)).tolist()
-        heights = sum(self.heights) / max(len(self.heights), 1)
+        heights = float(torch.stack(self.heights).mean()) if self.heights else 0.0
         now = time.monotonic()
         speed = (step - self.last[0]) * module.settings.batch_size / (now - self.last[1])
         row = {"step": step, "minutes": round(module.minutes, 3), "dsm": float(sums.sum() / counts.sum())}
@@ -112,9 +112,9 @@ def held_out_losses(module: EnergyTraining, held_out: Batch) -> dict[str, float]
 def band_sums(losses: Tensor, log_sigmas: Tensor, log_range: tuple[float, float]) -> Sums:
     """Sum and count of losses in each of N_BANDS noise bands, low noise first."""
     low, high = log_range
-    index = ((log_sigmas - low) / (high - low) * N_BANDS).long().clamp(0, N_BANDS - 1).flatten().cpu()
-    zeros = torch.zeros(N_BANDS)
-    values = losses.detach().flatten().float().cpu()
+    index = ((log_sigmas - low) / (high - low) * N_BANDS).long().clamp(0, N_BANDS - 1).flatten()
+    values = losses.detach().flatten().float()
+    zeros = values.new_zeros(N_BANDS)
     return zeros.index_add(0, index, values), zeros.index_add(0, index, torch.ones_like(values))
 
 
