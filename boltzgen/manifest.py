@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 import yaml
 
 from boltzgen.errors import ConfigError, DataError, UserError
-from boltzgen.files import nearest_existing
+from boltzgen.files import nearest_existing, write_atomically
 from boltzgen.lock import FILE_NAME as LOCK_NAME
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
@@ -143,13 +142,6 @@ def file_digest(path: Path) -> str:
 def xml_digest(xml: str) -> str:
     """Short hash of a serialized OpenMM System, whichever OpenMM version wrote it."""
     return digest(re.sub(r'openmmVersion="[^"]*"', "", xml))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import mdtraj
@@ -12,6 +11,7 @@ from openmm import app
 
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
+from boltzgen.files import replaced
 
 _ARRAYS = ("log_weights", "reduced_energies", "lineages", "islands")
 _NUMBERS = ("temperature_k", "log_z", "log_z_error")
@@ -24,8 +24,7 @@ def save_ensemble(ensemble: WeightedEnsemble, topology: app.Topology, path: Path
     ``lineages`` and ``islands`` are further arrays of the file, the temperature [K] and ``log_z``
     attributes of its root. The file appears complete or not at all.
     """
-    partial = path.with_name(f".{path.name}.partial.h5")
-    try:
+    with replaced(path) as partial:
         frames = mdtraj.Trajectory(ensemble.positions, mdtraj.Topology.from_openmm(topology))
         frames.save_hdf5(str(partial))
         with tables.open_file(str(partial), "a") as file:
@@ -37,9 +36,6 @@ def save_ensemble(ensemble: WeightedEnsemble, topology: app.Topology, path: Path
                 value = getattr(ensemble, name)
                 if value is not None:
                     file.root._v_attrs[f"boltzgen_{name}"] = float(value)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_ensemble(path: Path) -> WeightedEnsemble:
