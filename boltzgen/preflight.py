@@ -72,11 +72,13 @@ def check_model(directory: Path, system: MolecularSystem) -> None:
         spec = json.loads(path.read_text(encoding="utf-8"))
         made_for = spec["system"], spec["n_atoms"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: not the record of a trained network; train again with --force") from None
+        raise DataError(
+            f"{path}: not the record of a trained network; `--force train` makes it again"
+        ) from None
     if made_for != (system.name, system.n_atoms):
         raise DataError(
             f"{path}: is a network of {made_for[0]} ({made_for[1]} atoms), not of {system.name} "
-            f"({system.n_atoms} atoms); train again with --force, or choose another --out"
+            f"({system.n_atoms} atoms); train again with `--force train`, or choose another --out"
         )
 
 

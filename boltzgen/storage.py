@@ -50,7 +50,7 @@ def load_ensemble(path: Path) -> WeightedEnsemble:
                 n: float(attributes[f"boltzgen_{n}"]) for n in _NUMBERS if f"boltzgen_{n}" in attributes
             }
             positions = np.asarray(file.root.coordinates.read(), dtype=np.float32)
-    except (tables.HDF5ExtError, tables.NoSuchNodeError, OSError) as error:
+    except Exception as error:  # a damaged file can break anything in there
         raise DataError(f"{path}: not a readable ensemble file; delete it and run its stage again") from error
     for name in ("log_weights", "reduced_energies"):
         if name not in arrays:

@@ -518,6 +518,7 @@ def test_trajectory_files_and_weights(
         ("x" * 300, "cannot be looked at"),
         ("damaged", "cannot be read as a manifest"),
         ("odd", "cannot be read as a manifest"),
+        ("hollow", "cannot be read as a manifest"),
         ("unreadable", "is no record of a run"),
         ("other", "holds a run of the system lj13"),
         ("busy", "process 12 on node7 has been at work since"),
@@ -531,11 +532,12 @@ def test_trajectory_files_and_weights(
 def test_run_directories(refused: Refused, tmp_path: Path, out: str, expected: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "closed").mkdir(mode=0o500)
-    for name in ("full", "damaged", "odd", "unreadable", "other", "busy"):
+    for name in ("full", "damaged", "odd", "hollow", "unreadable", "other", "busy"):
         (tmp_path / name).mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     (tmp_path / "damaged" / "manifest.json").write_text("{")
     (tmp_path / "odd" / "manifest.json").write_text('{"stages": []}')
+    (tmp_path / "hollow" / "manifest.json").write_text('{"stages": {"train": {"finished": "today"}}}')
     (tmp_path / "unreadable" / "manifest.json").write_text("{}")
     (tmp_path / "unreadable" / "config.yaml").write_text("- a\n")
     (tmp_path / "other" / "manifest.json").write_text("{}")
