@@ -8,7 +8,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -33,9 +33,9 @@ class Manifest:
     """The record of one run directory; nothing is written before a stage runs.
 
     ``stages`` maps each finished stage to its ``inputs`` (name -> JSON text of a setting, digest, or time),
-    when it finished and how long it took. ``recorded`` holds what depended on the clock (the steps that
-    training came to, whether it was compiled, OpenMM's platform), and ``in_progress`` the inputs of the
-    stage that is running or was interrupted.
+    its ``outputs`` (file -> digest), when it finished and how long it took. ``recorded`` holds what
+    depended on the clock (the steps that training came to, whether it was compiled, OpenMM's platform),
+    and ``in_progress`` the inputs of the stage that is running or was interrupted.
     """
 
     def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
@@ -64,11 +64,25 @@ class Manifest:
         attempt = self.content.get("in_progress") or {}
         return bool(attempt.get("stage") == stage and attempt.get("inputs") == dict(inputs))
 
+    def check_outputs(self, stage: str) -> None:
+        """DataError where a file of a finished stage is not as the stage wrote it."""
+        for name, written in self.stages.get(stage, {}).get("outputs", {}).items():
+            path = self.out / name
+            if not path.is_file() or file_digest(path) != written:
+                raise DataError(
+                    f"{path}: is not as the stage {stage} wrote it, damaged or changed since; "
+                    f"`--force {stage}` makes it again"
+                )
+
     @contextmanager
     def running(
-        self, stage: str, inputs: Mapping[str, str], clear: Callable[[], None] = lambda: None
+        self,
+        stage: str,
+        inputs: Mapping[str, str],
+        outputs: Collection[Path] = (),
+        clear: Callable[[], None] = lambda: None,
     ) -> Iterator[dict[str, Any]]:
-        """Record a stage: as in progress on entry, as finished on a clean exit.
+        """Record a stage: as in progress on entry, as finished with its files ``outputs`` on a clean exit.
 
         ``clear`` removes what an attempt with other inputs left, when the record no longer vouches for it
         and does not yet say that it can be resumed. Yields a dictionary for what the stage wants recorded.
@@ -94,6 +108,7 @@ class Manifest:
             raise
         self.stages[stage] = {
             "inputs": dict(inputs),
+            "outputs": {str(p.relative_to(self.out)): file_digest(p) for p in outputs if p.is_file()},
             "finished": datetime.now(UTC).isoformat(),
             "seconds": round(time.monotonic() - started, 1),
         }
@@ -203,6 +218,7 @@ def _is_manifest(content: Any) -> bool:
         isinstance(stages, dict)
         and isinstance(recorded, dict)
         and all(isinstance(s, dict) and isinstance(s.get("inputs"), dict) for s in stages.values())
+        and all(isinstance(s.get("outputs", {}), dict) for s in stages.values())
     )
 
 

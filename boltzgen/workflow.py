@@ -45,6 +45,13 @@ OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "analyze": ("results/results.json",),
     "export": ("export",),
 }
+READS: dict[Stage, tuple[Stage, ...]] = {
+    "simulate": (),
+    "train": ("simulate",),
+    "sample": ("simulate", "train"),
+    "analyze": ("simulate", "sample"),
+    "export": ("sample",),
+}
 
 
 @dataclass(frozen=True)
@@ -126,18 +133,21 @@ def _run_stages(
             _forget(this, stage)
             say(f"{stage}: skipped, nothing it depends on has changed")
             continue
+        for earlier in READS[stage]:
+            manifest.check_outputs(earlier)
         if not began:
             check_room(workflow, this.system, out, STAGES[STAGES.index(stage) : STAGES.index(until) + 1])
         this, began = _examined(stage, this), True
         say(f"{stage}: running ({why}){_outlook(stage, this)}")
         clear = functools.partial(_clear, this, stage)
-        with manifest.running(stage, inputs, clear) as recorded, progress_bar(stage) as report:
+        with manifest.running(stage, inputs, outputs, clear) as recorded, progress_bar(stage) as report:
             recorded.update(_STAGE_FUNCTIONS[stage](this, report) or {})
         _forget(this, stage)
     if until not in ("analyze", "export"):
         return None
+    results = _results(out)
     _report(out)
-    return _results(out)
+    return results
 
 
 def _check_force(force: Collection[str], until: Stage) -> None:

@@ -163,7 +163,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def _replay(document: Document, manifest: Path) -> None:
-    """What depended on the clock is replayed as it came out: steps trained, compiled or not, platform of MD."""
+    """What depended on the clock is replayed as it came out: steps, compiled or not, platform of MD."""
     try:
         recorded = json.loads(manifest.read_text(encoding="utf-8"))["recorded"]
         came_to = {key: recorded[key] for key in ("train_steps", "compile", "platform") if key in recorded}

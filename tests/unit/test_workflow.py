@@ -118,7 +118,7 @@ def test_reasons_are_given(chain: Chain) -> None:
         ("simulate.method=parallel_tempering", 0, 'changed from "langevin" to "parallel_tempering"'),
         ("model.prior=none", 1, 'model.prior changed from "bonded" to "none"'),
         ("sample.temperature_k=310", 2, "sample.temperature_k changed from null to 310"),
-        ("export={formats: [dcd, h5], stride: 2}", 4, "export.formats changed and export.stride changed"),
+        ("export={formats: [dcd], stride: 2}", 4, 'to ["dcd"] and export.stride changed from 1 to 2'),
         ("analyze={n_bins: 3, n_bootstrap: 4, max_transport_samples: 5}", 3, "from 36 to 3 and analyze.max"),
     ],
 )
