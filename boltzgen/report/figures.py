@@ -64,14 +64,15 @@ def annealing(levels: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, 
     return _save(figure, path)
 
 
-def heights(paths: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """How a network's heights agree across levels: sd(log w) from noise and from data, J, populations."""
+def heights(paths: Sequence[Mapping[str, Any]], offsets: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """How a network's heights agree across levels: sd(log w), J, constants against MBAR, populations."""
     with_states = bool(panels.state_names(paths))
-    figure, axes = _axes(1, 2 if with_states else 1, width=9.6 if with_states else 5.2, height=3.8)
+    n = 3 if with_states else 2
+    figure, axes = _axes(1, n, width=4.6 * n, height=3.8)
     panels.agreement(axes[0], paths)
-    axes[0].set_title("agreement of heights")
+    panels.offsets(axes[1], offsets)
     if with_states:
-        panels.populations(axes[1], paths)
+        panels.populations(axes[2], paths)
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)

@@ -122,6 +122,17 @@ def agreement(axis: Axes, paths: Records, forward: bool = True) -> None:
     noise_axis(axis)
 
 
+def offsets(axis: Axes, rows: Records) -> None:
+    """Learned free energy of each level minus that by MBAR, with a band of two standard errors."""
+    sigma, offset = series(rows, "offset")
+    _, error = series(rows, "error")
+    axis.plot(sigma, 0.0 * sigma, color=REFERENCE, lw=1.0, ls="--", label="exact heights")
+    axis.plot(sigma, offset, color=MODEL, lw=1.6, label="learned - MBAR")
+    axis.fill_between(sigma, offset - 2 * error, offset + 2 * error, color=MODEL, alpha=0.2, lw=0)
+    axis.set(ylabel="free energy of the level (nat)")
+    noise_axis(axis)
+
+
 def populations(axis: Axes, paths: Records) -> None:
     """Population of every state at every level against noised data."""
     states = state_names(paths)

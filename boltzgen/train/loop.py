@@ -21,7 +21,7 @@ from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.geometry import dof
-from boltzgen.heights import height_curves
+from boltzgen.heights import height_curves, level_offsets
 from boltzgen.model.calibration import calibrate
 from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chunks
 from boltzgen.model.energy import EnergyModel, load_model
@@ -114,11 +114,12 @@ def train(
 
 
 def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, directory: Path) -> None:
-    """``heights.json`` and ``heights.png``: sd(log w), J and state populations of plain paths."""
+    """``heights.json`` and ``heights.png``: sd(log w), J and populations of plain paths, level offsets."""
     network = in_chunks(model.energy_and_score, len(x0))
     curves = height_curves(system, model, network, x0, n_levels=HEIGHT_LEVELS)
+    curves["offsets"] = level_offsets(model, x0)
     (directory / "heights.json").write_text(json.dumps(curves, indent=1) + "\n")
-    heights(curves["paths"], directory / "heights.png")  # type: ignore[arg-type]
+    heights(curves["paths"], curves["offsets"], directory / "heights.png")  # type: ignore[arg-type]
 
 
 def _with_forces(
