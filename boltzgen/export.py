@@ -10,10 +10,11 @@ import numpy as np
 
 from boltzgen.config import ExportSettings
 from boltzgen.ensemble import WeightedEnsemble, log_sum_exp
-from boltzgen.errors import ConfigError, NumericalError
+from boltzgen.errors import NumericalError
 from boltzgen.files import atomic_directory
 from boltzgen.free_energy import normalised_weights
 from boltzgen.restart import write_openmm
+from boltzgen.selection import selected_atoms
 from boltzgen.storage import save_ensemble
 from boltzgen.system import MolecularSystem
 
@@ -64,22 +65,10 @@ def trajectory(
     frames = mdtraj.Trajectory(positions, topology)
     if settings and settings.align:
         reference = mdtraj.Trajectory(system.positions[None], topology)
-        frames.superpose(reference, atom_indices=selected_atoms(topology, "align", settings.align))
+        frames.superpose(reference, atom_indices=selected_atoms(topology, "export.align", settings.align))
     if settings and settings.select:
-        frames = frames.atom_slice(selected_atoms(topology, "select", settings.select))
+        frames = frames.atom_slice(selected_atoms(topology, "export.select", settings.select))
     return frames
-
-
-def selected_atoms(topology: mdtraj.Topology, key: str, selection: str) -> np.ndarray:
-    """Indices of the atoms that a setting of `ExportSettings` selects."""
-    try:
-        atoms: np.ndarray = topology.select(selection)
-    except Exception as error:  # MDTraj raises whatever its parser comes upon
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"export.{key}: MDTraj does not understand {selection!r} ({reason})") from error
-    if not len(atoms):
-        raise ConfigError(f"export.{key}: {selection!r} selects no atom")
-    return atoms
 
 
 def write_colvar(system: MolecularSystem, ensemble: WeightedEnsemble, path: Path) -> None:
