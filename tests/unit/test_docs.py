@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from openmm import app
 
 from boltzgen.registry import build_system, load_system
 from boltzgen.sampler import verdict
@@ -48,6 +49,18 @@ def test_the_example_of_a_system_is_one(tmp_path: Path) -> None:
             assert [state.name for state in system.states] == ["trans", "gauche"]
             found[name] = [cv.name for cv in system.collective_variables]
     assert found["butane.yaml"] == ["phi"] and found["more.yaml"] == ["phi", "ends", "bend", "size", "fold"]
+
+
+def test_the_molecule_of_the_readme_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "my.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    alanine = load_system("alanine_dipeptide")
+    with (tmp_path / "my.pdb").open("w") as stream:
+        app.PDBFile.writeFile(alanine.topology, 10 * alanine.positions, stream)
+    system = build_system(*load_workflow(str(tmp_path / "my.yaml")))
+    assert [cv.name for cv in system.collective_variables] == ["phi", "ends", "fold"]
+    assert system.collective_variables[0].atoms == alanine.collective_variables[0].atoms
+    assert [state.name for state in system.states] == ["positive", "negative"]
 
 
 def commands(page: Path) -> list[list[str]]:

@@ -86,7 +86,7 @@ def test_mdanalysis_reads_the_same_in_angstrom(exported, stem, suffix):
 @BOTH
 @pytest.mark.parametrize("suffix", ["dcd", "xtc", "pdb", "nc"])
 def test_chemfiles_reads_the_same_in_angstrom(exported, stem, suffix):
-    """chemfiles shares no reader of PDB, XTC and NetCDF with the other two."""
+    """A third library."""
     _, directory, _ = exported
     with warnings.catch_warnings(), chemfiles.Trajectory(str(directory / f"{stem}.{suffix}")) as trajectory:
         warnings.simplefilter("ignore")
