@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from boltzgen.registry import load_system
     from boltzgen.runs import load_run
     from boltzgen.system import CollectiveVariable, MolecularSystem, State
+    from boltzgen.variables import with_variables
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ _HOMES = {
     "free_energy_difference": "boltzgen.free_energy",
     "potential_of_mean_force": "boltzgen.free_energy",
     "load_run": "boltzgen.runs",
+    "with_variables": "boltzgen.variables",
     "UserError": "boltzgen.errors",
 }
 
@@ -49,6 +51,7 @@ __all__ = [
     "load_system",
     "make_potential",
     "potential_of_mean_force",
+    "with_variables",
 ]
 
 

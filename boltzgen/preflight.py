@@ -15,10 +15,10 @@ import yaml
 from boltzgen import estimate, shipped
 from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError
-from boltzgen.export import selected_atoms
 from boltzgen.files import nearest_existing
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
+from boltzgen.selection import selected_atoms
 from boltzgen.system import MolecularSystem
 
 HOTTEST_K = 10_000.0
@@ -37,7 +37,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     _check_temperatures(workflow, system)
     for key in ("select", "align"):
         if (selection := getattr(workflow.export, key)) is not None:
-            selected_atoms(mdtraj.Topology.from_openmm(system.topology), key, selection)
+            selected_atoms(mdtraj.Topology.from_openmm(system.topology), f"export.{key}", selection)
 
 
 def check_room(workflow: Workflow, system: MolecularSystem, out: Path, stages: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,21 @@ def correlated_stretches(
         series += [np.cos(values), np.sin(values)] if cv.periodic else [values]
     length = math.ceil(max(_statistical_inefficiency(values) for values in series))
     return np.arange(len(positions)) // length
+
+
+def with_stretches(system: MolecularSystem, data: WeightedEnsemble) -> WeightedEnsemble:
+    """``data`` with its correlated stretches numbered anew, by the collective variables ``system`` has now.
+
+    Frames of one run or file (``islands``) are in the order of time.
+    """
+    islands = np.zeros(len(data), dtype=np.int64) if data.islands is None else data.islands
+    lineages, first = np.zeros(len(data), dtype=np.int64), 0
+    for island in np.unique(islands):
+        rows = np.flatnonzero(islands == island)
+        stretches = correlated_stretches(system, data.positions[rows], data.reduced_energies[rows])
+        lineages[rows] = stretches + first
+        first = int(lineages[rows[-1]]) + 1
+    return replace(data, lineages=lineages)
 
 
 # ---- one run ---------------------------------------------------------------------------------------

@@ -95,9 +95,9 @@ def run(
     device = resolve_device(workflow.device)
     data_files = [file_digest(path) for path in _data_files(workflow.data, base)]
     from boltzgen.preflight import check_run
-    from boltzgen.registry import load_system
+    from boltzgen.registry import build_system
 
-    system = load_system(workflow.system.name, workflow.system.parameters, base)
+    system = build_system(workflow, base)
     check_output_directory(out)
     check_run(workflow, system, out)
     with run_lock(out, say):
@@ -199,12 +199,16 @@ def _sample(this: Run, report: Report) -> None:
 
 def _analyze(this: Run, report: Report) -> None:
     from boltzgen.analysis import analyze
+    from boltzgen.simulate import with_stretches
 
     diagnostics = json.loads((this.out / "samples" / "diagnostics.json").read_text(encoding="utf-8"))
+    data = this.data()
+    if this.workflow.collective_variables:  # declared after the data were made, perhaps, and slower
+        data = with_stretches(this.system, data)
     analyze(
         this.target,
         this.samples(),
-        reference=this.data().at_temperature(this.target.temperature_k),
+        reference=data.at_temperature(this.target.temperature_k),
         diagnostics=diagnostics,
         settings=this.workflow.analyze,
         directory=this.out / "results",
@@ -250,7 +254,8 @@ def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) 
     given = {key: _content(value) for key, value in settings["system"]["parameters"].items()}
     xml = xml_digest(system.openmm_system.__getstate__())
     physics = digest([xml, system.temperature_k, _content(settings["system"]["name"]), given])
-    reported = digest([repr(system.collective_variables), repr(system.states)])
+    variables = {"collective variables": digest(repr(system.collective_variables))}
+    states = {"states": digest(repr(system.states))}
     common = {"the system": physics, "the seed": str(this.workflow.seed)}
     if this.workflow.pretrained and stage in ("simulate", "train"):
         return {"the system": physics, "the pretrained model": this.workflow.pretrained}
@@ -265,11 +270,13 @@ def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) 
         return common | section("simulate")
     if stage == "train":
         length = _training_length(settings["train"], manifest)
-        return common | section("model", "train") | {**length, "the data": manifest.stamp("simulate")}
+        made_from = {"the data": manifest.stamp("simulate")}
+        return common | section("model", "train") | length | made_from | states
     if stage == "sample":
         made_from = {"the data": manifest.stamp("simulate"), "the model": manifest.stamp("train")}
-        return common | section("sample") | made_from | {"states": reported}
-    return common | section(stage) | {"the samples": manifest.stamp("sample"), "states": reported}
+        return common | section("sample") | made_from | states
+    reported = variables | (states if stage == "analyze" else {})
+    return common | section(stage) | {"the samples": manifest.stamp("sample")} | reported
 
 
 def _training_length(train: dict[str, Any], manifest: Manifest) -> dict[str, str]:

@@ -138,7 +138,8 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _variable(item: Mapping[str, Any]) -> CollectiveVariable:
-    return CollectiveVariable(item["name"], item["kind"], tuple(item["atoms"]))
+    reference = tuple(tuple(map(float, position)) for position in item.get("reference") or ())
+    return CollectiveVariable(item["name"], item["kind"], tuple(item["atoms"]), reference)
 
 
 def _profile(item: Mapping[str, Any]) -> PMF:

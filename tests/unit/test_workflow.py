@@ -85,12 +85,26 @@ def test_stages_up_to_one(chain: Chain) -> None:
         ("analyze.n_bins=9", ["analyze"]),
         ("export.n_resampled=9", ["export"]),
         ("description=other", []),
+        ("collective_variables.size={kind: radius_of_gyration}", ["analyze", "export"]),
+        ("states.long={cv: bond, intervals: [[0.2, .inf]]}", ALL[1:]),
     ],
 )
 def test_a_change_redoes_what_depends_on_it(chain: Chain, override: str, expected: list[str]) -> None:
     chain()
     assert chain(override) == expected
     assert chain(override) == []
+
+
+def test_states_on_a_variable_that_changes_are_noticed(chain: Chain) -> None:
+    state = "states.large={cv: size, intervals: [[0.1, .inf]]}"
+    chain("collective_variables.size={kind: radius_of_gyration}", state)
+    assert chain("collective_variables.size={kind: distance, atoms: [0, 1]}", state) == ALL[1:]
+    assert "states changed" in chain.said[1]
+    assert chain() == ALL[1:]
+    settings, _ = load_workflow(
+        str(chain.out / "config.yaml"), [state, "collective_variables.size={kind: rmsd}"]
+    )
+    assert settings.states["large"].cv == "size" and settings.collective_variables["size"].kind == "rmsd"
 
 
 def test_the_report_follows_the_analysis(chain: Chain) -> None:
