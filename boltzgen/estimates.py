@@ -11,9 +11,9 @@ lineage. Every standard error here is the larger of two:
 
 An interval is the value plus and minus Student's t quantile times the error. With few or unequal clusters
 the error itself is uncertain; its degrees of freedom are ``2 n / (kurtosis - 1)``, at most n - 1, of the
-derivatives with respect to the n clusters (the variance of a variance, Cramer, Mathematical Methods of
-Statistics, 1946, equation 27.4.2; Satterthwaite, Biometrics Bulletin 2, 110, 1946), and tend to M - 1 where
-islands dominate. A quantity that rests on fewer than `MIN_CARRIERS` lineages gets no error, and a note that
+derivatives with respect to the n clusters (Satterthwaite, Biometrics Bulletin 2, 110, 1946, from the variance
+of a variance, Cramer, Mathematical Methods of Statistics, 1946, equation 27.4.2), and M - 1 where islands
+disagree by more than that. A quantity that rests on fewer than `MIN_CARRIERS` lineages gets no error, and a note that
 says so; one whose weight is concentrated on fewer than that (Kish) keeps its error with a note that it is
 too small.
 """
@@ -188,18 +188,16 @@ def influence_errors(
 
 
 def combined(within: Array, dof: Array, by_island: Array) -> tuple[Array, Array]:
-    """The larger of the variance over clusters and that between islands, as errors ``(r,)``, and their dof.
+    """The larger of the errors over clusters and between islands, ``(r,)``, with its degrees of freedom.
 
-    The excess of the islands is a variance of its own with M - 1 degrees of freedom; the two are pooled as
-    Satterthwaite pools them. ``by_island`` are derivatives ``(M, r)``.
+    ``within`` are variances, ``by_island`` derivatives ``(M, r)``. Where islands disagree by more than
+    their clusters explain, M - 1 numbers are all that is known of the error.
     """
     m = len(by_island)
     if m < 2:
         return np.sqrt(within), dof
     between = m / (m - 1) * np.square(by_island).sum(0)
-    variance = np.fmax(within, between)
-    excess = variance - np.fmin(within, variance)
-    return np.sqrt(variance), np.square(variance) / (np.square(within) / dof + np.square(excess) / (m - 1))
+    return np.sqrt(np.fmax(within, between)), np.where(between <= within, dof, np.fmin(m - 1, dof))
 
 
 def _dof(squares: Array, fourths: Array, n: int) -> Array:
