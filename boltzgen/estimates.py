@@ -13,9 +13,10 @@ An interval is the value plus and minus Student's t quantile times the error. Wi
 the error itself is uncertain; its degrees of freedom are ``2 n / (kurtosis - 1)``, at most n - 1, of the
 derivatives with respect to the n clusters (Satterthwaite, Biometrics Bulletin 2, 110, 1946, from the variance
 of a variance, Cramer, Mathematical Methods of Statistics, 1946, equation 27.4.2), and M - 1 where islands
-disagree by more than that. A quantity that rests on fewer than `MIN_CARRIERS` lineages gets no error, and a note that
-says so; one whose weight is concentrated on fewer than that (Kish) keeps its error with a note that it is
-too small.
+disagree by more than that.
+
+A quantity that rests on fewer than `MIN_CARRIERS` lineages gets no error, and a note that says so; one whose
+weight is concentrated on fewer than that (Kish) keeps its error with a note that it is too small.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from scipy.sparse import csr_array
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.estimates import (
     cluster_index,
-    group_sums,
     half_width,
     normalised_weights,
     standard_errors,

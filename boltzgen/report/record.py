@@ -142,7 +142,9 @@ def _variable(item: Mapping[str, Any]) -> CollectiveVariable:
 
 
 def _profile(item: Mapping[str, Any]) -> PMF:
-    return PMF(*(_numbers(item[key]) for key in ("bin_edges", "f", "df")))
+    edges, f, df = (_numbers(item[key]) for key in ("bin_edges", "f", "df"))
+    dof, width = item.get("dof"), item.get("bandwidth")
+    return PMF(edges, f, df, None if dof is None else _numbers(dof), width)
 
 
 def _numbers(values: list[float | str | None]) -> Array:
