@@ -157,8 +157,8 @@ def _polished(f: Array, u: Array, weights: Array, sizes: Array) -> Array:
 
 def _pseudo_inverse(p: Array, weights: Array) -> Array:
     """Of the derivative of ``p @ weights`` with respect to f; f is determined up to a constant."""
-    inverse: Array = np.linalg.pinv(np.diag(p @ weights) - (p * weights) @ p.T, rcond=1e-10, hermitian=True)
-    return inverse
+    derivative = np.diag(p @ weights) - (p * weights) @ p.T
+    return np.asarray(np.linalg.pinv(derivative, rcond=1e-10, hermitian=True), dtype=np.float64)
 
 
 def _with_errors(

@@ -22,6 +22,7 @@ Observable = Callable[[mdtraj.Trajectory], Any]
 """One number, or a vector, for each frame of a trajectory [nm]: ``(n,)`` or ``(n, k)``."""
 
 _FRAMES_AT_ONCE = 10_000
+_ANGLES = {"compute_phi", "compute_psi", "compute_omega", *(f"compute_chi{k}" for k in range(1, 6))}
 
 
 def find_observable(name: str, base: Path | None = None) -> Observable:
@@ -49,11 +50,7 @@ def frame_values(name: str, function: Observable, frames: mdtraj.Trajectory) -> 
         reason = " ".join(str(error).split()) or "no reason given"
         raise DataError(f"observable {name}: fails with {type(error).__name__} ({reason})") from error
     wanted = f"a number or a vector for each of {frames.n_frames} frames is wanted"
-    try:
-        values = np.asarray(found)
-        values = values.astype(np.float64) if values.dtype.kind in "biuf" else np.empty(())
-    except (TypeError, ValueError):
-        values = np.empty(())
+    values = _numbers(_without_indices(found, frames.n_frames))
     if values.ndim not in (1, 2) or len(values) != frames.n_frames or 0 in values.shape:
         raise DataError(f"observable {name}: returns {_told(found)}; {wanted}")
     return values.reshape(frames.n_frames, -1)
@@ -112,17 +109,33 @@ def check_observables(names: tuple[str, ...], system: MolecularSystem) -> None:
 
 
 def _from_mdtraj(name: str) -> Observable:
-    known = [n for n in dir(mdtraj) if not n.startswith("_") and inspect.isfunction(getattr(mdtraj, n))]
-    known = [n for n in known if next(iter(inspect.signature(getattr(mdtraj, n)).parameters), "") == "traj"]
+    known = {n: getattr(mdtraj, n) for n in dir(mdtraj) if _takes_trajectory(getattr(mdtraj, n))}
+    if name in _ANGLES:
+        raise ConfigError(f"observable {name}: an angle on a circle has no mean; average its cosine and sine")
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else "such as compute_rg"
+        alone = [n for n, function in known.items() if _takes_nothing_else(function) and n not in _ANGLES]
+        close = difflib.get_close_matches(name, alone, n=1)
+        hint = f"did you mean {close[0]}?" if close else "compute_rg is one"
         raise ConfigError(
             f"observable {name}: no function of a trajectory in MDTraj; {hint} "
-            "(or path/to/file.py:function for one of your own)"
+            "(file.py:function names one of your own)"
         )
-    function: Observable = getattr(mdtraj, name)
+    function: Observable = known[name]
     return function
+
+
+def _takes_trajectory(item: Any) -> bool:
+    """Whether this is a function whose first argument MDTraj calls a trajectory."""
+    try:
+        named = "traj" in list(inspect.signature(item).parameters)[:1]
+    except (TypeError, ValueError):
+        return False
+    return named and not inspect.isclass(item)
+
+
+def _takes_nothing_else(function: Any) -> bool:
+    required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    return len(required) == 1
 
 
 def _from_file(name: str, base: Path) -> Observable:
@@ -147,6 +160,25 @@ def _from_file(name: str, base: Path) -> Observable:
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(f"observable {name}: {path} defines no function {attribute}{hint}")
     return function
+
+
+def _without_indices(found: Any, n_frames: int) -> Any:
+    """The values alone where MDTraj returns atom indices with them, as for couplings and contacts."""
+    if isinstance(found, tuple) and len(found) == 2:
+        values = [
+            a for a in found if isinstance(a, np.ndarray) and a.dtype.kind == "f" and len(a) == n_frames
+        ]
+        return values[0] if len(values) == 1 else found
+    return found
+
+
+def _numbers(found: Any) -> Array:
+    """An array of numbers; one without dimensions for anything else."""
+    try:
+        values = np.asarray(found)
+        return values.astype(np.float64) if values.dtype.kind in "biuf" else np.empty(())
+    except (TypeError, ValueError):
+        return np.empty(())
 
 
 def _told(found: Any) -> str:
