@@ -13,7 +13,7 @@ import mdtraj
 import numpy as np
 
 from boltzgen.ensemble import Array, WeightedEnsemble
-from boltzgen.errors import ConfigError, DataError
+from boltzgen.errors import ConfigError, DataError, UserError
 from boltzgen.export import trajectory
 from boltzgen.free_energy import Estimate, expectation
 from boltzgen.system import MolecularSystem
@@ -105,7 +105,10 @@ def check_observables(names: tuple[str, ...], system: MolecularSystem) -> None:
     """Raise for an observable that cannot be found, or computed at the reference configuration."""
     frames = trajectory(system, np.repeat(system.positions[None], 2, axis=0).astype(np.float32))
     for name in names:
-        frame_values(name, find_observable(name), frames)
+        try:
+            frame_values(name, find_observable(name), frames)
+        except UserError as error:
+            raise type(error)(f"analyze.observables: {error}") from error
 
 
 def _from_mdtraj(name: str) -> Observable:

@@ -269,6 +269,9 @@ def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) 
     if stage == "sample":
         made_from = {"the data": manifest.stamp("simulate"), "the model": manifest.stamp("train")}
         return common | section("sample") | made_from | {"states": reported}
+    if stage == "analyze":
+        own = [name.rpartition(":")[0] for name in settings["analyze"]["observables"] if ".py:" in name]
+        common |= {"the observables": digest([file_digest(Path(file)) for file in own])} if own else {}
     return common | section(stage) | {"the samples": manifest.stamp("sample"), "states": reported}
 
 

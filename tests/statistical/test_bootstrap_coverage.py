@@ -1,4 +1,4 @@
-"""95 % intervals cover the truth 92 to 98 % of the time on clustered, weighted samples, down to 30 ancestors."""
+"""95 % intervals cover the truth 92 to 98 % of the time on clustered, weighted samples."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def coverage(found: list[Estimate], truth: float = TRUTH) -> float:
 
 
 def profile_coverage(profile: PMF, f: NDArray[np.float64]) -> list[bool]:
-    """Whether the true differences to the bin that was found lowest lie inside, bins without error left out."""
+    """Whether true differences to the bin found lowest lie inside; bins without error are left out."""
     low, high = profile.interval
     lowest = int(np.argmin(profile.f))
     known = np.isfinite(profile.df) & (np.arange(len(f)) != lowest)
