@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
@@ -70,7 +70,7 @@ class Estimate:
 
 def half_width(error: Array | float, dof: Array | float, level: float = 0.95) -> Array:
     """Half the width of the interval of this level: Student's t quantile times the standard error."""
-    quantile: Array = student_t.ppf(0.5 + 0.5 * level, np.minimum(dof, 1e12))
+    quantile: Array = stdtrit(np.minimum(dof, 1e9), 0.5 + 0.5 * level)
     return quantile * error
 
 

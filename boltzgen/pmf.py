@@ -6,6 +6,7 @@ All are differences to the lowest bin, with errors of these differences that res
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,14 +140,17 @@ def kernel_pmf(
     deviation [rad or nm]; by default that of `N_BANDWIDTHS`, from 1.5 points to an eighth of the range, with
     the greatest likelihood of each lineage under the density of all others (Habbema 1974; lineages in place
     of rows, because copies of a row would ask for no smoothing at all). Errors are those of the smoothed
-    density: the bias of smoothing is not in them. ``limits`` as in `potential_of_mean_force`.
+    density: the bias of smoothing is not in them. A point with no row within two bandwidths is empty, one
+    with fewer than five lineages there has no error. ``limits`` as in `potential_of_mean_force`.
     """
     edges, bins = _binned(ensemble, cv, n_points, limits)
     histogram = _cluster_histogram(ensemble, bins, n_points)
     width = bandwidth or _likeliest_bandwidth(histogram, edges, cv.periodic)
     kernel = _kernel(edges, width, cv.periodic)
-    near = histogram @ csr_array(np.where(kernel > 0.01 * kernel.max(), 1.0, 0.0))
-    return PMF(edges, *_profile(ensemble, histogram @ kernel, near, n_bootstrap, seed), width)
+    near = csr_array(np.where(kernel > math.exp(-2.0) * kernel.max(), 1.0, 0.0))
+    carriers = histogram @ near
+    smoothed = np.where(carriers.sum(0) > 0, histogram @ kernel, 0.0)
+    return PMF(edges, *_profile(ensemble, smoothed, carriers, n_bootstrap, seed), width)
 
 
 def _binned(
