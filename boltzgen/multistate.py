@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
 from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
@@ -28,7 +29,7 @@ from boltzgen.estimates import (
 from boltzgen.reweighting import ReducedEnergy, reduced_energies
 
 LEAST_OVERLAP = 0.03
-"""Neighbouring entries of the overlap matrix below this are too small (Klimovich et al. 2015)."""
+"""Entries of the overlap matrix below this do not link two ensembles (Klimovich et al. 2015)."""
 
 _ROWS_PER_LINEAGE, _MOST_ROWS, _NEWTON_STEPS, _N_CHECKED = 4, 20_000, 5, 16
 _IMPOSSIBLE = 1e3
@@ -63,15 +64,23 @@ class MultistateFreeEnergies:
     def difference(self, i: int, j: int) -> Estimate:
         """``f_j - f_i`` in kT; the note states effective sample sizes and what is wrong with them."""
         sizes = " and ".join(f"{self.n_effective[k]:.0f}" for k in (i, j))
-        note = f"{sizes} effective lineages, overlap {self.overlap[i, j]:.2g}"
-        if len(self.n_effective) == 2 and self.overlap[i, j] < LEAST_OVERLAP:
-            note += f", below {LEAST_OVERLAP:g}: the error is a lower bound"
-        elif min(self.n_effective[[i, j]]) < MIN_CARRIERS:
-            note += ": the error is a lower bound"
+        note = f"{sizes} effective lineages, overlap {max(self.overlap[i, j], self.overlap[j, i]):.2g}"
         value, error, dof = (float(table[i, j]) for table in (self.Delta_f, self.dDelta_f, self.dof))
         if min(self.n_lineages[[i, j]]) < MIN_CARRIERS:
             return Estimate(value, None, f"{note}; fewer than {MIN_CARRIERS} lineages: no error is given")
+        if not self._linked(i, j):
+            return Estimate(
+                value, None, f"{note}; not linked by overlaps of {LEAST_OVERLAP}: no error is given"
+            )
+        if min(self.n_effective[[i, j]]) < MIN_CARRIERS:
+            note += ": the error is a lower bound"
         return Estimate(value, error, note, dof)
+
+    def _linked(self, i: int, j: int) -> bool:
+        """Whether a chain of ensembles that overlap leads from one to the other."""
+        overlaps = np.maximum(self.overlap, self.overlap.T) >= LEAST_OVERLAP
+        labels = connected_components(overlaps, directed=False)[1]
+        return bool(labels[i] == labels[j])
 
 
 def bar(
