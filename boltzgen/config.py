@@ -161,7 +161,12 @@ class AnalyzeSettings(Settings):
     n_bootstrap: Several = 200
     n_bins: Several = Field(36, description="bins of potentials of mean force")
     max_transport_samples: Count = Field(
-        2000, description="points used for the torsional Wasserstein distance"
+        2000, description="points used for the torsional and interatomic Wasserstein distances"
+    )
+    observables: tuple[str, ...] = Field(
+        (),
+        description="what else to average: MDTraj functions of a trajectory (compute_rg), or "
+        "path/to/file.py:function for one of your own that gives a number or a vector for each frame",
     )
 
 

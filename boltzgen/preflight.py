@@ -16,6 +16,7 @@ from boltzgen import estimate, shipped
 from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError
 from boltzgen.files import nearest_existing
+from boltzgen.observables import check_observables
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
@@ -35,6 +36,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
         shipped.check(workflow.pretrained, system)
     _check_energy(system)
     _check_temperatures(workflow, system)
+    check_observables(workflow.analyze.observables, system)
     for key in ("select", "align"):
         if (selection := getattr(workflow.export, key)) is not None:
             selected_atoms(mdtraj.Topology.from_openmm(system.topology), f"export.{key}", selection)

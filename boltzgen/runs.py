@@ -80,6 +80,7 @@ class FinishedRun:
 def load_run(path: str | Path) -> FinishedRun:
     """Open a run directory. Raises DataError where it is none.
 
+    >>> from boltzgen import observable
     >>> run = load_run("runs/harmonic_dimer")
     >>> run.system.name
     'harmonic_dimer'
@@ -90,6 +91,9 @@ def load_run(path: str | Path) -> FinishedRun:
     True
     >>> run.to_mdtraj(n=10).n_frames
     10
+    >>> rg = observable(run, "compute_rg")  # half a bond of equal masses
+    >>> bool(rg.interval[0] < 0.1 < rg.interval[1])
+    True
     """
     directory = Path(path)
     if not (directory / "config.yaml").is_file():

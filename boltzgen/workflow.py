@@ -276,6 +276,9 @@ def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) 
         made_from = {"the data": manifest.stamp("simulate"), "the model": manifest.stamp("train")}
         return common | section("sample") | made_from | states
     reported = variables | (states if stage == "analyze" else {})
+    if stage == "analyze":
+        own = [name.rpartition(":")[0] for name in settings["analyze"]["observables"] if ".py:" in name]
+        reported |= {"the observables": digest([file_digest(Path(file)) for file in own])} if own else {}
     return common | section(stage) | {"the samples": manifest.stamp("sample")} | reported
 
 

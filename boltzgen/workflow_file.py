@@ -206,13 +206,15 @@ def _set(document: Document, text: str) -> None:
 
 def _with_absolute_paths(workflow: Workflow, base: Path) -> Workflow:
     """The same workflow, readable from any directory: its files are named by absolute paths."""
-    system, data = workflow.system, workflow.data
+    system, data, analysis = workflow.system, workflow.data, workflow.analyze
     name = str((base / system.name).resolve()) if system.name.endswith(".py") else system.name
     parameters = {key: _absolute_files(value, base) for key, value in system.parameters.items()}
     trajectory = tuple(str((base / file).resolve()) for file in data.trajectory)
     weights = None if data.weights is None else str((base / data.weights).resolve())
+    observables = tuple(str((base / o).resolve()) if ".py:" in o else o for o in analysis.observables)
     return workflow.model_copy(
         update={
+            "analyze": analysis.model_copy(update={"observables": observables}),
             "system": system.model_copy(update={"name": name, "parameters": parameters}),
             "data": data.model_copy(update={"trajectory": trajectory, "weights": weights}),
         }
