@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.special import stdtrit
+from scipy.special import expit, logit, stdtrit
 
 from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
@@ -46,13 +46,15 @@ class Estimate:
     """A number with its standard error: in kT for free energies, else in the unit of what was averaged.
 
     ``error`` is None where none can be given; ``note`` then says why. ``value`` may be infinite. ``dof`` are
-    the degrees of freedom of the error, few where it rests on few or unequal lineages.
+    the degrees of freedom of the error, few where it rests on few or unequal lineages. A ``probability`` has
+    its interval made of its log odds, so that it stays between 0 and 1.
     """
 
     value: float
     error: float | None = None
     note: str = ""
     dof: float = math.inf
+    probability: bool = False
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -60,7 +62,10 @@ class Estimate:
         if self.error is None:
             return None
         half = float(half_width(self.error, self.dof))
-        return self.value - half, self.value + half
+        if not self.probability:
+            return self.value - half, self.value + half
+        middle, half = logit(self.value), half / (self.value * (1 - self.value))
+        return float(expit(middle - half)), float(expit(middle + half))
 
     def in_kj_mol(self, temperature_k: float) -> Estimate:
         """The same free energy in kJ/mol instead of kT."""

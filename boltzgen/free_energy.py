@@ -73,7 +73,7 @@ def state_probability(
         if not usable:
             return Estimate(estimate.value, None, note)
         estimate = replace(estimate, note=estimate.note or note)
-    return estimate
+    return replace(estimate, probability=True)
 
 
 def free_energy_difference(

@@ -52,6 +52,15 @@ def test_intervals_are_students():
     assert in_kj.interval == pytest.approx([2.494339 * end for end in Estimate(1.0, 0.5, dof=3.0).interval])
 
 
+def test_interval_of_a_population_is_that_of_delta_f():
+    sample = chain_ensemble(400, seed=2, p_positive=0.1)
+    population = state_probability(sample, POSITIVE.members(sample.positions))
+    low, high = population.interval
+    delta_f = free_energy_difference(sample, POSITIVE, NEGATIVE).interval
+    assert 0 < low < population.value < high < 1
+    assert [math.log(1 / p - 1) for p in (high, low)] == pytest.approx(delta_f, rel=0.03)
+
+
 def test_degrees_of_freedom_are_those_of_normal_and_of_unequal_clusters():
     """Normal influences of equal weight have ``n - 1``; one lineage that outweighs all others has two."""
     sample = chain_ensemble(5000, seed=1)
