@@ -17,6 +17,7 @@ from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError
 from boltzgen.export import selected_atoms
 from boltzgen.files import nearest_existing
+from boltzgen.platform import installed_platforms
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.system import MolecularSystem
@@ -35,6 +36,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
         shipped.check(workflow.pretrained, system)
     _check_energy(system)
     _check_temperatures(workflow, system)
+    _check_platform(workflow)
     for key in ("select", "align"):
         if (selection := getattr(workflow.export, key)) is not None:
             selected_atoms(mdtraj.Topology.from_openmm(system.topology), key, selection)
@@ -113,6 +115,15 @@ def _check_energy(system: MolecularSystem) -> None:
             f"{system.name}: has no finite energy at its reference configuration; do atoms overlap there?"
         )
     check_translation_invariant(system)
+
+
+def _check_platform(workflow: Workflow) -> None:
+    wanted, there = workflow.simulate.platform, installed_platforms()
+    if wanted != "auto" and wanted not in there and not (workflow.data.trajectory or workflow.pretrained):
+        raise ConfigError(
+            f"simulate.platform: OpenMM has no {wanted} on this machine; there is {', '.join(there)}, "
+            "or auto for the fastest"
+        )
 
 
 def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:

@@ -25,7 +25,7 @@ from openmm import unit
 
 from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.errors import MolecularSystemError, NumericalError
+from boltzgen.errors import NumericalError
 from boltzgen.estimate import usable_cores
 from boltzgen.kept import Kept
 from boltzgen.platform import fastest_platform, installed_platforms, make_context
@@ -114,16 +114,8 @@ def simulate(
 
 
 def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume: Path | None = None) -> str:
-    """The platform asked for, or that of the runs kept in ``resume``, or the fastest on this machine.
-
-    Raises MolecularSystemError for one that is not installed.
-    """
+    """The platform asked for, or that of the runs kept in ``resume``, or the fastest on this machine."""
     if settings.platform != "auto":
-        if settings.platform not in installed_platforms():
-            raise MolecularSystemError(
-                f"simulate.platform: OpenMM has no {settings.platform} on this machine; there is "
-                f"{', '.join(installed_platforms())}, or auto for the fastest"
-            )
         return settings.platform
     kept = (Kept(resume).load(f"run_{run}", lambda line: None) for run in range(settings.n_runs))
     used = next((piece["platform"] for piece in kept if piece), None)

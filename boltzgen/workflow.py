@@ -179,12 +179,13 @@ def resolve_device(device: str) -> str:
 # ---- the stages ------------------------------------------------------------------------------------
 
 
-def _simulate(this: Run, report: Report) -> dict[str, Any] | None:
+def _simulate(this: Run, report: Report) -> dict[str, Any]:
     from boltzgen.frames import unvisited_states
     from boltzgen.storage import save_ensemble
 
     if this.workflow.pretrained:
-        return shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
+        shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
+        return {}
     directory, ensemble, recorded = this.out / "data", this.own_data, {}
     if ensemble is None:
         from boltzgen.simulate import choose_platform, simulate

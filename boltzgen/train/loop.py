@@ -117,7 +117,7 @@ def train(
 
 def _fit(
     module: EnergyTraining,
-    loader: DataLoader[Batch],
+    loader: DataLoader[tuple[Tensor, ...]],
     monitor: Monitor,
     directory: Path,
     resume: Path | None,

@@ -17,6 +17,7 @@ import yaml
 from openmm import app, unit
 
 from boltzgen import cli, workflow
+from boltzgen.platform import installed_platforms
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 
@@ -205,6 +206,15 @@ MINIMAL = "name: mine\nsystem: {name: harmonic_dimer}\n"
 def test_workflow_files(refused: Refused, tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     assert expected in refused("run", "mine.yaml")
+
+
+@pytest.mark.skipif("HIP" in installed_platforms(), reason="OpenMM has HIP here")
+def test_a_platform_that_is_not_installed(refused: Refused) -> None:
+    line = refused("run", "harmonic_dimer", "--set", "simulate.platform=HIP")
+    assert "simulate.platform: OpenMM has no HIP on this machine; there is Reference" in line
+    assert "input should be 'auto', 'Reference'" in refused(
+        "run", "harmonic_dimer", "--set", "simulate.platform=cpu"
+    )
 
 
 def test_what_is_no_workflow_file(refused: Refused, tmp_path: Path) -> None:

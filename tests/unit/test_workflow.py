@@ -275,6 +275,23 @@ def test_refused_data_leave_earlier_data_alone(chain: Chain, monkeypatch: pytest
     assert chain.said == [] and chain() == []
 
 
+def test_a_kill_before_the_first_record_leaves_a_directory_that_can_be_used(chain: Chain) -> None:
+    chain.out.mkdir()
+    (chain.out / "run.lock").touch()
+    (chain.out / ".manifest.partial.json").write_text("{")
+    assert chain() == ALL
+
+
+def test_a_file_that_is_not_as_its_stage_wrote_it_is_refused(chain: Chain) -> None:
+    chain()
+    (chain.out / "samples" / "ensemble.h5").write_text("other")
+    with pytest.raises(
+        DataError, match=r"ensemble.h5: is not as the stage sample wrote it.*`--force sample`"
+    ):
+        chain(force=("export",))
+    assert chain(force=("sample",)) == ALL[2:]
+
+
 def test_another_system_is_refused(chain: Chain) -> None:
     chain()
     with pytest.raises(ConfigError, match="holds a run of the system harmonic_dimer, which one of lj13"):
