@@ -123,7 +123,7 @@ def whole(
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize(
-    ("moment", "first"), [("calibrating", 20), ("step 20 ", 20), ("step 60 ", 60), ("annealing", None)]
+    ("moment", "first"), [("calibrating", 20), ("step 40 ", 40), ("step 60 ", 60), ("annealing", None)]
 )
 def test_a_killed_training_ends_as_if_it_had_not_been_killed(
     moment: str,
