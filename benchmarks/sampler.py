@@ -34,10 +34,12 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.free_energy import Estimate, state_probability
 from boltzgen.metrics import energy_w2, torsion_pair, torsion_w2
 from boltzgen.model import load_model
+from boltzgen.production import run_islands
+from boltzgen.progress import silent
 from boltzgen.sampler.islands import combine
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.pilot import denoising_errors, interpolated, spaced_levels
-from boltzgen.sampling import Watcher, ensemble_of, production_levels, run_islands
+from boltzgen.sampling import ensemble_of
 from boltzgen.storage import load_ensemble
 
 PAPER_LEVELS = 512
@@ -75,9 +77,8 @@ def measure(
     started, targets = time.perf_counter(), annealing.potential.evaluations
     annealing.counter.evaluations = 0
     ladder = paper_ladder(annealing, kernel, generator) if kernel else plan(annealing, settings, generator)
-    levels = production_levels(annealing, ladder)
-    watcher = Watcher(annealing.members, lambda *_: None, settings.n_islands, len(levels))
-    populations = run_islands(annealing, levels, settings, generator, watcher)
+    islands = run_islands(annealing, ladder, settings, seed=1, report=silent)
+    populations = [island.population for island in islands]
     seconds = time.perf_counter() - started
     combined = combine(populations)
     evaluations = annealing.counter.evaluations + annealing.potential.evaluations - targets

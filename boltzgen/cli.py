@@ -6,13 +6,16 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from boltzgen import __version__
 from boltzgen.errors import ConfigError, UserError
 from boltzgen.workflow_file import available_workflows, load_workflow
+
+if TYPE_CHECKING:
+    from boltzgen.workflow import Stage
 
 HELP = """Boltzmann generator for molecules: an OpenMM system in, weighted samples and free energies out.
 
@@ -77,7 +80,14 @@ TemperatureOption = Annotated[
         help="Sample at this temperature with the network of another (sample.temperature_k).",
     ),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Do the stage again even if nothing changed.")]
+ForceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--force",
+        metavar="STAGE",
+        help="Do this stage, and what depends on it, again even if nothing changed. Repeatable.",
+    ),
+]
 
 COMMANDS = {
     "run": "Run every stage, simulation to export; write the report and print the closing table.",
@@ -102,7 +112,7 @@ def _add_stage_command(name: str, help_text: str) -> None:
         quick: QuickOption = False,
         system: SystemOption = None,
         temperature: TemperatureOption = None,
-        force: ForceOption = False,
+        force: ForceOption = None,
     ) -> None:
         overrides = _system_overrides(system) + list(set_ or [])
         overrides += [] if temperature is None else [f"sample.temperature_k={temperature}"]
@@ -123,9 +133,8 @@ def _add_stage_command(name: str, help_text: str) -> None:
             model = model_for(settings.name, changed, pretrained_run(directory))
             settings = settings.model_copy(update={"pretrained": model})
         until = next((stage for stage in STAGES if stage == name), STAGES[-1])
-        forced = () if not force else STAGES if name == "run" else (until,)
         try:
-            results = run(settings, base, directory, until, forced)
+            results = run(settings, base, directory, until, cast("list[Stage]", force or []))
         except KeyboardInterrupt:
             line = "boltzgen: stopped; finished stages are kept, run the same command to continue"
             print(line, file=sys.stderr)
@@ -269,13 +278,32 @@ def main() -> None:
     130 after Ctrl-C.
     """
     try:
-        app()
+        code = app(prog_name="boltzgen", standalone_mode=False)
     except UserError as error:
         print(f"boltzgen: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         line = f"boltzgen: the disk is full ({error}); finished stages are kept, make room and run it again"
         print(line, file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        sys.exit(_refuse(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(error: Any) -> int:
+    """One line for what typer does not understand, whichever version of it; its exit status."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # `boltzgen` alone
+        error.show()
+        return int(error.exit_code)
+    said = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "boltzgen"
+    print(f"boltzgen: {said[:1].lower()}{said[1:]}; `{path} --help` lists what there is", file=sys.stderr)
+    return int(error.exit_code)

@@ -54,6 +54,9 @@ class SimulateSettings(Settings):
     production_ps: Positive = Field(2000.0, description="kept length of each run (per temperature)")
     frame_interval_ps: Positive = Field(0.1, description="time between stored frames")
     swap_interval_ps: Positive = Field(0.5, description="time between exchange attempts")
+    platform: Literal["auto", "Reference", "CPU", "OpenCL", "CUDA", "HIP"] = Field(
+        "auto", description="OpenMM platform; auto is the fastest here, as timed, and recorded with the run"
+    )
 
 
 class ModelSettings(Settings):

@@ -1,11 +1,35 @@
-"""Directories: one that appears complete or not at all, and the nearest one that is there."""
+"""Files and directories that appear complete or not at all, and the nearest directory that is there."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def replaced(path: Path, tag: str = "partial") -> Iterator[Path]:
+    """Yield the name of a hidden sibling file that takes the place of ``path`` when the block ends well.
+
+    Whoever kills this process finds the earlier ``path`` or the new one, never a part. The sibling keeps the
+    suffix of ``path``; ``tag`` tells apart those of processes that may write at once.
+    """
+    partial = path.with_name(f".{path.stem}.{tag}{path.suffix}")
+    try:
+        yield partial
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that appears complete or not at all."""
+    with replaced(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager

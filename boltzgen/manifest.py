@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,19 +18,24 @@ from typing import Any
 import yaml
 
 from boltzgen.errors import ConfigError, DataError, UserError
-from boltzgen.files import nearest_existing
+from boltzgen.files import nearest_existing, write_atomically
 from boltzgen.lock import FILE_NAME as LOCK_NAME
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
 FILE_NAME = "manifest.json"
+_OWN_NAMES = {LOCK_NAME, ".manifest.partial.json"}
+"""What a run that was killed before its first record may have left."""
+MAX_NAMED = 3
+"""Changes that a message names."""
 
 
 class Manifest:
     """The record of one run directory; nothing is written before a stage runs.
 
-    ``stages`` maps each finished stage to its ``inputs`` (name -> digest), when it finished and how long
-    it took. ``recorded`` holds what depended on the clock (the steps that training came to), and
-    ``in_progress`` the inputs of the stage that is running or was interrupted.
+    ``stages`` maps each finished stage to its ``inputs`` (name -> JSON text of a setting, digest, or time),
+    its ``outputs`` (file -> digest), when it finished and how long it took. ``recorded`` holds what
+    depended on the clock (the steps that training came to, whether it was compiled, OpenMM's platform),
+    and ``in_progress`` the inputs of the stage that is running or was interrupted.
     """
 
     def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
@@ -49,9 +53,9 @@ class Manifest:
         if stage not in self.stages:
             return "resuming" if self.resumable(stage, inputs) else "not done yet"
         before = self.stages[stage]["inputs"]
-        changed = [name for name in inputs if before.get(name) != inputs[name]]
+        changed = changes(before, inputs)
         if changed:
-            return f"{' and '.join(changed)} changed"
+            return changed
         missing = [path.name for path in outputs if not path.exists()]
         return f"{missing[0]} is missing" if missing else None
 
@@ -60,16 +64,39 @@ class Manifest:
         attempt = self.content.get("in_progress") or {}
         return bool(attempt.get("stage") == stage and attempt.get("inputs") == dict(inputs))
 
-    @contextmanager
-    def running(self, stage: str, inputs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """Record a stage: as in progress on entry, as finished on a clean exit.
+    def check_outputs(self, stage: str) -> None:
+        """DataError where a file of a finished stage is not as the stage wrote it."""
+        for name, written in self.stages.get(stage, {}).get("outputs", {}).items():
+            path = self.out / name
+            if not path.is_file() or file_digest(path) != written:
+                raise DataError(
+                    f"{path}: is not as the stage {stage} wrote it, damaged or changed since; "
+                    f"`--force {stage}` makes it again"
+                )
 
-        Yields a dictionary for what the stage wants recorded. A user error before any stage finished
-        leaves no run directory behind, unless there is something in it.
+    @contextmanager
+    def running(
+        self,
+        stage: str,
+        inputs: Mapping[str, str],
+        outputs: Collection[Path] = (),
+        clear: Callable[[], None] = lambda: None,
+    ) -> Iterator[dict[str, Any]]:
+        """Record a stage: as in progress on entry, as finished with its files ``outputs`` on a clean exit.
+
+        ``clear`` removes what an attempt with other inputs left, when the record no longer vouches for it
+        and does not yet say that it can be resumed. Yields a dictionary for what the stage wants recorded.
+        A user error before any stage finished leaves no run directory behind, unless there is something
+        in it.
         """
         new = not (self.out / FILE_NAME).exists()
         self.out.mkdir(parents=True, exist_ok=True)
+        resumable = self.resumable(stage, inputs)
         self.stages.pop(stage, None)
+        if not resumable:
+            self.content["in_progress"] = None
+            self._write()
+            clear()
         self.content["in_progress"] = {"stage": stage, "inputs": dict(inputs)}
         self._write()
         started = time.monotonic()
@@ -81,6 +108,7 @@ class Manifest:
             raise
         self.stages[stage] = {
             "inputs": dict(inputs),
+            "outputs": {str(p.relative_to(self.out)): file_digest(p) for p in outputs if p.is_file()},
             "finished": datetime.now(UTC).isoformat(),
             "seconds": round(time.monotonic() - started, 1),
         }
@@ -94,15 +122,41 @@ class Manifest:
             machine=f"{platform.system()} {platform.machine()}",
             seed=self.config.get("seed"),
         )
-        write_atomically(self.out / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
+        # This file first: it is what makes a directory one of ours.
         write_atomically(self.out / FILE_NAME, json.dumps(self.content, indent=2))
+        config, path = yaml.safe_dump(dict(self.config), sort_keys=False), self.out / "config.yaml"
+        if not path.is_file() or path.read_bytes() != config.encode():
+            write_atomically(path, config)
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs between the inputs of two attempts, in words; empty where nothing does."""
+    names = [name for name in now if before.get(name) != now[name]]
+    names += [name for name in before if name.startswith("system.") and name not in now]
+    if any(name.startswith("system.") for name in names):
+        names = [name for name in names if name != "the system"]
+    words = [_change(name, before.get(name), now.get(name)) for name in names[:MAX_NAMED]]
+    if len(names) > MAX_NAMED:
+        words.append(f"{len(names) - MAX_NAMED} more")
+    return " and ".join(words)
+
+
+def _change(name: str, before: str | None, now: str | None) -> str:
+    """One change; old and new values where they are short and mean something."""
+    told = ("." in name or name == "seed") and not any(
+        value and (len(value) > 40 or re.fullmatch('"[0-9a-f]{16}"', value)) for value in (before, now)
+    )
+    if not told:
+        return f"{name} changed"
+    old, new = ("not given" if value is None else value for value in (before, now))
+    return f"{name} changed from {old} to {new}"
 
 
 def check_output_directory(out: Path) -> None:
     """Raise unless ``out`` can be made, or is empty, or is a run directory; nothing is left behind."""
     try:
         parent = nearest_existing(out)
-        foreign = parent == out and out.is_dir() and {path.name for path in out.iterdir()} - {LOCK_NAME}
+        foreign = parent == out and out.is_dir() and {path.name for path in out.iterdir()} - _OWN_NAMES
     except (OSError, ValueError) as error:
         raise ConfigError(f"--out {out}: cannot be looked at ({error}); choose another") from None
     if not parent.is_dir():
@@ -145,13 +199,6 @@ def xml_digest(xml: str) -> str:
     return digest(re.sub(r'openmmVersion="[^"]*"', "", xml))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
@@ -159,10 +206,22 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None
-    sections = ("stages", "recorded")
-    if not (isinstance(content, dict) and all(isinstance(content.get(key, {}), dict) for key in sections)):
-        raise DataError(f"{path}: cannot be read as a manifest; remove it or choose another --out")
-    return content
+    if not _is_manifest(content):
+        raise DataError(f"{path}: cannot be read as a manifest; remove the directory or choose another --out")
+    return dict(content)
+
+
+def _is_manifest(content: Any) -> bool:
+    """Whether everything that is looked at later is there and is what it should be."""
+    if not (isinstance(content, dict) and isinstance(content.get("in_progress") or {}, dict)):
+        return False
+    stages, recorded = content.get("stages", {}), content.get("recorded", {})
+    return (
+        isinstance(stages, dict)
+        and isinstance(recorded, dict)
+        and all(isinstance(s, dict) and isinstance(s.get("inputs"), dict) for s in stages.values())
+        and all(isinstance(s.get("outputs", {}), dict) for s in stages.values())
+    )
 
 
 def _discard(out: Path) -> None:

@@ -17,6 +17,7 @@ from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError
 from boltzgen.files import nearest_existing
 from boltzgen.observables import check_observables
+from boltzgen.platform import installed_platforms
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
@@ -37,6 +38,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     _check_energy(system)
     _check_temperatures(workflow, system)
     check_observables(workflow.analyze.observables, system)
+    _check_platform(workflow)
     for key in ("select", "align"):
         if (selection := getattr(workflow.export, key)) is not None:
             selected_atoms(mdtraj.Topology.from_openmm(system.topology), f"export.{key}", selection)
@@ -74,11 +76,13 @@ def check_model(directory: Path, system: MolecularSystem) -> None:
         spec = json.loads(path.read_text(encoding="utf-8"))
         made_for = spec["system"], spec["n_atoms"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: not the record of a trained network; train again with --force") from None
+        raise DataError(
+            f"{path}: not the record of a trained network; `--force train` makes it again"
+        ) from None
     if made_for != (system.name, system.n_atoms):
         raise DataError(
             f"{path}: is a network of {made_for[0]} ({made_for[1]} atoms), not of {system.name} "
-            f"({system.n_atoms} atoms); train again with --force, or choose another --out"
+            f"({system.n_atoms} atoms); train again with `--force train`, or choose another --out"
         )
 
 
@@ -113,6 +117,15 @@ def _check_energy(system: MolecularSystem) -> None:
             f"{system.name}: has no finite energy at its reference configuration; do atoms overlap there?"
         )
     check_translation_invariant(system)
+
+
+def _check_platform(workflow: Workflow) -> None:
+    wanted, there = workflow.simulate.platform, installed_platforms()
+    if wanted != "auto" and wanted not in there and not (workflow.data.trajectory or workflow.pretrained):
+        raise ConfigError(
+            f"simulate.platform: OpenMM has no {wanted} on this machine; there is {', '.join(there)}, "
+            "or auto for the fastest"
+        )
 
 
 def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:

@@ -27,7 +27,8 @@ from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.estimate import usable_cores
-from boltzgen.platform import fastest_platform, make_context
+from boltzgen.kept import Kept
+from boltzgen.platform import fastest_platform, installed_platforms, make_context
 from boltzgen.progress import Report, silent
 from boltzgen.system import MolecularSystem
 
@@ -67,6 +68,8 @@ def simulate(
     seed: int,
     report: Report = silent,
     platform: str | None = None,
+    resume: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> WeightedEnsemble:
     """Run ``settings.n_runs`` independent simulations, one process each, and join their frames.
 
@@ -82,23 +85,41 @@ def simulate(
     report
         Told simulated ps over all runs.
     platform
-        OpenMM platform name; the fastest one on this machine by default.
+        OpenMM platform name; the one of `choose_platform` by default.
+    resume
+        Where every run that has finished is kept, so that the same call after a kill makes only the others;
+        for the caller to remove. None keeps nothing.
 
     Returns equally weighted frames with ``islands`` numbering the runs and ``lineages`` the stretches of
     frames within which energy and collective variables are correlated. Raises NumericalError if a run
     breaks down. Worker processes are spawned: a script that calls this needs the usual
     ``if __name__ == "__main__"`` guard unless ``n_runs`` is 1.
     """
-    platform = fastest_platform(system).getName() if platform is None else platform
+    platform = platform or choose_platform(system, settings, resume)
     directory.mkdir(parents=True, exist_ok=True)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(settings.n_runs)]
     tasks = [
-        _Task(system, settings, directory, platform, run, run_seed) for run, run_seed in enumerate(seeds)
+        _Task(system, settings, directory, platform, run, run_seed, Kept(resume))
+        for run, run_seed in enumerate(seeds)
     ]
     progress = _Progress(settings, report)
-    alone = len(tasks) == 1
-    runs = [_run(tasks[0], progress.of_run(0))] if alone else _run_in_processes(tasks, progress)
-    return _joined(system, runs)
+    runs = {task.run: frames for task in tasks if (frames := _kept_frames(task, say))}
+    for run in runs:
+        progress.done_ps[run] = settings.equilibration_ps + settings.production_ps
+    left = [task for task in tasks if task.run not in runs]
+    alone = len(left) == 1
+    made = [_run(left[0], progress.of_run(left[0].run))] if alone else _run_in_processes(left, progress)
+    runs |= {task.run: frames for task, frames in zip(left, made, strict=True)}
+    return _joined(system, [runs[run] for run in sorted(runs)])
+
+
+def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume: Path | None = None) -> str:
+    """The platform asked for, or that of the runs kept in ``resume``, or the fastest on this machine."""
+    if settings.platform != "auto":
+        return settings.platform
+    kept = (Kept(resume).load(f"run_{run}", lambda line: None) for run in range(settings.n_runs))
+    used = next((piece["platform"] for piece in kept if piece), None)
+    return used if used in installed_platforms() else fastest_platform(system).getName()
 
 
 def correlated_stretches(
@@ -144,10 +165,25 @@ class _Task:
     platform: str
     run: int
     seed: int
+    kept: Kept
+
+
+def _kept_frames(task: _Task, say: Callable[[str], None]) -> Frames | None:
+    """The frames of a run that an earlier attempt finished on the same platform."""
+    piece = task.kept.load(f"run_{task.run}", say)
+    if piece is None or (piece["platform"], piece["seed"]) != (task.platform, task.seed):
+        return None
+    return Frames(list(piece["positions"].numpy()), piece["energies"].tolist())
+
+
+def _keep_frames(task: _Task, frames: Frames) -> None:
+    positions, energies = np.stack(frames.positions), np.array(frames.energies)
+    arrays = {"positions": torch.as_tensor(positions), "energies": torch.as_tensor(energies)}
+    task.kept.save(f"run_{task.run}", {"platform": task.platform, "seed": task.seed, **arrays})
 
 
 def _run(task: _Task, advance: Advance) -> Frames:
-    """One simulation, in this process; breakdowns become a NumericalError."""
+    """One simulation, in this process, kept when it is done; breakdowns become a NumericalError."""
     settings, frames = task.settings, Frames()
     try:
         if settings.method == "langevin" or settings.n_temperatures == 1:
@@ -164,6 +200,7 @@ def _run(task: _Task, advance: Advance) -> Frames:
             f"try a smaller simulate.timestep_fs (now {settings.timestep_fs:g}) or a larger "
             f"simulate.friction_per_ps (now {settings.friction_per_ps:g})"
         ) from error
+    _keep_frames(task, frames)
     return frames
 
 
@@ -253,6 +290,8 @@ class _Progress:
 
 def _run_in_processes(tasks: Sequence[_Task], progress: _Progress) -> list[Frames]:
     """Every task in its own spawned process, at most one per CPU at a time; all stop if one fails."""
+    if not tasks:
+        return []
     spawn = multiprocessing.get_context("spawn")
     messages: Any = spawn.Queue()
     stop: Any = spawn.Event()

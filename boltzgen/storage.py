@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import mdtraj
@@ -12,8 +11,10 @@ from openmm import app
 
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
+from boltzgen.files import replaced
 
 _ARRAYS = ("log_weights", "reduced_energies", "lineages", "islands")
+_UNREADABLE = "not a readable ensemble file; run the stage that writes it again, with `--force STAGE`"
 _NUMBERS = ("temperature_k", "log_z", "log_z_error")
 
 
@@ -24,8 +25,7 @@ def save_ensemble(ensemble: WeightedEnsemble, topology: app.Topology, path: Path
     ``lineages`` and ``islands`` are further arrays of the file, the temperature [K] and ``log_z``
     attributes of its root. The file appears complete or not at all.
     """
-    partial = path.with_name(f".{path.name}.partial.h5")
-    try:
+    with replaced(path) as partial:
         frames = mdtraj.Trajectory(ensemble.positions, mdtraj.Topology.from_openmm(topology))
         frames.save_hdf5(str(partial))
         with tables.open_file(str(partial), "a") as file:
@@ -37,9 +37,6 @@ def save_ensemble(ensemble: WeightedEnsemble, topology: app.Topology, path: Path
                 value = getattr(ensemble, name)
                 if value is not None:
                     file.root._v_attrs[f"boltzgen_{name}"] = float(value)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_ensemble(path: Path) -> WeightedEnsemble:
@@ -47,27 +44,33 @@ def load_ensemble(path: Path) -> WeightedEnsemble:
     if not path.is_file():
         raise DataError(f"{path}: no such file; run the stage that writes it")
     try:
-        with tables.open_file(str(path), "r") as file:
-            arrays = {name: file.get_node("/", name).read() for name in _ARRAYS if f"/{name}" in file}
-            attributes = file.root._v_attrs
-            numbers = {
-                n: float(attributes[f"boltzgen_{n}"]) for n in _NUMBERS if f"boltzgen_{n}" in attributes
-            }
-            positions = np.asarray(file.root.coordinates.read(), dtype=np.float32)
-    except (tables.HDF5ExtError, tables.NoSuchNodeError, OSError) as error:
-        raise DataError(f"{path}: not a readable ensemble file; delete it and run its stage again") from error
+        arrays, numbers, positions = _read(path)
+    except Exception as error:  # a damaged file can break anything in there
+        raise DataError(f"{path}: {_UNREADABLE}") from error
     for name in ("log_weights", "reduced_energies"):
         if name not in arrays:
             raise DataError(f"{path}: has no {name}; give plain trajectories under data.trajectory instead")
     if "temperature_k" not in numbers:
         raise DataError(f"{path}: has no temperature; give plain trajectories under data.trajectory instead")
-    return WeightedEnsemble(
-        positions=positions,
-        log_weights=arrays["log_weights"],
-        reduced_energies=arrays["reduced_energies"],
-        temperature_k=numbers["temperature_k"],
-        log_z=numbers.get("log_z"),
-        log_z_error=numbers.get("log_z_error"),
-        lineages=arrays.get("lineages"),
-        islands=arrays.get("islands"),
-    )
+    try:
+        return WeightedEnsemble(
+            positions=positions,
+            log_weights=arrays["log_weights"],
+            reduced_energies=arrays["reduced_energies"],
+            temperature_k=numbers["temperature_k"],
+            log_z=numbers.get("log_z"),
+            log_z_error=numbers.get("log_z_error"),
+            lineages=arrays.get("lineages"),
+            islands=arrays.get("islands"),
+        )
+    except ValueError as error:
+        raise DataError(f"{path}: {_UNREADABLE}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:
+    """Arrays and numbers of an ensemble file that are there, and its positions."""
+    with tables.open_file(str(path), "r") as file:
+        arrays = {name: file.get_node("/", name).read() for name in _ARRAYS if f"/{name}" in file}
+        attributes = file.root._v_attrs
+        numbers = {n: float(attributes[f"boltzgen_{n}"]) for n in _NUMBERS if f"boltzgen_{n}" in attributes}
+        return arrays, numbers, np.asarray(file.root.coordinates.read(), dtype=np.float32)

@@ -5,11 +5,12 @@ A run that has been analysed ends with its page, report.html.
 
 from __future__ import annotations
 
-import csv
+import functools
 import json
 import shutil
 import sys
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,14 +20,13 @@ import numpy as np
 from boltzgen import estimate, shipped
 from boltzgen.config import DataSettings, Workflow
 from boltzgen.errors import ConfigError, DataError
-from boltzgen.files import atomic_directory
+from boltzgen.files import atomic_directory, write_atomically
 from boltzgen.lock import run_lock
 from boltzgen.manifest import (
     Manifest,
     check_output_directory,
     digest,
     file_digest,
-    write_atomically,
     xml_digest,
 )
 from boltzgen.progress import Report, progress_bar
@@ -44,6 +44,13 @@ OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "sample": ("samples/ensemble.h5", "samples/diagnostics.json"),
     "analyze": ("results/results.json",),
     "export": ("export",),
+}
+READS: dict[Stage, tuple[Stage, ...]] = {
+    "simulate": (),
+    "train": ("simulate",),
+    "sample": ("simulate", "train"),
+    "analyze": ("simulate", "sample"),
+    "export": ("sample",),
 }
 
 
@@ -64,6 +71,10 @@ class Run:
         """Seed of one stage, so that no two stages share random numbers."""
         words = np.random.SeedSequence([self.workflow.seed, STAGES.index(stage)]).generate_state(1)
         return int(words[0]) & 0x3FFFFFFF
+
+    def resume(self, stage: Stage) -> Path:
+        """Where a stage keeps what it has finished, until the stage is recorded as done."""
+        return self.out / "resume" / stage
 
     @property
     def target(self) -> MolecularSystem:
@@ -90,8 +101,10 @@ def run(
     """Carry out the stages up to ``until`` in the run directory ``out``; return the analysis if it is done.
 
     A stage is skipped if its settings, the system, the seed and what it reads are unchanged and it is not
-    in ``force``. Everything that can be wrong with the input is checked before anything is written.
+    in ``force``. One that was killed goes on from what it had finished. Everything that can be wrong with
+    the input is checked before anything is written.
     """
+    _check_force(force, until)
     device = resolve_device(workflow.device)
     data_files = [file_digest(path) for path in _data_files(workflow.data, base)]
     from boltzgen.preflight import check_run
@@ -117,19 +130,35 @@ def _run_stages(
         outputs = [out / path for path in OUTPUTS[stage]]
         why = "asked for" if stage in force else manifest.why_run(stage, inputs, outputs)
         if why is None:
+            _forget(this, stage)
             say(f"{stage}: skipped, nothing it depends on has changed")
             continue
+        for earlier in READS[stage]:
+            manifest.check_outputs(earlier)
         if not began:
             check_room(workflow, this.system, out, STAGES[STAGES.index(stage) : STAGES.index(until) + 1])
         this, began = _examined(stage, this), True
         say(f"{stage}: running ({why}){_outlook(stage, this)}")
-        _clear_unless_resumable(stage, this, manifest, inputs)
-        with manifest.running(stage, inputs) as recorded, progress_bar(stage) as report:
+        clear = functools.partial(_clear, this, stage)
+        with manifest.running(stage, inputs, outputs, clear) as recorded, progress_bar(stage) as report:
             recorded.update(_STAGE_FUNCTIONS[stage](this, report) or {})
+        _forget(this, stage)
     if until not in ("analyze", "export"):
         return None
+    results = _results(out)
     _report(out)
-    return _results(out)
+    return results
+
+
+def _check_force(force: Collection[str], until: Stage) -> None:
+    """ConfigError for a stage that there is not, or that the command does not come to."""
+    for stage in force:
+        if stage not in STAGES:
+            raise ConfigError(f"--force {stage}: no such stage; there are {', '.join(STAGES)}")
+        if STAGES.index(stage) > STAGES.index(until):
+            raise ConfigError(
+                f"--force {stage}: this command ends with {until}; use `boltzgen {stage}` or run"
+            )
 
 
 def resolve_device(device: str) -> str:
@@ -150,21 +179,26 @@ def resolve_device(device: str) -> str:
 # ---- the stages ------------------------------------------------------------------------------------
 
 
-def _simulate(this: Run, report: Report) -> None:
+def _simulate(this: Run, report: Report) -> dict[str, Any]:
     from boltzgen.frames import unvisited_states
     from boltzgen.storage import save_ensemble
 
     if this.workflow.pretrained:
-        return shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
-    directory, ensemble = this.out / "data", this.own_data
-    directory.mkdir(exist_ok=True)
+        shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
+        return {}
+    directory, ensemble, recorded = this.out / "data", this.own_data, {}
     if ensemble is None:
-        from boltzgen.simulate import simulate
+        from boltzgen.simulate import choose_platform, simulate
 
-        ensemble = simulate(this.system, this.workflow.simulate, directory, this.seed("simulate"), report)
+        settings, resume = this.workflow.simulate, this.resume("simulate")
+        recorded["platform"] = platform = choose_platform(this.system, settings, resume)
+        seed = this.seed("simulate")
+        ensemble = simulate(this.system, settings, resume, seed, report, platform, resume, this.say)
     for line in unvisited_states(this.system, ensemble):
         this.say(line)
+    directory.mkdir(exist_ok=True)
     save_ensemble(ensemble, this.system.topology, directory / "ensemble.h5")
+    return recorded
 
 
 def _train(this: Run, report: Report) -> dict[str, Any]:
@@ -174,13 +208,14 @@ def _train(this: Run, report: Report) -> dict[str, Any]:
     if settings.pretrained:
         shipped.copy(settings.pretrained, this.system, model=directory)
         return {}
-    directory.mkdir(exist_ok=True)
-    data, seed = this.data(), this.seed("train")
+    data, seed, resume = this.data(), this.seed("train"), this.resume("train")
+    where: tuple[Any, ...] = (directory, seed, this.device, report, resume, this.say)
     try:
-        train(this.system, data, settings.model, settings.train, directory, seed, this.device, report)
+        train(this.system, data, settings.model, settings.train, *where)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
-    return _steps_trained(directory / "metrics.csv")
+    came_to = json.loads((directory / "training.json").read_text(encoding="utf-8"))
+    return {"train_steps": came_to["steps"], "compile": came_to["compile"]}
 
 
 def _sample(this: Run, report: Report) -> None:
@@ -189,8 +224,9 @@ def _sample(this: Run, report: Report) -> None:
     from boltzgen.storage import save_ensemble
 
     model = load_model(this.out / "model", this.device, this.system)
+    data, seed, resume = this.data(), this.seed("sample"), this.resume("sample")
     samples, diagnostics = sample(
-        this.target, model, this.data(), this.workflow.sample, this.seed("sample"), this.device, report
+        this.target, model, data, this.workflow.sample, seed, this.device, report, resume, this.say
     )
     with atomic_directory(this.out / "samples") as directory:
         save_ensemble(samples, this.system.topology, directory / "ensemble.h5")
@@ -201,7 +237,7 @@ def _analyze(this: Run, report: Report) -> None:
     from boltzgen.analysis import analyze
     from boltzgen.simulate import with_stretches
 
-    diagnostics = json.loads((this.out / "samples" / "diagnostics.json").read_text(encoding="utf-8"))
+    diagnostics = _json_object(this.out / "samples" / "diagnostics.json", "sample")
     data = this.data()
     if this.workflow.collective_variables:  # declared after the data were made, perhaps, and slower
         data = with_stretches(this.system, data)
@@ -248,30 +284,27 @@ def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) 
     settings = this.workflow.model_dump(mode="json")
 
     def section(*names: str) -> dict[str, str]:
-        return {f"{name} settings": digest(settings[name]) for name in names}
+        given = {f"{name}.{key}": _text(value) for name in names for key, value in settings[name].items()}
+        return _as_recorded(given, stage, manifest)
 
-    system = this.system
-    given = {key: _content(value) for key, value in settings["system"]["parameters"].items()}
+    system, given = this.system, settings["system"]
+    physics = {"system.name": _text(_content(given["name"]))}
+    physics |= {f"system.parameters.{k}": _text(_content(v)) for k, v in given["parameters"].items()}
     xml = xml_digest(system.openmm_system.__getstate__())
-    physics = digest([xml, system.temperature_k, _content(settings["system"]["name"]), given])
+    physics |= {"the system": digest([xml, system.temperature_k])}
     variables = {"collective variables": digest(repr(system.collective_variables))}
     states = {"states": digest(repr(system.states))}
-    common = {"the system": physics, "the seed": str(this.workflow.seed)}
+    common = physics | {"seed": str(this.workflow.seed)}
     if this.workflow.pretrained and stage in ("simulate", "train"):
-        return {"the system": physics, "the pretrained model": this.workflow.pretrained}
+        return physics | {"the pretrained model": this.workflow.pretrained}
     if stage == "simulate" and this.workflow.data.trajectory:
-        frames = [settings["data"]["stride"], settings["data"]["skip_frames"]]
-        return {
-            "the system": physics,
-            "the trajectories": digest(data_files),
-            "data settings": digest(frames),
-        }
+        frames = {f"data.{key}": _text(settings["data"][key]) for key in ("stride", "skip_frames")}
+        return physics | {"the trajectories": digest(data_files)} | frames
     if stage == "simulate":
         return common | section("simulate")
     if stage == "train":
-        length = _training_length(settings["train"], manifest)
         made_from = {"the data": manifest.stamp("simulate")}
-        return common | section("model", "train") | length | made_from | states
+        return common | section("model", "train") | made_from | states
     if stage == "sample":
         made_from = {"the data": manifest.stamp("simulate"), "the model": manifest.stamp("train")}
         return common | section("sample") | made_from | states
@@ -282,25 +315,26 @@ def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) 
     return common | section(stage) | {"the samples": manifest.stamp("sample")} | reported
 
 
-def _training_length(train: dict[str, Any], manifest: Manifest) -> dict[str, str]:
-    """Digest of the limits of training, taken out of ``train``.
+def _as_recorded(given: dict[str, str], stage: Stage, manifest: Manifest) -> dict[str, str]:
+    """Settings with what an earlier attempt came to replaced by what it was asked for.
 
     Asking for the number of steps that a time limit came to is asking for the model already there.
     """
-    limits = {"steps": train.pop("steps"), "minutes": train.pop("minutes")}
-    done = manifest.stages.get("train", {}).get("inputs", {})
-    if limits == {"steps": manifest.recorded.get("train_steps"), "minutes": None} and done:
-        return {"training length": done["training length"]}
-    return {"training length": digest(limits)}
+    recorded, done = manifest.recorded, manifest.stages.get(stage, {}).get("inputs", {})
+    came_to: list[dict[str, Any]] = [
+        {"train.steps": recorded.get("train_steps"), "train.minutes": None},
+        {"train.compile": recorded.get("compile")},
+        {"simulate.platform": recorded.get("platform")},
+    ]
+    for group in came_to:
+        if all(given.get(key) == _text(value) for key, value in group.items()):
+            given = given | {key: done[key] for key in group if key in done}
+    return given
 
 
-def _steps_trained(metrics: Path) -> dict[str, Any]:
-    """The step of the last line of the training log, to be recorded; nothing where there is none."""
-    if not metrics.exists():
-        return {}
-    with metrics.open(newline="", encoding="utf-8") as stream:
-        steps = [row["step"] for row in csv.DictReader(stream) if row.get("step")]
-    return {"train_steps": int(float(steps[-1]))} if steps else {}
+def _text(value: Any) -> str:
+    """A setting as it is recorded and told."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def _content(value: Any) -> Any:
@@ -336,11 +370,21 @@ def _examined(stage: Stage, this: Run) -> Run:
     return replace(this, own_data=own_data)
 
 
-def _clear_unless_resumable(stage: Stage, this: Run, manifest: Manifest, inputs: dict[str, str]) -> None:
-    """Remove what another attempt left where a stage resumes from its own files."""
-    directory = this.out / {"simulate": "data", "train": "model"}.get(stage, ".")
-    if directory != this.out and not manifest.resumable(stage, inputs):
+def _clear(this: Run, stage: Stage) -> None:
+    """Remove what another attempt at a stage left: pieces of it, and files that would be added to."""
+    shutil.rmtree(this.resume(stage), ignore_errors=True)
+    written: dict[Stage, str] = {"simulate": "data", "train": "model"}
+    if stage in written:
+        shutil.rmtree(this.out / written[stage], ignore_errors=True)
+
+
+def _forget(this: Run, stage: Stage) -> None:
+    """Remove what a stage could have resumed from: it is recorded as done."""
+    directory = this.resume(stage)
+    if directory.parent.exists():
         shutil.rmtree(directory, ignore_errors=True)
+        with suppress(OSError):
+            directory.parent.rmdir()
 
 
 def _outlook(stage: Stage, this: Run) -> str:
@@ -357,7 +401,18 @@ def _outlook(stage: Stage, this: Run) -> str:
 
 
 def _results(out: Path) -> dict[str, Any]:
-    return dict(json.loads((out / "results" / "results.json").read_text(encoding="utf-8")))
+    return _json_object(out / "results" / "results.json", "analyze")
+
+
+def _json_object(path: Path, stage: Stage) -> dict[str, Any]:
+    """What a stage wrote as JSON; DataError where it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: is damaged; `--force {stage}` makes it again")
+    return content
 
 
 def _load(path: Path) -> WeightedEnsemble:

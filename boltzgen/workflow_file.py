@@ -158,12 +158,19 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def _replay(document: Document, manifest: Path) -> None:
-    """Training that stopped on the clock is replayed for the number of steps it came to."""
+    """What depended on the clock is replayed as it came out: steps, compiled or not, platform of MD."""
     try:
-        steps = json.loads(manifest.read_text(encoding="utf-8"))["recorded"]["train_steps"]
+        recorded = json.loads(manifest.read_text(encoding="utf-8"))["recorded"]
+        came_to = {key: recorded[key] for key in ("train_steps", "compile", "platform") if key in recorded}
     except (OSError, ValueError, KeyError, TypeError):
         return
-    document["train"] = {**(document.get("train") or {}), "steps": steps, "minutes": None}
+    if "train_steps" in came_to:
+        limits = {"steps": came_to["train_steps"], "minutes": None}
+        document["train"] = {**(document.get("train") or {}), **limits}
+    if "compile" in came_to:
+        document["train"] = {**(document.get("train") or {}), "compile": came_to["compile"]}
+    if "platform" in came_to:
+        document["simulate"] = {**(document.get("simulate") or {}), "platform": came_to["platform"]}
 
 
 def _limit_training(document: Document) -> None:

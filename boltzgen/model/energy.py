@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from boltzgen.errors import DataError
+from boltzgen.files import replaced, write_atomically
 from boltzgen.geometry import dof
 from boltzgen.model.force_field import SoftenedForceField
 from boltzgen.model.graph import molecular_graph, stiff_pairs, stiffest_width
@@ -187,9 +189,9 @@ class EnergyModel(nn.Module):
         state = {
             name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.state_dict().items()
         }
-        save_file(state, directory / "energy.safetensors.part")
-        (directory / "energy.safetensors.part").replace(directory / "energy.safetensors")
-        (directory / "energy.json").write_text(json.dumps(asdict(self.spec), indent=2) + "\n")
+        with replaced(directory / "energy.safetensors") as partial:
+            save_file(state, partial)
+        write_atomically(directory / "energy.json", json.dumps(asdict(self.spec), indent=2) + "\n")
 
 
 def derivatives(
@@ -219,6 +221,9 @@ def load_model(
         spec = ModelSpec(**json.loads((directory / "energy.json").read_text()))
         model = EnergyModel(spec, system)
         model.load_state_dict(load_file(directory / "energy.safetensors"))
-    except (OSError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{directory}: not a saved energy model ({str(error).splitlines()[0]})") from error
+    except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{directory}: not a saved energy model ({reason}); `--force train` makes it again"
+        ) from error
     return model.to(device).eval()

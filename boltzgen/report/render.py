@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from boltzgen import __version__
 from boltzgen.errors import ConfigError
-from boltzgen.manifest import write_atomically
+from boltzgen.files import write_atomically
 from boltzgen.report.inline import Ink
 
 VERDICTS = {

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import math
-import shutil
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, TensorDataset
 
 from boltzgen.balance import balanced
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
+from boltzgen.files import replaced, write_atomically
 from boltzgen.geometry import dof
 from boltzgen.heights import height_curves, level_offsets
 from boltzgen.model.calibration import calibrate
@@ -30,12 +32,12 @@ from boltzgen.progress import Report, silent
 from boltzgen.report.figures import heights
 from boltzgen.system import MolecularSystem
 from boltzgen.train.denoising import DenoisingTarget
-from boltzgen.train.module import Batch, EnergyTraining
+from boltzgen.train.module import Averaging, Batch, EnergyTraining
 from boltzgen.train.monitor import Monitor
+from boltzgen.train.resume import FILE_NAME, Checkpoints, WeightedBatches, cut_log, read_checkpoint
 
 COMPILE_FROM_SECONDS = 300.0
 """Compile when training is expected to take longer than this without."""
-CHECKPOINT_STEPS = 200
 HELD_OUT_BATCHES = 4
 VIRIAL_TOLERANCE = 0.25
 """Deviation of the generalised equipartition ``<x . du/dx> = dof`` that data may have, beside its error."""
@@ -53,20 +55,24 @@ def train(
     seed: int,
     device: str = "cpu",
     report: Report = silent,
+    resume: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> EnergyModel:
     """Fit U_theta to an ensemble; returns the averaged model of least held-out loss.
 
     Bounded by ``settings.steps`` or ``settings.minutes`` (compilation included), whichever comes first.
     ``directory`` always holds the best model so far (``energy.safetensors``, ``energy.json``), and
-    ``metrics.csv``; in the end also ``last/``, the averaged model as training left it, and ``heights.json``
-    with its picture (`boltzgen.heights`). A training that was stopped goes on from ``resume/last.ckpt``.
-    Raises NumericalError where a loss or gradient is not finite; parameters stay what they were. Raises
-    DataError where the data are not of the system at its temperature, as far as their forces tell.
+    ``metrics.csv``; in the end also ``last/``, the averaged model as training left it, ``training.json``,
+    what depended on the clock, and ``heights.json`` with its picture (`boltzgen.heights`). ``resume`` is
+    where checkpoints go, for the caller to remove; the same call after a kill goes on from the last one,
+    with the same steps as if it had not been killed. Raises NumericalError where a loss or gradient is not
+    finite; parameters stay what they were. Raises DataError where the data are not of the system at its
+    temperature, as far as their forces tell.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    last = directory / "resume" / "last.ckpt"
-    if not last.exists():
-        (directory / "metrics.csv").unlink(missing_ok=True)
+    before = read_checkpoint(resume, say)
+    first = before["global_step"] if before else 0
+    cut_log(directory / "metrics.csv", first)
     L.seed_everything(seed, verbose=False)
     data = balanced(data, system, settings.state_share)
     x, forces = _with_forces(data, system, settings, device)
@@ -86,31 +92,50 @@ def train(
         sample = positions[choice[:1024]].to(device), own_forces[choice[:1024]].to(device)
         module.target.fit(*sample, torch.Generator().manual_seed(seed + 3))
     held_out = x[held_out_rows].to(device), forces[held_out_rows].to(device)
-    _maybe_compile(module, held_out, report)
+    module.compiled = before["compiled"] if before else _worth_compiling(module, held_out)
+    if module.compiled:
+        report(0.0, 1.0, "compiling the network (a minute or two)")
+        _compile(module, held_out)
     module.started = module.started if settings.minutes else time.monotonic()
-    monitor = Monitor(directory, held_out, report)
-    checkpoint = ModelCheckpoint(
-        last.parent, save_last=True, every_n_train_steps=CHECKPOINT_STEPS, save_top_k=0
-    )
-    trainer = _trainer(settings, device, directory, [monitor, checkpoint])
-    draws = WeightedRandomSampler(
-        weights.tolist(), 1000 * settings.batch_size, generator=torch.Generator().manual_seed(seed)
-    )
     # Whole batches are gathered at once: frame by frame takes longer than a step on a GPU.
-    batches = BatchSampler(draws, settings.batch_size, drop_last=True)
+    batches = WeightedBatches(weights, settings.batch_size, seed, first)
     loader = DataLoader(TensorDataset(positions, own_forces), batch_size=None, sampler=batches)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    if before and before["finished"]:
+        module.load_state_dict(before["state_dict"])
+        steps = first
+    else:
+        steps = _fit(module, loader, Monitor(directory, held_out, report), directory, resume, before)
     module.ema.save(directory / "last")
+    came_to = {"steps": steps, "compile": "always" if module.compiled else "never"}
+    write_atomically(directory / "training.json", json.dumps(came_to) + "\n")
     best = load_model(directory, device, system)
     if settings.height_paths:
         report(1.0, 1.0, "annealing a few paths: do the heights of the levels agree?")
         _show_heights(system, best, held_out[0][: settings.height_paths], directory)
-    shutil.rmtree(last.parent, ignore_errors=True)
     return best
+
+
+def _fit(
+    module: EnergyTraining,
+    loader: DataLoader[tuple[Tensor, ...]],
+    monitor: Monitor,
+    directory: Path,
+    resume: Path | None,
+    before: dict[str, Any] | None,
+) -> int:
+    """Take the steps that are left after the checkpoint ``before``; the number of all steps."""
+    checkpoints = [Checkpoints(resume)] if resume else []
+    trainer = _trainer(module, directory, [monitor, Averaging(), *checkpoints])
+    start = resume / FILE_NAME if resume and before else None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.fit(module, loader, ckpt_path=start, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    module.finished = True
+    for checkpoint in checkpoints:
+        checkpoint.save(trainer)
+    return int(trainer.global_step)
 
 
 def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, directory: Path) -> None:
@@ -118,8 +143,9 @@ def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, direc
     network = in_chunks(model.energy_and_score, len(x0))
     curves = height_curves(system, model, network, x0, n_levels=HEIGHT_LEVELS)
     curves["offsets"] = level_offsets(model, x0)
-    (directory / "heights.json").write_text(json.dumps(curves, indent=1) + "\n")
-    heights(curves["paths"], curves["offsets"], directory / "heights.png")  # type: ignore[arg-type]
+    write_atomically(directory / "heights.json", json.dumps(curves, indent=1) + "\n")
+    with replaced(directory / "heights.png") as partial:
+        heights(curves["paths"], curves["offsets"], partial)  # type: ignore[arg-type]
 
 
 def _with_forces(
@@ -177,10 +203,11 @@ def _new_model(
     )
 
 
-def _trainer(settings: TrainSettings, device: str, directory: Path, callbacks: list[Callback]) -> L.Trainer:
+def _trainer(module: EnergyTraining, directory: Path, callbacks: list[Callback]) -> L.Trainer:
+    settings = module.settings
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return L.Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
+        accelerator="gpu" if module.model.log_sigma_bounds.is_cuda else "cpu",
         devices=1,
         max_steps=settings.steps or UNBOUNDED_STEPS,
         max_epochs=-1,
@@ -188,21 +215,25 @@ def _trainer(settings: TrainSettings, device: str, directory: Path, callbacks: l
         callbacks=callbacks,
         default_root_dir=directory,
         logger=False,
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
 
 
-def _maybe_compile(module: EnergyTraining, held_out: Batch, report: Report) -> None:
-    """Replace the eager functions by compiled ones where the budget is long enough to win the time back."""
+def _worth_compiling(module: EnergyTraining, held_out: Batch) -> bool:
+    """Whether compiled functions are asked for, or the budget is long enough to win their time back."""
+    if module.settings.compile == "auto":
+        return _expected_seconds(module, held_out) >= COMPILE_FROM_SECONDS
+    return module.settings.compile == "always"
+
+
+def _compile(module: EnergyTraining, held_out: Batch) -> None:
+    """Replace the eager functions of the module by compiled ones."""
     settings = module.settings
-    example, forces = (values[: settings.batch_size] for values in held_out)
-    levels = module.draw_levels(len(example))
-    if settings.compile == "never":
-        return
-    if settings.compile == "auto" and _expected_seconds(module, example, forces) < COMPILE_FROM_SECONDS:
-        return
-    report(0.0, 1.0, "compiling the network (a minute or two)")
+    example = held_out[0][: settings.batch_size]
+    with module.drawing_from(torch.Generator().manual_seed(0)):
+        levels = module.draw_levels(len(example))
     k = len(levels)
     y, flat = example.repeat(k, 1, 1), levels.flatten()
     module.derivatives = compile_derivatives(module.model, y, flat, slope=module.needs_slope)
@@ -212,13 +243,15 @@ def _maybe_compile(module: EnergyTraining, held_out: Batch, report: Report) -> N
         module.energy = compile_energy(module.model, y[rows], flat[rows])
 
 
-def _expected_seconds(module: EnergyTraining, example: Tensor, forces: Tensor) -> float:
+def _expected_seconds(module: EnergyTraining, held_out: Batch) -> float:
     """How long training takes at most without compilation; steps are timed where they are the limit."""
     settings = module.settings
     by_time = settings.minutes * 60.0 if settings.minutes else math.inf
     if not settings.steps:
         return by_time
+    x0, forces = (values[: settings.batch_size] for values in held_out)
     started = time.monotonic()
-    module.batch_losses(example, forces, module.draw_levels(len(example))).dsm.mean().backward()
+    with module.drawing_from(torch.Generator().manual_seed(0)):
+        module.batch_losses(x0, forces, module.draw_levels(len(x0))).dsm.mean().backward()
     module.model.zero_grad()
     return min(by_time, 2.0 * (time.monotonic() - started) * settings.steps)

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -50,6 +51,7 @@ class EnergyTraining(L.LightningModule):
         self.energy: BatchFunction = model.energy
         # On the CPU, where levels are drawn: a GPU would be waited for.
         self.information = copy.deepcopy(model.prior).cpu().level_information
+        self.compiled, self.finished = False, False
         self.started = time.monotonic()
         self.loss = torch.zeros(())
 
@@ -137,15 +139,29 @@ class EnergyTraining(L.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """What else a training that goes on needs to take the same steps: its random numbers, its clock."""
         checkpoint["minutes"] = self.minutes
+        checkpoint["generator"] = self.generator.get_state()
+        checkpoint["compiled"], checkpoint["finished"] = self.compiled, self.finished
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.started = time.monotonic() - 60.0 * checkpoint["minutes"]
+        self.generator.set_state(checkpoint["generator"].cpu())
 
-    def on_train_batch_end(self, *_: object) -> None:
+    def average(self) -> None:
+        """Let the moving average of the parameters follow a step."""
         decay = min(0.999, max(0.99, 1.0 - 1.0 / (1.0 + 0.1 * self.global_step)))
         averages = [p.detach() for p in self.ema.parameters()]
         torch._foreach_lerp_(averages, [p.detach() for p in self.model.parameters()], 1.0 - decay)
+
+    @contextmanager
+    def drawing_from(self, generator: torch.Generator) -> Iterator[None]:
+        """Within, levels, rotations and noise come from ``generator``, and training's own stays as it is."""
+        own, self.generator = self.generator, generator
+        try:
+            yield
+        finally:
+            self.generator = own
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -157,3 +173,12 @@ class EnergyTraining(L.LightningModule):
             yield
         finally:
             torch._foreach_copy_(parameters, own)
+
+
+class Averaging(Callback):
+    """Moves the average after every step, before a checkpoint is written: module hooks come too late."""
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, module: EnergyTraining, *_: object
+    ) -> None:
+        module.average()

@@ -42,10 +42,10 @@ class Monitor(Callback):
         self.best_loss = math.inf
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_loss": self.best_loss}
+        return {"best_loss": self.best_loss, "held_out_row": self.held_out_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_loss = state_dict["best_loss"]
+        self.best_loss, self.held_out_row = state_dict["best_loss"], state_dict["held_out_row"]
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: L.Trainer, module: EnergyTraining, outputs: dict[str, object], *_: object
@@ -91,16 +91,15 @@ class Monitor(Callback):
 
 def held_out_losses(module: EnergyTraining, held_out: Batch) -> dict[str, float]:
     """Mean losses on held-out data, in all and per noise band, at the same levels and noise every time."""
-    generator, module.generator = module.generator, torch.Generator().manual_seed(20_261)
     scores, heights = [], []
     parts = [values.split(module.settings.batch_size) for values in held_out]
-    for x0, forces in zip(*parts, strict=True):
-        levels = module.draw_levels(len(x0))
-        result = module.batch_losses(x0, forces, levels)
-        scores.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
-        if result.heights is not None:
-            heights.append(band_sums(result.heights, levels.mean(0), module.model.log_sigma_range))
-    module.generator = generator
+    with module.drawing_from(torch.Generator().manual_seed(20_261)):
+        for x0, forces in zip(*parts, strict=True):
+            levels = module.draw_levels(len(x0))
+            result = module.batch_losses(x0, forces, levels)
+            scores.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
+            if result.heights is not None:
+                heights.append(band_sums(result.heights, levels.mean(0), module.model.log_sigma_range))
     row: dict[str, float] = {}
     for name, parts in (("held_out_dsm", scores), ("held_out_heights", heights)):
         if parts:

@@ -17,6 +17,7 @@ import yaml
 from openmm import app, unit
 
 from boltzgen import cli, workflow
+from boltzgen.platform import installed_platforms
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 
@@ -211,6 +212,15 @@ MINIMAL = "name: mine\nsystem: {name: harmonic_dimer}\n"
 def test_workflow_files(refused: Refused, tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     assert expected in refused("run", "mine.yaml")
+
+
+@pytest.mark.skipif("HIP" in installed_platforms(), reason="OpenMM has HIP here")
+def test_a_platform_that_is_not_installed(refused: Refused) -> None:
+    line = refused("run", "harmonic_dimer", "--set", "simulate.platform=HIP")
+    assert "simulate.platform: OpenMM has no HIP on this machine; there is Reference" in line
+    assert "input should be 'auto', 'Reference'" in refused(
+        "run", "harmonic_dimer", "--set", "simulate.platform=cpu"
+    )
 
 
 def test_what_is_no_workflow_file(refused: Refused, tmp_path: Path) -> None:
@@ -607,6 +617,7 @@ def test_trajectory_files_and_weights(
         ("x" * 300, "cannot be looked at"),
         ("damaged", "cannot be read as a manifest"),
         ("odd", "cannot be read as a manifest"),
+        ("hollow", "cannot be read as a manifest"),
         ("unreadable", "is no record of a run"),
         ("other", "holds a run of the system lj13"),
         ("busy", "process 12 on node7 has been at work since"),
@@ -620,11 +631,12 @@ def test_trajectory_files_and_weights(
 def test_run_directories(refused: Refused, tmp_path: Path, out: str, expected: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "closed").mkdir(mode=0o500)
-    for name in ("full", "damaged", "odd", "unreadable", "other", "busy"):
+    for name in ("full", "damaged", "odd", "hollow", "unreadable", "other", "busy"):
         (tmp_path / name).mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     (tmp_path / "damaged" / "manifest.json").write_text("{")
     (tmp_path / "odd" / "manifest.json").write_text('{"stages": []}')
+    (tmp_path / "hollow" / "manifest.json").write_text('{"stages": {"train": {"finished": "today"}}}')
     (tmp_path / "unreadable" / "manifest.json").write_text("{}")
     (tmp_path / "unreadable" / "config.yaml").write_text("- a\n")
     (tmp_path / "other" / "manifest.json").write_text("{}")

@@ -41,6 +41,11 @@ def test_help_and_version_are_quick_and_import_no_engine(tmp_path: Path) -> None
     assert "boltzgen run alanine_dipeptide" in boltzgen(tmp_path, "--help").stdout
 
 
+def test_without_arguments_there_is_help(tmp_path: Path) -> None:
+    result = boltzgen(tmp_path)
+    assert "Usage: boltzgen" in result.stdout + result.stderr and "Traceback" not in result.stderr
+
+
 def test_lists(tmp_path: Path) -> None:
     assert "harmonic_dimer" in boltzgen(tmp_path, "workflows").stdout
     assert "alanine_dipeptide" in boltzgen(tmp_path, "systems").stdout
@@ -68,6 +73,15 @@ def test_lists(tmp_path: Path) -> None:
         (["run", "harmonic_dimer", "--set", "system.parameters.temperature_k=hot"], "system.parameters"),
         (["run", "harmonic_dimer", "--set", "system.parameters.stifness=3"], "did you mean stiffness?"),
         (["run", "lj13", "--seed", "-1"], "seed"),
+        (["run", "lj13", "--seed", "one"], "invalid value for '--seed'"),
+        (["run", "lj13", "--forc", "sample"], "no such option: --forc"),
+        (["run", "lj13", "--force"], "option '--force' requires an argument"),
+        (["run", "lj13", "--force", "smaple"], "--force smaple: no such stage"),
+        (["train", "lj13", "--force", "sample"], "--force sample: this command ends with train"),
+        (["run", "lj13", "lj55"], "unexpected extra argument"),
+        (["rum"], "no such command 'rum'"),
+        (["check"], "missing argument 'SYSTEM'; `boltzgen check --help`"),
+        (["report"], "missing argument 'RUN...'"),
         (["train", "lj13", "--out", "file/run"], "file is a file"),
         (["run", "lj13", "--out", "full"], "is no run directory"),
     ],
@@ -139,4 +153,4 @@ def test_system_option_replaces_system_and_name(
         settings, _, out, until, force = calls.pop()
         assert settings.system.name == str(tmp_path.resolve() / "mine.py")
         assert settings.system.parameters == {}
-        assert (out, until, force) == (Path("runs/mine"), "sample", ())
+        assert (out, until, force) == (Path("runs/mine"), "sample", [])

@@ -9,17 +9,19 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 import pytest
+from openmm import Platform
 
 from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.registry import load_system
-from boltzgen.simulate import correlated_stretches, simulate
+from boltzgen.simulate import choose_platform, correlated_stretches, simulate
 from boltzgen.storage import load_ensemble, save_ensemble
 from boltzgen.system import MolecularSystem
 from boltzgen.systems.harmonic import mean_bond_length
@@ -98,6 +100,44 @@ def test_several_runs_make_islands(tmp_path: Path) -> None:
     assert told and "swap acceptance" in told[-1][2]
     assert all(0 <= done <= total for done, total, _ in told)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["langevin", "parallel_tempering"])
+def test_finished_runs_are_kept_and_the_others_are_the_same(method: str, tmp_path: Path) -> None:
+    """As after a kill: of three runs one is left, another is damaged, the third is missing."""
+    small = {"n_runs": 3, "n_temperatures": 2, "production_ps": 4.0, "method": method}
+    settings, scratch, resume = SHORT.model_copy(update=small), tmp_path / "scratch", tmp_path / "resume"
+    said: list[str] = []
+    run = partial(simulate, dimer(), settings, scratch, 1, platform="Reference")
+    whole = run()
+    np.testing.assert_array_equal(run(resume=resume).positions, whole.positions)
+    assert sorted(path.name for path in resume.iterdir()) == ["run_0.pt", "run_1.pt", "run_2.pt"]
+    (resume / "run_1.pt").write_bytes((resume / "run_1.pt").read_bytes()[:-100])
+    (resume / "run_2.pt").unlink()
+    before = (resume / "run_0.pt").stat().st_mtime_ns
+    parts = run(resume=resume, say=said.append)
+    assert len(said) == 1 and "run_1.pt: cannot be read" in said[0]
+    assert (resume / "run_0.pt").stat().st_mtime_ns == before
+    for field in ("positions", "reduced_energies", "lineages", "islands"):
+        np.testing.assert_array_equal(getattr(parts, field), getattr(whole, field))
+    once_more = run(resume=resume)  # nothing is left to do
+    np.testing.assert_array_equal(once_more.positions, whole.positions)
+
+
+def test_the_platform_is_the_one_asked_for_or_that_of_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, resume = (
+        SHORT.model_copy(update={"method": "langevin", "production_ps": 2.0}),
+        tmp_path / "kept",
+    )
+    simulate(dimer(), settings, tmp_path, 1, platform="Reference", resume=resume)
+    monkeypatch.setattr(
+        "boltzgen.simulate.fastest_platform", lambda system: Platform.getPlatformByName("CPU")
+    )
+    assert choose_platform(dimer(), settings, resume) == "Reference"
+    assert choose_platform(dimer(), settings) == "CPU"
+    assert choose_platform(dimer(), settings.model_copy(update={"platform": "Reference"})) == "Reference"
 
 
 @pytest.mark.parametrize("method", ["langevin", "parallel_tempering"])

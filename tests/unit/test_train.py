@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,12 @@ from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.model import load_model
+from boltzgen.progress import Report
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 from boltzgen.train import train
 from boltzgen.train.module import EnergyTraining, Losses
+from boltzgen.train.resume import WeightedBatches
 
 MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
 
@@ -67,28 +71,112 @@ def test_training_lowers_the_loss_and_leaves_a_loadable_model(
     curves = json.loads((tmp_path / "heights.json").read_text())
     assert 0 < curves["kish_ess_fraction"] <= 1 and len(curves["paths"]) == 101
     assert (tmp_path / "heights.png").stat().st_size > 5000
-    assert not (tmp_path / "resume").exists()
+    assert json.loads((tmp_path / "training.json").read_text()) == {"steps": 200, "compile": "never"}
 
 
-def test_an_interrupted_training_goes_on_from_its_checkpoint(
-    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("boltzgen.train.loop.CHECKPOINT_STEPS", 20)
+class Killed(Exception):
+    """Stands for a kill at some moment of training."""
 
-    class Killed(Exception):
-        pass
 
-    def kill(done: float, total: float, message: str) -> None:
-        if "step 40" in message:
+def killed_at(message: str) -> Report:
+    def report(done: float, total: float, said: str) -> None:
+        if message in said:
             raise Killed
 
+    return report
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """What training left, without the columns of its log that depend on the clock."""
+    found = {path.name: path.read_bytes() for path in directory.glob("energy.*")}
+    found |= {f"last/{path.name}": path.read_bytes() for path in (directory / "last").iterdir()}
+    found |= {name: (directory / name).read_bytes() for name in ("heights.json", "training.json")}
+    with (directory / "metrics.csv").open(newline="") as stream:
+        rows = [
+            {k: v for k, v in row.items() if k not in ("minutes", "configurations_per_s")}
+            for row in csv.DictReader(stream)
+        ]
+    return found | {"metrics": json.dumps(rows).encode()}
+
+
+SHORT = {"height_paths": 4, "warmup_steps": 5}
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints and blocks of batches in a training of 60 steps."""
+    monkeypatch.setattr("boltzgen.train.resume.CHECKPOINT_STEPS", 20)
+    monkeypatch.setattr("boltzgen.train.resume.BLOCK", 25)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """What a training leaves that nobody interrupted."""
+    directory = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("boltzgen.train.resume.BLOCK", 25)
+        train(system, data, MODEL, settings(60, **SHORT), directory, seed=3)
+    return files(directory)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize(
+    ("moment", "first"), [("calibrating", 20), ("step 40 ", 40), ("step 60 ", 60), ("annealing", None)]
+)
+def test_a_killed_training_ends_as_if_it_had_not_been_killed(
+    moment: str,
+    first: int | None,
+    whole: dict[str, bytes],
+    system: MolecularSystem,
+    data: WeightedEnsemble,
+    tmp_path: Path,
+) -> None:
+    """Bit for bit: killed before the first checkpoint, between two, after the last step."""
+    run = partial(train, system, data, MODEL, settings(60, **SHORT), tmp_path / "model", seed=3)
     with pytest.raises(Killed):
-        train(system, data, MODEL, settings(60), tmp_path, seed=0, report=kill)
+        run(report=killed_at(moment), resume=tmp_path / "resume")
+    said: list[str] = []
     messages: list[str] = []
-    train(system, data, MODEL, settings(60), tmp_path, seed=0, report=lambda *r: messages.append(r[2]))
-    steps = [message.split()[1] for message in messages if message.startswith("step")]
-    assert steps[-1] == "60"
-    assert "20" not in steps
+    run(resume=tmp_path / "resume", report=lambda *r: messages.append(r[2]), say=said.append)
+    steps = [int(message.split()[1]) for message in messages if message.startswith("step")]
+    assert (steps[0] if steps else None) == first and said == []
+    assert files(tmp_path / "model") == whole
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None])
+def test_a_damaged_checkpoint_starts_training_anew_and_says_so(
+    damage: bytes | None,
+    whole: dict[str, bytes],
+    system: MolecularSystem,
+    data: WeightedEnsemble,
+    tmp_path: Path,
+) -> None:
+    run = partial(train, system, data, MODEL, settings(60, **SHORT), tmp_path / "model", seed=3)
+    with pytest.raises(Killed):
+        run(report=killed_at("step 40 "), resume=tmp_path / "resume")
+    checkpoint = tmp_path / "resume" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-2000] if damage is None else damage)
+    said: list[str] = []
+    run(resume=tmp_path / "resume", say=said.append)
+    assert len(said) == 1 and "last.ckpt: cannot be read" in said[0] and "starts anew" in said[0]
+    assert files(tmp_path / "model") == whole
+
+
+def test_batches_are_those_of_their_number_and_the_seed() -> None:
+    weights = torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64)
+
+    def batches(seed: int, first: int, last: int) -> list[list[int]]:
+        return list(itertools.islice(WeightedBatches(weights, 4, seed, first), last - first))
+
+    assert batches(1, 0, 2500)[1990:] == batches(1, 1990, 2500)
+    assert batches(1, 0, 5) != batches(2, 0, 5)
+    assert batches(1, 0, 1000) != batches(1, 1000, 2000)
+    rows = torch.tensor(batches(1, 0, 2000))
+    assert float((rows == 2).double().mean()) == pytest.approx(0.75, abs=3.5 * (0.1875 / 8000) ** 0.5)
+    assert not (rows == 0).any()
 
 
 def test_a_broken_loss_is_one_clear_error(
@@ -133,15 +221,15 @@ def test_a_step_that_would_break_the_parameters_is_not_taken(
 def test_training_that_makes_it_worse_returns_the_best_model(
     system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decay = EnergyTraining.on_train_batch_end
+    average = EnergyTraining.average
 
-    def spoil(self: EnergyTraining, *arguments: object) -> None:
-        decay(self, *arguments)
+    def spoil(self: EnergyTraining) -> None:
+        average(self)
         if self.global_step == 250:
             for parameter in self.ema.parameters():
                 parameter.data.mul_(3.0)
 
-    monkeypatch.setattr(EnergyTraining, "on_train_batch_end", spoil)
+    monkeypatch.setattr(EnergyTraining, "average", spoil)
     best = train(system, data, MODEL, settings(260, warmup_steps=5), tmp_path, seed=0)
     last = load_model(tmp_path / "last")
     pairs = zip(last.parameters(), best.parameters(), strict=True)

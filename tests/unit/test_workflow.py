@@ -10,6 +10,7 @@ import pytest
 from boltzgen import estimate, workflow
 from boltzgen.config import Workflow
 from boltzgen.errors import BusyError, ConfigError, DataError, NumericalError
+from boltzgen.manifest import changes
 from boltzgen.progress import Report
 from boltzgen.workflow_file import load_workflow
 
@@ -34,7 +35,8 @@ class Chain:
                     raise self.fails.pop(name)
                 path.write_text(json.dumps({"seed": this.seed(name)}))
             self.ran.append(name)
-            return {"train_steps": 77} if name == "train" else None
+            recorded = {"train_steps": 77, "compile": "never"} if name == "train" else None
+            return {"platform": "Reference"} if name == "simulate" else recorded
 
         return function
 
@@ -118,13 +120,53 @@ def test_the_report_follows_the_analysis(chain: Chain) -> None:
 def test_reasons_are_given(chain: Chain) -> None:
     chain()
     chain("train.steps=9")
-    assert chain.said[1] == "train: running (training length changed); estimate"
+    assert chain.said[1] == "train: running (train.steps changed from 1500 to 9); estimate"
     assert chain.said[2].startswith("sample: running (the model changed)")
+
+
+@pytest.mark.parametrize(
+    ("override", "stage", "expected"),
+    [
+        ("seed=3", 0, "seed changed from 0 to 3"),
+        ("system.parameters.stiffness=5000", 0, "system.parameters.stiffness changed from not given to 5000"),
+        ("simulate.method=parallel_tempering", 0, 'changed from "langevin" to "parallel_tempering"'),
+        ("model.prior=none", 1, 'model.prior changed from "bonded" to "none"'),
+        ("sample.temperature_k=310", 2, "sample.temperature_k changed from null to 310"),
+        ("export={formats: [dcd], stride: 2}", 4, 'to ["dcd"] and export.stride changed from 1 to 2'),
+        ("analyze={n_bins: 3, n_bootstrap: 4, max_transport_samples: 5}", 3, "from 36 to 3 and analyze.max"),
+    ],
+)
+def test_the_setting_that_changed_is_named(chain: Chain, override: str, stage: int, expected: str) -> None:
+    chain()
+    chain(override)
+    assert expected in chain.said[stage]
+    assert all("skipped" in line for line in chain.said[:stage])
+    chain()
+    assert "running" in chain.said[stage]  # back again
+
+
+def test_a_message_does_not_list_everything() -> None:
+    before, now = ({f"sample.{k}": v for k in "abcde"} for v in ("1", "2"))
+    assert changes(before, now).endswith("sample.c changed from 1 to 2 and 2 more")
+    assert changes(now, now) == ""
+    assert changes({"sample.a": "1"}, now | {"sample.a": "1"}).startswith("sample.b changed from not given")
 
 
 def test_force_redoes_a_stage_and_those_after_it(chain: Chain) -> None:
     chain()
     assert chain(force=("sample",)) == ALL[2:]
+    assert chain.said[1] == "train: skipped, nothing it depends on has changed"
+    assert chain.said[2].startswith("sample: running (asked for)")
+    assert chain(force=("analyze", "export")) == ["analyze", "export"]
+    assert chain() == []
+
+
+def test_what_cannot_be_forced(chain: Chain) -> None:
+    with pytest.raises(ConfigError, match="--force trian: no such stage; there are simulate, train"):
+        chain(force=("trian",))
+    with pytest.raises(ConfigError, match="--force sample: this command ends with train"):
+        chain(until="train", force=("sample",))
+    assert not chain.out.exists()
 
 
 def test_a_lost_output_is_made_again(chain: Chain) -> None:
@@ -141,6 +183,36 @@ def test_a_killed_stage_resumes_with_its_files(chain: Chain) -> None:
     assert checkpoint.exists()
     assert chain() == ALL[1:]
     assert checkpoint.exists() and "train: running (resuming)" in chain.said[1]
+
+
+def test_what_a_stage_keeps_to_resume_from_is_removed_when_it_is_done(chain: Chain) -> None:
+    pieces = chain.out / "resume" / "train"
+    chain.fails["train"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        chain()
+    pieces.mkdir(parents=True)
+    assert chain(until="train") == ["train"]
+    assert not pieces.parent.exists()
+    pieces.mkdir(parents=True)  # as if killed between the record and the removal
+    assert chain(until="train") == []
+    assert not pieces.parent.exists()
+
+
+def test_a_kill_while_an_earlier_attempt_is_cleared_away_leaves_nothing_that_is_trusted(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain()
+
+    def killed(this: workflow.Run, stage: workflow.Stage) -> None:
+        (this.out / "model" / "energy.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(workflow, "_clear", killed)
+        chain("model.n_layers=3")
+    (chain.out / "model" / "energy.json").touch()
+    assert chain() == ALL[1:]
+    assert "train: running (not done yet)" in chain.said[1]
 
 
 def test_a_killed_stage_starts_afresh_when_its_settings_changed(chain: Chain) -> None:
@@ -186,6 +258,7 @@ def test_the_saved_config_is_the_same_run(chain: Chain) -> None:
     chain("train.minutes=3")
     settings, base = load_workflow(str(chain.out / "config.yaml"))
     assert isinstance(settings, Workflow) and settings.train.steps == 77
+    assert (settings.train.compile, settings.simulate.platform) == ("never", "Reference")
     chain.ran = []
     workflow.run(settings, base, chain.out, say=lambda line: None)
     assert chain.ran == []
@@ -214,6 +287,23 @@ def test_refused_data_leave_earlier_data_alone(chain: Chain, monkeypatch: pytest
         patch.setattr(workflow, "_examined", refuses)
         chain("simulate.production_ps=9")
     assert chain.said == [] and chain() == []
+
+
+def test_a_kill_before_the_first_record_leaves_a_directory_that_can_be_used(chain: Chain) -> None:
+    chain.out.mkdir()
+    (chain.out / "run.lock").touch()
+    (chain.out / ".manifest.partial.json").write_text("{")
+    assert chain() == ALL
+
+
+def test_a_file_that_is_not_as_its_stage_wrote_it_is_refused(chain: Chain) -> None:
+    chain()
+    (chain.out / "samples" / "ensemble.h5").write_text("other")
+    with pytest.raises(
+        DataError, match=r"ensemble.h5: is not as the stage sample wrote it.*`--force sample`"
+    ):
+        chain(force=("export",))
+    assert chain(force=("sample",)) == ALL[2:]
 
 
 def test_another_system_is_refused(chain: Chain) -> None:

@@ -1,0 +1,204 @@
+"""The production runs of the sampler: independent islands, each kept on disk when it is done."""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boltzgen.annealing import Annealing, plan
+from boltzgen.config import SampleSettings
+from boltzgen.diffusion import ReverseKernel
+from boltzgen.kept import Kept
+from boltzgen.progress import Report
+from boltzgen.sampler.ladder import Ladder, Level, Particles
+from boltzgen.sampler.mcmc import Moves
+from boltzgen.sampler.paths import Paths, Populations, forward_paths, reverse_paths
+from boltzgen.sampler.resampling import normalised
+from boltzgen.sampler.smc import Population, run_smc, start
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Watcher:
+    """Observer of the production runs: reports progress, keeps state populations at every noise level."""
+
+    members: Populations
+    report: Report
+    n_islands: int
+    n_levels: int
+    island: int = 0
+    log_z: float = 0.0
+    shares: dict[str, list[float]] = field(default_factory=dict)
+    n_seen: int = 0
+
+    def begin(self, island: int) -> None:
+        """A new population starts."""
+        self.island, self.log_z, self.n_seen, self.shares = island, 0.0, 0, {}
+
+    def __call__(
+        self, level: Level, particles: Particles, log_weights: Tensor, record: dict[str, float]
+    ) -> None:
+        self.n_seen += 1
+        self.log_z += record["log_z_increment"]
+        if "sigma" in record:
+            weights = normalised(log_weights)
+            for name, inside in self.members(particles.x).items():
+                self.shares.setdefault(name, []).append(float(weights[inside].sum()))
+        done = (self.island + self.n_seen / self.n_levels) / self.n_islands
+        where = " ".join(f"{k} {v:.4g}" for k, v in level.coordinate.items())
+        values = f"ESS {record['ess']:.2f}  log Z {self.log_z:.2f}"
+        message = f"island {self.island + 1}/{self.n_islands}  {where}  {values}"
+        self.report(0.2 + 0.8 * done, 1.0, message)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Work that a piece of sampling took: evaluations of either energy, and seconds."""
+
+    network: int = 0
+    target: int = 0
+    target_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @classmethod
+    def so_far(cls, annealing: Annealing) -> Spent:
+        """What this process has spent, from an arbitrary zero."""
+        potential = annealing.potential
+        return cls(annealing.counter.evaluations, potential.evaluations, potential.seconds, time.monotonic())
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.network + other.network,
+            self.target + other.target,
+            self.target_seconds + other.target_seconds,
+            self.seconds + other.seconds,
+        )
+
+    def since(self, before: Spent) -> Spent:
+        """What was spent after ``before``."""
+        return self + Spent(-before.network, -before.target, -before.target_seconds, -before.seconds)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What every island needs and the report shows: the ladder, and paths along it in both directions."""
+
+    ladder: Ladder
+    forward: Paths
+    reverse: Paths
+    spent: Spent
+
+
+@dataclass(frozen=True)
+class Island:
+    """One finished population; ``shares`` are its state populations at every noise level."""
+
+    population: Population
+    shares: dict[str, list[float]]
+    tally: dict[str, int]
+    spent: Spent
+
+
+def kept_in(resume: Kept) -> Kept:
+    """The same place, for the pieces of sampling."""
+    ladder = (Ladder, Moves, ReverseKernel, Paths)
+    return Kept(resume.directory, (Preparation, Island, Population, Particles, Spent, *ladder))
+
+
+def prepared(
+    annealing: Annealing,
+    settings: SampleSettings,
+    generator: torch.Generator,
+    report: Report,
+    kept: Kept,
+    say: Say,
+) -> Preparation:
+    """Ladder and paths, from ``kept`` or made now."""
+    preparation = kept.load("preparation", say, str(annealing.x0.device))
+    if isinstance(preparation, Preparation):
+        return preparation
+    before = Spent.so_far(annealing)
+    report(0.0, 1.0, "pilot run: placing noise levels, bridge and step sizes")
+    ladder = plan(annealing, settings, generator)
+    report(0.1, 1.0, "forward and reverse paths for J")
+    ends = (annealing.network, annealing.gaussian, ladder)
+    forward = forward_paths(*ends, annealing.x0, annealing.members, generator)
+    reverse = reverse_paths(*ends, len(annealing.x0), annealing.members, generator)
+    preparation = Preparation(ladder, forward, reverse, Spent.so_far(annealing).since(before))
+    kept.save("preparation", preparation)
+    return preparation
+
+
+def run_islands(
+    annealing: Annealing,
+    ladder: Ladder,
+    settings: SampleSettings,
+    seed: int,
+    report: Report,
+    kept: Kept | None = None,
+    say: Say = lambda line: None,
+) -> list[Island]:
+    """The independent populations one after the other, those in ``kept`` as they are.
+
+    Each has random numbers of its own, from the seed and its number alone.
+    """
+    kept = kept or Kept()
+    n_islands = min(settings.n_islands, settings.n_particles)
+    n_levels = len(production_levels(annealing, ladder))
+    watcher = Watcher(annealing.members, report, n_islands, n_levels)
+    islands = []
+    for number in range(n_islands):
+        island = kept.load(f"island_{number}", say, str(annealing.x0.device))
+        if not isinstance(island, Island):
+            watcher.begin(number)
+            island = _run_island(annealing, ladder, settings, island_generator(seed, number), watcher)
+            kept.save(f"island_{number}", island)
+        islands.append(island)
+    return islands
+
+
+def island_generator(seed: int, number: int) -> torch.Generator:
+    """The random numbers of one island."""
+    words = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0] >> 1))
+
+
+def production_levels(
+    annealing: Annealing, ladder: Ladder, tally: collections.Counter[str] | None = None
+) -> list[Level]:
+    """Noise levels with their moves, the fold and the bridge; folds are counted in ``tally``."""
+    entrance = annealing.entrance(tally)
+    return [*ladder.noise_levels(annealing.network, moving=True), *ladder.bridge_levels(entrance)]
+
+
+def mean_shares(islands: list[Island]) -> dict[str, list[float]]:
+    """Population of each state at every noise level, averaged over islands."""
+    names = islands[0].shares
+    return {name: np.mean([island.shares[name] for island in islands], axis=0).tolist() for name in names}
+
+
+def _run_island(
+    annealing: Annealing,
+    ladder: Ladder,
+    settings: SampleSettings,
+    generator: torch.Generator,
+    watcher: Watcher,
+) -> Island:
+    before, tally = Spent.so_far(annealing), collections.Counter[str]()
+    n = settings.n_particles // watcher.n_islands
+    population = run_smc(
+        start(annealing.network, annealing.gaussian, annealing.sigma_max, n, generator),
+        production_levels(annealing, ladder, tally),
+        resample_below=settings.resample_below if settings.sampler == "smc" else 0.0,
+        generator=generator,
+        scheme=settings.resampling,
+        observe=watcher,
+    )
+    return Island(population, watcher.shares, dict(tally), Spent.so_far(annealing).since(before))

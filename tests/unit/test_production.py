@@ -1,0 +1,103 @@
+"""A sampling that is killed and started again gives the samples of one that was not."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from boltzgen.config import SampleSettings
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.model.energy import EnergyModel
+from boltzgen.progress import Report
+from boltzgen.registry import load_system
+from boltzgen.sampling import sample
+from boltzgen.system import MolecularSystem
+
+SETTINGS = SampleSettings(n_particles=24, n_islands=3, n_levels=10, n_pilot=16, n_forward=16)
+ON_THE_CLOCK = {"seconds", "target_seconds"}
+Problem = tuple[MolecularSystem, EnergyModel, WeightedEnsemble]
+
+
+class Killed(Exception):
+    """Stands for a kill at some moment of sampling."""
+
+
+def killed_at(message: str) -> Report:
+    def report(done: float, total: float, said: str) -> None:
+        if said.startswith(message):
+            raise Killed
+
+    return report
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    """A harmonic bond, frames near its length, and an untrained network with its prior."""
+    system = load_system("harmonic_dimer")
+    lengths = np.random.default_rng(0).normal(0.2, 0.0158, size=(64, 1))
+    direction = np.random.default_rng(1).normal(size=(64, 3))
+    bonds = lengths * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+    positions = np.stack([-bonds / 2, bonds / 2], axis=1).astype(np.float32)
+    torch.manual_seed(0)
+    model = EnergyModel.from_data(
+        system, torch.as_tensor(positions), n_layers=1, n_channels=4, n_radial=4, hidden=8
+    )
+    return system, model, WeightedEnsemble(positions, np.zeros(64), np.zeros(64), system.temperature_k)
+
+
+@pytest.mark.parametrize(
+    ("moment", "left"),
+    [
+        ("forward", ["pilot", "forward", "island 1", "island 2", "island 3"]),
+        ("island 1/3", ["island 1", "island 2", "island 3"]),
+        ("island 3/3", ["island 3"]),
+        ("never", []),
+    ],
+)
+def test_finished_islands_are_kept_and_the_others_are_the_same(
+    problem: Problem, moment: str, left: list[str], tmp_path: Path
+) -> None:
+    run = partial(sample, *problem, SETTINGS, seed=5)
+    whole, whole_diagnostics = run()
+    try:
+        run(report=killed_at(moment), resume=tmp_path)
+        assert moment == "never"
+    except Killed:
+        pass
+    said: list[str] = []
+    messages: list[str] = []
+    parts, diagnostics = run(resume=tmp_path, say=said.append, report=lambda *r: messages.append(r[2]))
+    assert [
+        word
+        for word in ("pilot", "forward", *(f"island {k}" for k in (1, 2, 3)))
+        if any(message.startswith(word) for message in messages)
+    ] == left
+    assert said == []
+    for name in ("positions", "log_weights", "reduced_energies", "lineages", "islands"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    assert {k: v for k, v in diagnostics.items() if k not in ON_THE_CLOCK} == {
+        k: v for k, v in whole_diagnostics.items() if k not in ON_THE_CLOCK
+    }
+
+
+def test_islands_and_seeds_have_their_own_random_numbers(problem: Problem) -> None:
+    samples = [sample(*problem, SETTINGS, seed=seed)[0] for seed in (5, 5, 6)]
+    np.testing.assert_array_equal(samples[0].positions, samples[1].positions)
+    assert not np.isin(samples[0].positions, samples[2].positions).any()
+    first, second = (samples[0].positions[samples[0].islands == island] for island in (0, 1))
+    assert not np.isin(first, second).any()
+
+
+def test_a_damaged_island_is_sampled_again_and_that_is_said(problem: Problem, tmp_path: Path) -> None:
+    run = partial(sample, *problem, SETTINGS, seed=5, resume=tmp_path)
+    whole, _ = run()
+    path = tmp_path / "island_1.pt"
+    path.write_bytes(path.read_bytes()[:-300])
+    said: list[str] = []
+    again, _ = run(say=said.append)
+    assert len(said) == 1 and "island_1.pt: cannot be read" in said[0]
+    np.testing.assert_array_equal(again.positions, whole.positions)
