@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import yaml
 
-from boltzgen import load_system
+from boltzgen import load_system, with_variables
 from boltzgen.annealing import Annealing, plan, prepare
 from boltzgen.config import SampleSettings
 from boltzgen.diffusion import ReverseKernel
@@ -164,6 +164,7 @@ def main() -> None:
     options = parser.parse_args()
     config = yaml.safe_load((options.run / "config.yaml").read_text())
     system = load_system(config["system"]["name"], config["system"]["parameters"], options.run)
+    system = with_variables(system, config.get("collective_variables"), config.get("states"))
     reference = load_ensemble(options.run / "data" / "ensemble.h5")
     model = load_model(options.run / "model", options.device, system)
     settings = SampleSettings(n_particles=options.particles, n_islands=options.islands)

@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from boltzgen.ensemble import WeightedEnsemble
     from boltzgen.errors import UserError
-    from boltzgen.free_energy import free_energy_difference, potential_of_mean_force
+    from boltzgen.free_energy import (
+        free_energy_difference,
+        free_energy_surface,
+        log_z_difference,
+        potential_of_mean_force,
+    )
     from boltzgen.model import EnergyModel
+    from boltzgen.multistate import bar, mbar
+    from boltzgen.observables import observable
     from boltzgen.potential import Potential, make_potential
     from boltzgen.registry import load_system
+    from boltzgen.reweighting import reweighted
     from boltzgen.runs import load_run
     from boltzgen.system import CollectiveVariable, MolecularSystem, State
+    from boltzgen.variables import with_variables
 
 __version__ = "0.1.0"
 
@@ -31,7 +40,14 @@ _HOMES = {
     "EnergyModel": "boltzgen.model",
     "free_energy_difference": "boltzgen.free_energy",
     "potential_of_mean_force": "boltzgen.free_energy",
+    "free_energy_surface": "boltzgen.free_energy",
+    "log_z_difference": "boltzgen.free_energy",
+    "reweighted": "boltzgen.reweighting",
+    "bar": "boltzgen.multistate",
+    "mbar": "boltzgen.multistate",
+    "observable": "boltzgen.observables",
     "load_run": "boltzgen.runs",
+    "with_variables": "boltzgen.variables",
     "UserError": "boltzgen.errors",
 }
 
@@ -44,11 +60,18 @@ __all__ = [
     "UserError",
     "WeightedEnsemble",
     "__version__",
+    "bar",
     "free_energy_difference",
+    "free_energy_surface",
     "load_run",
     "load_system",
+    "log_z_difference",
     "make_potential",
+    "mbar",
+    "observable",
     "potential_of_mean_force",
+    "reweighted",
+    "with_variables",
 ]
 
 

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +16,22 @@ from boltzgen import free_energy, metrics
 from boltzgen.config import AnalyzeSettings
 from boltzgen.ensemble import MIN_CARRIERS, WeightedEnsemble
 from boltzgen.files import atomic_directory
-from boltzgen.free_energy import PMF, Estimate
+from boltzgen.free_energy import PMF, Estimate, Surface
 from boltzgen.report import figures
+from boltzgen.rows import (
+    Row,
+    StateComparison,
+    diagnostic_rows,
+    distance_rows,
+    free_energy_rows,
+    observable_rows,
+    sampler_rows,
+    state_rows,
+)
 from boltzgen.system import MolecularSystem
 
 LEVELS = ("trusted", "caution", "not trusted")
 """Verdicts from best to worst."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the results: a quantity of the model beside that of the MD reference."""
-
-    quantity: str
-    value: float | None
-    error: float | None = None
-    reference: float | None = None
-    reference_error: float | None = None
-    unit: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class StateComparison:
-    """Population of one state in both ensembles, and the lineages that carry it in the sample."""
-
-    name: str
-    model: Estimate
-    reference: Estimate
-    carriers: int
 
 
 def analyze(
@@ -66,15 +53,20 @@ def analyze(
     states = _compare_states(system, samples, reference, settings, seed)
     delta_f = _delta_f(system, samples, reference, settings, seed)
     rows = [
-        *_sampler_rows(samples, reference, diagnostics, settings, seed),
-        *_free_energy_rows(system, delta_f),
-        *_state_rows(states),
-        *_distance_rows(system, samples, reference, settings, seed),
-        *_diagnostic_rows(diagnostics),
+        *sampler_rows(samples, reference, diagnostics, settings, seed),
+        *free_energy_rows(system, delta_f),
+        *state_rows(states),
+        *observable_rows(system, samples, reference, settings, seed),
+        *distance_rows(system, samples, reference, settings, seed),
+        *diagnostic_rows(diagnostics),
     ]
     profiles = _profiles(system, samples, reference, settings, seed)
+    smooth = _kernel_profiles(system, samples, reference, profiles, settings, seed)
+    surfaces = _surfaces(system, samples, reference, settings, seed)
     with atomic_directory(directory) as partial:
-        drawn = _draw(system, samples, reference, diagnostics, profiles, partial, metrics_csv)
+        drawn = _draw(
+            system, samples, reference, diagnostics, profiles, smooth, surfaces, partial, metrics_csv
+        )
         results = {
             "system": system.name,
             "temperature_k": system.temperature_k,
@@ -83,7 +75,9 @@ def analyze(
             "collective_variables": [asdict(cv) for cv in system.collective_variables],
             "states": [asdict(state) for state in system.states],
             "rows": [asdict(row) for row in rows],
-            "pmf": {name: {"model": asdict(m), "reference": asdict(r)} for name, (m, r) in profiles.items()},
+            "pmf": {name: _pair(pair) for name, pair in profiles.items()},
+            "kernel_pmf": {name: _pair(pair) for name, pair in smooth.items()},
+            "surface": surfaces and {"variables": _torsion_names(system), **_pair(surfaces)},
             "verdict": judge(diagnostics.get("verdict"), states, delta_f),
             "diagnostics": dict(diagnostics),
             "figures": [path.name for path in drawn],
@@ -188,103 +182,6 @@ def _disagreement(model: Estimate, reference: Estimate) -> list[str]:
     ]
 
 
-def _sampler_rows(
-    samples: WeightedEnsemble,
-    reference: WeightedEnsemble,
-    diagnostics: Mapping[str, Any],
-    settings: AnalyzeSettings,
-    seed: int,
-) -> list[Row]:
-    log_z = diagnostics.get("log_z", samples.log_z)
-    rows = []
-    if log_z is not None:
-        error = diagnostics.get("log_z_error", samples.log_z_error)
-        rows.append(Row("log Z", log_z, error, note=str(diagnostics.get("z_domain", ""))))
-    model, md = (
-        free_energy.expectation(ensemble, ensemble.reduced_energies, settings.n_bootstrap, seed)
-        for ensemble in (samples, reference)
-    )
-    return [*rows, _compared("mean reduced energy", model, md, "kT")]
-
-
-def _free_energy_rows(system: MolecularSystem, delta_f: tuple[Estimate, Estimate] | None) -> list[Row]:
-    if delta_f is None:
-        return []
-    a, b = (state.name for state in system.states[:2])
-    definition = f"-ln(P {a} / P {b})"
-    model, md = delta_f
-    model = replace(model, note="; ".join(filter(None, [definition, model.note])))
-    plain = [Estimate(e.value, e.error).in_kj_mol(system.temperature_k) for e in delta_f]
-    return [
-        _compared("Delta F", model, md, "kT"),
-        _compared("Delta F", plain[0], plain[1], "kJ/mol"),
-    ]
-
-
-def _state_rows(states: list[StateComparison]) -> list[Row]:
-    return [_compared(f"population {state.name}", state.model, state.reference, "") for state in states]
-
-
-def _compared(quantity: str, model: Estimate, reference: Estimate, unit: str) -> Row:
-    notes = [model.note, reference.note and f"MD: {reference.note}"]
-    note = "; ".join(filter(None, notes))
-    return Row(quantity, model.value, model.error, reference.value, reference.error, unit, note)
-
-
-def _distance_rows(
-    system: MolecularSystem,
-    samples: WeightedEnsemble,
-    reference: WeightedEnsemble,
-    settings: AnalyzeSettings,
-    seed: int,
-) -> list[Row]:
-    distances = [("E-W2", metrics.energy_w2(samples, reference, seed), "kT")]
-    torsions = metrics.torsion_pair(system)
-    if torsions is not None:
-        n, bins = settings.max_transport_samples, settings.n_bins
-        distances += [
-            ("T-W2", metrics.torsion_w2(samples, reference, torsions, n, seed), "rad"),
-            ("Ramachandran JSD", metrics.ramachandran_jsd(samples, reference, torsions, bins, seed), "nats"),
-        ]
-    return [
-        Row(
-            name,
-            d.value,
-            None,
-            d.noise_floor,
-            None,
-            unit,
-            f"{d.n_samples} samples; MD: noise floor",
-        )
-        for name, d, unit in distances
-    ]
-
-
-def _diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
-    known = (
-        ("kish_ess_fraction", "Kish ESS / n", "", "unclipped, annealing without resampling, at sigma_min"),
-        ("pareto_k", "Pareto k-hat", "", "of the same weights; below 0.7 they are well behaved"),
-        ("genealogical_ess", "genealogical ESS", "", "effective samples by surviving ancestors"),
-        ("jeffreys", "J", "nats", "forward minus reverse mean log weight at sigma_min"),
-        ("bar_log_z_gap", "log Z by BAR - log Z", "", "between forward and reverse paths"),
-        ("n_ancestors", "distinct ancestors", "", ""),
-        ("non_finite", "non-finite energies", "", "weight zero"),
-        ("wrong_hand", "mirror images folded", "", ""),
-        ("diastereomers", "diastereomers", "", ""),
-        ("network_evaluations", "network evaluations", "", ""),
-        ("target_evaluations", "target evaluations", "", ""),
-        ("target_seconds", "time on target energies", "s", ""),
-        ("seconds", "sampling time", "s", ""),
-    )
-    rows = [
-        Row(label, diagnostics[key], unit=unit, note=note)
-        for key, label, unit, note in known
-        if diagnostics.get(key) is not None
-    ]
-    per_state = diagnostics.get("ancestors_per_state") or {}
-    return rows + [Row(f"ancestors in {state}", n) for state, n in per_state.items()]
-
-
 def _profiles(
     system: MolecularSystem,
     samples: WeightedEnsemble,
@@ -304,12 +201,61 @@ def _profiles(
     return profiles
 
 
+def _kernel_profiles(
+    system: MolecularSystem,
+    samples: WeightedEnsemble,
+    reference: WeightedEnsemble,
+    profiles: Mapping[str, tuple[PMF, PMF]],
+    settings: AnalyzeSettings,
+    seed: int,
+) -> dict[str, tuple[PMF, PMF]]:
+    """Kernel estimates of the same profiles on the same range, model and reference."""
+    smooth = {}
+    for cv in system.collective_variables:
+        edges = profiles[cv.name][1].bin_edges
+        limits = float(edges[0]), float(edges[-1])
+        model, md = (
+            free_energy.kernel_pmf(ensemble, cv, n_bootstrap=settings.n_bootstrap, seed=seed, limits=limits)
+            for ensemble in (samples, reference)
+        )
+        smooth[cv.name] = (model, md)
+    return smooth
+
+
+def _surfaces(
+    system: MolecularSystem,
+    samples: WeightedEnsemble,
+    reference: WeightedEnsemble,
+    settings: AnalyzeSettings,
+    seed: int,
+) -> tuple[Surface, Surface] | None:
+    """Free energy over the first two torsions, of model and reference; None where there are not two."""
+    torsions = metrics.torsion_pair(system)
+    if torsions is None:
+        return None
+    model, md = (
+        free_energy.free_energy_surface(ensemble, torsions, settings.n_bins, settings.n_bootstrap, seed)
+        for ensemble in (samples, reference)
+    )
+    return model, md
+
+
+def _torsion_names(system: MolecularSystem) -> list[str]:
+    return [cv.name for cv in metrics.torsion_pair(system) or ()]
+
+
+def _pair(pair: tuple[PMF, PMF] | tuple[Surface, Surface]) -> dict[str, Any]:
+    return {"model": asdict(pair[0]), "reference": asdict(pair[1])}
+
+
 def _draw(
     system: MolecularSystem,
     samples: WeightedEnsemble,
     reference: WeightedEnsemble,
     diagnostics: Mapping[str, Any],
     profiles: Mapping[str, tuple[PMF, PMF]],
+    smooth: Mapping[str, tuple[PMF, PMF]],
+    surfaces: tuple[Surface, Surface] | None,
     directory: Path,
     metrics_csv: Path | None,
 ) -> list[Path]:
@@ -318,9 +264,12 @@ def _draw(
     torsions = metrics.torsion_pair(system)
     if torsions is not None:
         drawn.append(figures.ramachandran(samples, reference, torsions, directory / "ramachandran.png"))
+    if torsions is not None and surfaces is not None:
+        drawn.append(figures.surface(torsions, *surfaces, directory / "surface.png"))
     for cv in system.collective_variables:
         name = "".join(c if c.isalnum() else "_" for c in cv.name)
-        drawn.append(figures.pmf(cv, *profiles[cv.name], directory / f"pmf_{name}.png"))
+        path = directory / f"pmf_{name}.png"
+        drawn.append(figures.pmf(cv, *profiles[cv.name], path, smooth[cv.name]))
     drawn.append(figures.reduced_energies(samples, reference, directory / "reduced_energies.png"))
     levels, paths = diagnostics.get("levels") or [], diagnostics.get("paths") or []
     if levels or paths:

@@ -221,10 +221,10 @@ def check_system(
 
     from boltzgen.check import check
     from boltzgen.progress import progress_bar
-    from boltzgen.registry import load_system
+    from boltzgen.registry import build_system
     from boltzgen.report.table import check_table
 
-    molecule = load_system(settings.system.name, settings.system.parameters, base)
+    molecule = build_system(settings, base)
     with progress_bar(f"checking {molecule.name}") as report:
         result = check(molecule, seconds=seconds, compiled=compiled, report=report)
     Console().print(check_table(result))

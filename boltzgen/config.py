@@ -4,25 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
+
+from boltzgen.settings import Settings, StateSettings, VariableSettings
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
-
-
-class Settings(BaseModel):
-    """Common behaviour: immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switches(cls, value: object) -> object:
-        """Nothing is switched on or off, so that ``steps: yes`` is not one step."""
-        if isinstance(value, bool):
-            raise ValueError(f"a number or a word is wanted, YAML reads this as {str(value).lower()}")
-        return value
 
 
 class SystemSettings(Settings):
@@ -176,7 +164,12 @@ class AnalyzeSettings(Settings):
     n_bootstrap: Several = 200
     n_bins: Several = Field(36, description="bins of potentials of mean force")
     max_transport_samples: Count = Field(
-        2000, description="points used for the torsional Wasserstein distance"
+        2000, description="points used for the torsional and interatomic Wasserstein distances"
+    )
+    observables: tuple[str, ...] = Field(
+        (),
+        description="what else to average: MDTraj functions of a trajectory (compute_rg), or "
+        "path/to/file.py:function for one of your own that gives a number or a vector for each frame",
     )
 
 
@@ -204,6 +197,14 @@ class Workflow(Settings):
     name: str = Field(pattern=r"^\w[\w.+-]*$", description="name of the run directory")
     description: str = ""
     system: SystemSettings
+    collective_variables: dict[str, VariableSettings] = Field(
+        default_factory=dict, description="reported beside those of the system, by name"
+    )
+    states: dict[str, StateSettings] = Field(
+        default_factory=dict,
+        description="regions of collective variables, beside those of the system, by name; two or more "
+        "declared here come first, and the first two give Delta F",
+    )
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     pretrained: str | None = Field(

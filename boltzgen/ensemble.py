@@ -114,7 +114,7 @@ class WeightedEnsemble:
         )
 
     def at_temperature(self, temperature_k: float) -> WeightedEnsemble:
-        """The same configurations weighted for another temperature [K], exactly; log Z is dropped."""
+        """The same rows weighted for another temperature [K], log Z dropped; `boltzgen.reweighted` has it."""
         ratio = self.temperature_k / temperature_k
         if ratio == 1.0:
             return self

@@ -10,10 +10,11 @@ import numpy as np
 
 from boltzgen.config import ExportSettings
 from boltzgen.ensemble import WeightedEnsemble, log_sum_exp
-from boltzgen.errors import ConfigError, NumericalError
+from boltzgen.errors import NumericalError
 from boltzgen.files import atomic_directory
 from boltzgen.free_energy import normalised_weights
 from boltzgen.restart import write_openmm
+from boltzgen.selection import selected_atoms
 from boltzgen.storage import save_ensemble
 from boltzgen.system import MolecularSystem
 
@@ -64,22 +65,10 @@ def trajectory(
     frames = mdtraj.Trajectory(positions, topology)
     if settings and settings.align:
         reference = mdtraj.Trajectory(system.positions[None], topology)
-        frames.superpose(reference, atom_indices=selected_atoms(topology, "align", settings.align))
+        frames.superpose(reference, atom_indices=selected_atoms(topology, "export.align", settings.align))
     if settings and settings.select:
-        frames = frames.atom_slice(selected_atoms(topology, "select", settings.select))
+        frames = frames.atom_slice(selected_atoms(topology, "export.select", settings.select))
     return frames
-
-
-def selected_atoms(topology: mdtraj.Topology, key: str, selection: str) -> np.ndarray:
-    """Indices of the atoms that a setting of `ExportSettings` selects."""
-    try:
-        atoms: np.ndarray = topology.select(selection)
-    except Exception as error:  # MDTraj raises whatever its parser comes upon
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"export.{key}: MDTraj does not understand {selection!r} ({reason})") from error
-    if not len(atoms):
-        raise ConfigError(f"export.{key}: {selection!r} selects no atom")
-    return atoms
 
 
 def write_colvar(system: MolecularSystem, ensemble: WeightedEnsemble, path: Path) -> None:
@@ -88,9 +77,9 @@ def write_colvar(system: MolecularSystem, ensemble: WeightedEnsemble, path: Path
     The time column is the frame number. Angles are in rad and lengths in nm; periodic variables have
     their domain in the header.
     """
-    names = ["_".join(cv.name.split()) for cv in system.collective_variables]
-    lines = ["#! FIELDS " + " ".join(["time", *names, "energy", "logweights"])]
-    for name, cv in zip(names, system.collective_variables, strict=True):
+    names = _colvar_names(system)
+    lines = ["#! FIELDS " + " ".join(names)]
+    for name, cv in zip(names[1:-2], system.collective_variables, strict=True):
         if cv.periodic:
             lines += [f"#! SET min_{name} -pi", f"#! SET max_{name} pi"]
     columns = [cv.values(ensemble.positions) for cv in system.collective_variables]
@@ -98,6 +87,17 @@ def write_colvar(system: MolecularSystem, ensemble: WeightedEnsemble, path: Path
     for frame, row in enumerate(np.stack(columns, axis=1)):
         lines.append(f" {frame:d}.0 " + " ".join(f"{value:.9g}" for value in row))
     path.write_text("\n".join(lines) + "\n")
+
+
+def _colvar_names(system: MolecularSystem) -> list[str]:
+    """Columns of the COLVAR file: words, no two of them the same."""
+    names, own = ["time"], ["energy", "logweights"]
+    for cv in system.collective_variables:
+        name = "".join(c if c.isalnum() else "_" for c in cv.name)
+        while name in (*names, *own):
+            name += "_"
+        names.append(name)
+    return names + own
 
 
 def _normalised_log_weights(ensemble: WeightedEnsemble) -> np.ndarray:
@@ -151,10 +151,14 @@ MDTraj (mean distance of the first two atoms, nm):
     t = mdtraj.load("weighted.{suffix}"{top}); w = numpy.load("weights.npy")
     print(numpy.dot(w, mdtraj.compute_distances(t, [[0, 1]])[:, 0]))
 {_mdanalysis_example(suffix)}
-PLUMED (plumed driver --noatoms --plumed plumed.dat):
-    cv: READ FILE=COLVAR VALUES={_first_cv(system)} IGNORE_TIME
+PLUMED (plumed driver --noatoms --initial-step 1 --plumed plumed.dat; averages leave out step 0):
+    cv: READ FILE=COLVAR VALUES={_colvar_names(system)[1]} IGNORE_TIME
     lw: READ FILE=COLVAR VALUES=logweights IGNORE_TIME
-then give LOGWEIGHTS=lw to HISTOGRAM.
+    mean: AVERAGE ARG=cv LOGWEIGHTS=lw
+    PRINT ARG=mean FILE=mean FMT=%.9g
+The last line of the file mean is the weighted mean. Give HISTOGRAM both LOGWEIGHTS=lw and NORMALIZATION=true:
+PLUMED 2.10 ignores the first without the second. Where it breaks off with --noatoms, let it read frames along
+with the rows, such as --mf_dcd weighted.dcd.
 """
 
 
@@ -171,10 +175,6 @@ def _treatment(settings: ExportSettings) -> str:
         f"Frames are superposed by `{settings.align}`." if settings.align else "No frame was superposed."
     )
     return aligned + (f" Atoms kept: `{settings.select}`." if settings.select else "")
-
-
-def _first_cv(system: MolecularSystem) -> str:
-    return "_".join(system.collective_variables[0].name.split()) if system.collective_variables else "energy"
 
 
 def _mdanalysis_example(suffix: str) -> str:

@@ -111,6 +111,22 @@ def radius_of_gyration(x: Tensor) -> Tensor:
     return (squared_norm(remove_centroid(x)) / x.shape[-2]).sqrt()
 
 
+def rmsd(x: Tensor, reference: Tensor) -> Tensor:
+    """Smallest root mean square distance to ``reference`` in nm over rotations and translations.
+
+    ``(..., n, 3)`` and ``(n, 3) -> (...)``; atoms weigh the same. The rotation is that of Kabsch, Acta
+    Cryst. A 32, 922 (1976), never a reflection. NaN where a configuration is not finite.
+    """
+    x, reference = remove_centroid(x), remove_centroid(reference)
+    covariance = x.transpose(-1, -2) @ reference
+    finite = covariance.isfinite().all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
+    u, _, v = torch.linalg.svd(torch.where(finite, covariance, 0.0))
+    proper = torch.ones_like(x[..., 0, :])
+    proper[..., 2] = torch.linalg.det(u @ v).sign()
+    rotated = x @ (u * proper[..., None, :]) @ v
+    return (squared_norm(rotated - reference) / x.shape[-2]).sqrt()
+
+
 def signed_volume(x: Tensor, atoms: tuple[int, ...]) -> Tensor:
     """Triple product of three neighbours a, b, c about a centre (atoms = centre, a, b, c), nm^3.
 

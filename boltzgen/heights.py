@@ -1,23 +1,36 @@
 """How well a trained energy's heights agree across noise levels: sd(log w), J and state populations.
 
 Plain annealing without moves or resampling, from noise and from noised data, says what a sampler will find.
-Neither number is enough alone: an energy that has lost a state scores well on sd(log w).
+Neither number is enough alone: an energy that has lost a state scores well on sd(log w). How much of a
+disagreement is a constant of each level, `level_offsets` says.
 """
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 from torch import Tensor
 
 from boltzgen.diagnostics import path_diagnostics
-from boltzgen.diffusion import EnergyAndScore
+from boltzgen.diffusion import EnergyAndScore, perturb
 from boltzgen.handedness import Hand
 from boltzgen.model.energy import EnergyModel
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.paths import Populations, forward_paths, reverse_paths
 from boltzgen.sampler.pilot import denoising_errors, interpolated, spaced_levels
 from boltzgen.system import MolecularSystem
+
+OFFSET_SPACING = 1.25
+"""Distance between the levels of `level_offsets`, the root of the KL divergence between neighbours."""
+OVERLAPPING = 3
+"""Levels to either side whose samples count: at a KL divergence of 14 nat next to nothing is shared."""
+_NO_OVERLAP = 200.0
+"""Energy [nat] above that of the level of origin which stands for no overlap at all."""
 
 
 def state_members(system: MolecularSystem, hand: Hand | None = None) -> Populations:
@@ -41,12 +54,8 @@ def plain_ladder(
 ) -> Ladder:
     """``n`` steps from sigma_max to ``sigma_end``, equally spaced in the Gaussian's information."""
 
-    def density(sigma: np.ndarray) -> np.ndarray:
-        values = torch.as_tensor(sigma, dtype=x0.dtype, device=x0.device)
-        return np.sqrt(np.maximum(model.prior.level_information(values).cpu().numpy(), 1.0))
-
     grid = spaced_levels(model.spec.sigma_max, sigma_end, np.ones_like, 24)
-    sigmas = spaced_levels(model.spec.sigma_max, sigma_end, density, n)
+    sigmas = spaced_levels(model.spec.sigma_max, sigma_end, _information_density(model), n)
     mse = interpolated(grid, denoising_errors(network, x0, grid, generator), sigmas)
     return Ladder(tuple(sigmas), mse)
 
@@ -76,3 +85,43 @@ def height_curves(
     reverse = reverse_paths(network, gaussian, ladder, len(x0), members, generator)
     shares = {name: values[1:] for name, values in reverse.populations.items()}
     return path_diagnostics(ladder, forward, reverse, shares)
+
+
+@torch.no_grad()
+def level_offsets(model: EnergyModel, x0: Tensor, *, seed: int = 0) -> list[dict[str, float]]:
+    """How far each level's learned free energy is above the one that MBAR gives for the same energies.
+
+    Data ``x0`` ``(n, n_atoms, 3)`` are noised to every level. Seen as samples of ``exp(-U_theta(., sigma))``
+    they have relative free energies by MBAR (Shirts and Chodera 2008), the constants at which the loss of
+    classifying all levels is lowest; with exact heights all are zero. Returns rows of ``sigma`` [nm],
+    ``offset`` and ``error`` [nat], relative to sigma_max.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ends, density = (model.spec.sigma_max, model.spec.sigma_min), _information_density(model)
+    grid = np.geomspace(*ends, 2001)
+    n_levels = 1 + math.ceil(-trapezoid(density(grid), np.log(grid)) / OFFSET_SPACING)
+    sigmas = x0.new_tensor(spaced_levels(*ends, density, n_levels - 1))
+    y = torch.stack([perturb(x0, sigma.expand(len(x0)), generator) for sigma in sigmas])
+    energies = y.new_full((n_levels, n_levels, len(x0)), torch.nan)  # level of evaluation, of origin, sample
+    for level, sigma in enumerate(sigmas):
+        for origin in range(max(level - OVERLAPPING, 0), min(level + OVERLAPPING + 1, n_levels)):
+            energies[level, origin] = model.energy(y[origin], sigma.log().expand(len(x0)))
+    u = energies.double().cpu().numpy()
+    own = u[np.arange(n_levels), np.arange(n_levels)]
+    u = np.where(np.isnan(u), own + _NO_OVERLAP, u).reshape(n_levels, -1)
+    logging.getLogger("pymbar").setLevel(logging.ERROR)
+    from pymbar import MBAR
+
+    free = MBAR(u, np.full(n_levels, len(x0))).compute_free_energy_differences()
+    columns = sigmas.tolist(), free["Delta_f"][0].tolist(), free["dDelta_f"][0].tolist()
+    return [{"sigma": s, "offset": f, "error": e} for s, f, e in zip(*columns, strict=True)]
+
+
+def _information_density(model: EnergyModel) -> Callable[[np.ndarray], np.ndarray]:
+    """``sqrt(F(sigma))``, at least 1: where levels equally far apart in the prior's information belong."""
+
+    def density(sigma: np.ndarray) -> np.ndarray:
+        values = model.prior.variances.new_tensor(sigma)
+        return np.sqrt(np.maximum(model.prior.level_information(values).cpu().numpy(), 1.0))
+
+    return density

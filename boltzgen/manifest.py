@@ -124,7 +124,9 @@ class Manifest:
         )
         # This file first: it is what makes a directory one of ours.
         write_atomically(self.out / FILE_NAME, json.dumps(self.content, indent=2))
-        write_atomically(self.out / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
+        config, path = yaml.safe_dump(dict(self.config), sort_keys=False), self.out / "config.yaml"
+        if not path.is_file() or path.read_bytes() != config.encode():
+            write_atomically(path, config)
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -15,10 +15,12 @@ import yaml
 from boltzgen import estimate, shipped
 from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError
-from boltzgen.export import selected_atoms
 from boltzgen.files import nearest_existing
+from boltzgen.observables import check_observables
+from boltzgen.platform import installed_platforms
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
+from boltzgen.selection import selected_atoms
 from boltzgen.system import MolecularSystem
 
 HOTTEST_K = 10_000.0
@@ -35,9 +37,11 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
         shipped.check(workflow.pretrained, system)
     _check_energy(system)
     _check_temperatures(workflow, system)
+    check_observables(workflow.analyze.observables, system)
+    _check_platform(workflow)
     for key in ("select", "align"):
         if (selection := getattr(workflow.export, key)) is not None:
-            selected_atoms(mdtraj.Topology.from_openmm(system.topology), key, selection)
+            selected_atoms(mdtraj.Topology.from_openmm(system.topology), f"export.{key}", selection)
 
 
 def check_room(workflow: Workflow, system: MolecularSystem, out: Path, stages: tuple[str, ...]) -> None:
@@ -113,6 +117,15 @@ def _check_energy(system: MolecularSystem) -> None:
             f"{system.name}: has no finite energy at its reference configuration; do atoms overlap there?"
         )
     check_translation_invariant(system)
+
+
+def _check_platform(workflow: Workflow) -> None:
+    wanted, there = workflow.simulate.platform, installed_platforms()
+    if wanted != "auto" and wanted not in there and not (workflow.data.trajectory or workflow.pretrained):
+        raise ConfigError(
+            f"simulate.platform: OpenMM has no {wanted} on this machine; there is {', '.join(there)}, "
+            "or auto for the fastest"
+        )
 
 
 def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:

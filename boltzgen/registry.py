@@ -9,9 +9,14 @@ import traceback
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boltzgen.errors import MolecularSystemError, UserError
 from boltzgen.system import MolecularSystem
+from boltzgen.variables import with_variables
+
+if TYPE_CHECKING:
+    from boltzgen.config import Workflow
 
 GROUP = "boltzgen.systems"
 """Entry-point group in which packages announce their ``build`` functions."""
@@ -52,6 +57,15 @@ def load_system(
             "it must return a boltzgen.MolecularSystem"
         )
     return system
+
+
+def build_system(workflow: Workflow, base: Path) -> MolecularSystem:
+    """The system of a workflow, with the collective variables and states that the workflow declares.
+
+    Raises UserError as `load_system` and `boltzgen.variables.with_variables` do.
+    """
+    system = load_system(workflow.system.name, workflow.system.parameters, base)
+    return with_variables(system, workflow.collective_variables, workflow.states)
 
 
 def available_systems() -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from boltzgen.errors import DataError, UserError
 from boltzgen.export import trajectory
-from boltzgen.registry import load_system
+from boltzgen.registry import build_system
 from boltzgen.storage import load_ensemble
 from boltzgen.workflow_file import load_workflow
 
@@ -34,8 +34,7 @@ class FinishedRun:
     def system(self) -> MolecularSystem:
         """What was sampled, at the temperature it was sampled at."""
         workflow, base = load_workflow(str(self.path / "config.yaml"))
-        system = load_system(workflow.system.name, workflow.system.parameters, base)
-        return system.at_temperature(workflow.sample.temperature_k)
+        return build_system(workflow, base).at_temperature(workflow.sample.temperature_k)
 
     @cached_property
     def samples(self) -> WeightedEnsemble:
@@ -81,6 +80,7 @@ class FinishedRun:
 def load_run(path: str | Path) -> FinishedRun:
     """Open a run directory. Raises DataError where it is none.
 
+    >>> from boltzgen import observable
     >>> run = load_run("runs/harmonic_dimer")
     >>> run.system.name
     'harmonic_dimer'
@@ -91,6 +91,9 @@ def load_run(path: str | Path) -> FinishedRun:
     True
     >>> run.to_mdtraj(n=10).n_frames
     10
+    >>> rg = observable(run, "compute_rg")  # half a bond of equal masses
+    >>> bool(rg.interval[0] < 0.1 < rg.interval[1])
+    True
     """
     directory = Path(path)
     if not (directory / "config.yaml").is_file():

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from openmm import unit
 
 from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.errors import MolecularSystemError, NumericalError
+from boltzgen.errors import NumericalError
 from boltzgen.estimate import usable_cores
 from boltzgen.kept import Kept
 from boltzgen.platform import fastest_platform, installed_platforms, make_context
@@ -128,16 +128,8 @@ def simulate(
 
 
 def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume: Path | None = None) -> str:
-    """The platform asked for, or that of the runs kept in ``resume``, or the fastest on this machine.
-
-    Raises MolecularSystemError for one that is not installed.
-    """
+    """The platform asked for, or that of the runs kept in ``resume``, or the fastest on this machine."""
     if settings.platform != "auto":
-        if settings.platform not in installed_platforms():
-            raise MolecularSystemError(
-                f"simulate.platform: OpenMM has no {settings.platform} on this machine; there is "
-                f"{', '.join(installed_platforms())}, or auto for the fastest"
-            )
         return settings.platform
     kept = (Kept(resume).load(f"run_{run}", lambda line: None) for run in range(settings.n_runs))
     used = next((piece["platform"] for piece in kept if piece), None)
@@ -159,6 +151,21 @@ def correlated_stretches(
         series += [np.cos(values), np.sin(values)] if cv.periodic else [values]
     length = math.ceil(max(_statistical_inefficiency(values) for values in series))
     return np.arange(len(positions)) // length
+
+
+def with_stretches(system: MolecularSystem, data: WeightedEnsemble) -> WeightedEnsemble:
+    """``data`` with its correlated stretches numbered anew, by the collective variables ``system`` has now.
+
+    Frames of one run or file (``islands``) are in the order of time.
+    """
+    islands = np.zeros(len(data), dtype=np.int64) if data.islands is None else data.islands
+    lineages, first = np.zeros(len(data), dtype=np.int64), 0
+    for island in np.unique(islands):
+        rows = np.flatnonzero(islands == island)
+        stretches = correlated_stretches(system, data.positions[rows], data.reduced_energies[rows])
+        lineages[rows] = stretches + first
+        first = int(lineages[rows[-1]]) + 1
+    return replace(data, lineages=lineages)
 
 
 # ---- one run ---------------------------------------------------------------------------------------

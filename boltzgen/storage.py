@@ -53,7 +53,16 @@ def load_ensemble(path: Path) -> WeightedEnsemble:
     if "temperature_k" not in numbers:
         raise DataError(f"{path}: has no temperature; give plain trajectories under data.trajectory instead")
     try:
-        return WeightedEnsemble(positions, **arrays, **numbers)
+        return WeightedEnsemble(
+            positions=positions,
+            log_weights=arrays["log_weights"],
+            reduced_energies=arrays["reduced_energies"],
+            temperature_k=numbers["temperature_k"],
+            log_z=numbers.get("log_z"),
+            log_z_error=numbers.get("log_z_error"),
+            lineages=arrays.get("lineages"),
+            islands=arrays.get("islands"),
+        )
     except ValueError as error:
         raise DataError(f"{path}: {_UNREADABLE}") from error
 

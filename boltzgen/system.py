@@ -19,25 +19,41 @@ from boltzgen import geometry
 from boltzgen.errors import MolecularSystemError
 from boltzgen.units import thermal_energy
 
-CVKind = Literal["torsion", "angle", "distance", "radius_of_gyration"]
+CVKind = Literal["torsion", "angle", "distance", "radius_of_gyration", "rmsd"]
 LARGEST_ANGLE = 6.3
 """An interval of angles that reaches beyond this, a full turn, was meant in degrees."""
-_ATOMS_PER_KIND = {"torsion": 4, "angle": 3, "distance": 2, "radius_of_gyration": 0}
+ATOMS_PER_KIND = {"torsion": 4, "angle": 3, "distance": 2}
+"""The other kinds take any number of atoms from two, and all of them where none are named."""
 
 
 @dataclass(frozen=True)
 class CollectiveVariable:
-    """A named function of the configuration: radians for torsions and angles, nm for the others."""
+    """A named function of the configuration: radians for torsions and angles, nm for the others.
+
+    atoms
+        Their indices from 0; none for all, where the kind takes any number.
+    reference
+        What an ``rmsd`` is measured from: positions [nm] of its atoms, one ``(x, y, z)`` each.
+        `boltzgen.with_variables` takes them from the reference configuration of a system.
+    """
 
     name: str
     kind: CVKind
     atoms: tuple[int, ...] = ()
+    reference: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.atoms) != _ATOMS_PER_KIND[self.kind]:
+        number, wanted = len(self.atoms), ATOMS_PER_KIND.get(self.kind)
+        if number != wanted and (wanted is not None or number == 1):
+            article = "an" if self.kind in ("angle", "rmsd") else "a"
             raise MolecularSystemError(
-                f"collective variable {self.name}: a {self.kind} takes {_ATOMS_PER_KIND[self.kind]} atoms, "
-                f"not {len(self.atoms)}"
+                f"collective variable {self.name}: {article} {self.kind} takes "
+                f"{wanted or 'two or more'} atoms, not {number}"
+            )
+        if (self.kind == "rmsd") != bool(self.reference) or number not in (0, len(self.reference) or number):
+            raise MolecularSystemError(
+                f"collective variable {self.name}: an rmsd needs a reference position for each of its atoms, "
+                "and other kinds none"
             )
         if len(set(self.atoms)) < len(self.atoms):
             raise MolecularSystemError(
@@ -55,7 +71,10 @@ class CollectiveVariable:
 
     def evaluate(self, x: Tensor) -> Tensor:
         """Values with shape ``(n,)`` for configurations [nm] with shape ``(n, n_atoms, 3)``."""
-        if self.kind == "radius_of_gyration":
+        if self.kind not in ATOMS_PER_KIND:
+            x = x[..., list(self.atoms), :] if self.atoms else x
+            if self.kind == "rmsd":
+                return geometry.rmsd(x, x.new_tensor(self.reference))
             return geometry.radius_of_gyration(x)
         function = {"torsion": geometry.torsion, "angle": geometry.angle, "distance": geometry.distance}
         return function[self.kind](x, self.atoms)
@@ -268,4 +287,9 @@ def _refuse_unsuitable_variables(system: MolecularSystem) -> None:
             raise MolecularSystemError(
                 f"{system.name}: collective variable {cv.name}: {list(cv.atoms)} does not fit; "
                 f"there are atoms 0 to {system.n_atoms - 1}"
+            )
+        if cv.reference and not cv.atoms and len(cv.reference) != system.n_atoms:
+            raise MolecularSystemError(
+                f"{system.name}: collective variable {cv.name}: its reference has {len(cv.reference)} "
+                f"positions; there are {system.n_atoms} atoms"
             )

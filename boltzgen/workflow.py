@@ -134,9 +134,9 @@ def check(
     resolve_device(workflow.device)
     data_files = [file_digest(path) for path in _data_files(workflow.data, base)]
     from boltzgen.preflight import check_run
-    from boltzgen.registry import load_system
+    from boltzgen.registry import build_system
 
-    system = load_system(workflow.system.name, workflow.system.parameters, base)
+    system = build_system(workflow, base)
     check_output_directory(out)
     check_run(workflow, system, out)
     return data_files, system
@@ -220,12 +220,13 @@ def resolve_device(device: str) -> str:
 # ---- the stages ------------------------------------------------------------------------------------
 
 
-def _simulate(this: Run, report: Report) -> dict[str, Any] | None:
+def _simulate(this: Run, report: Report) -> dict[str, Any]:
     from boltzgen.frames import unvisited_states
     from boltzgen.storage import save_ensemble
 
     if this.workflow.pretrained:
-        return shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
+        shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
+        return {}
     directory, ensemble, recorded = this.out / "data", this.own_data, {}
     if ensemble is None:
         from boltzgen.simulate import choose_platform, simulate
@@ -290,12 +291,16 @@ def _sample(this: Run, report: Report) -> None:
 
 def _analyze(this: Run, report: Report) -> None:
     from boltzgen.analysis import analyze
+    from boltzgen.simulate import with_stretches
 
     diagnostics = _json_object(this.out / "samples" / "diagnostics.json", "sample")
+    data = this.data()
+    if this.workflow.collective_variables:  # declared after the data were made, perhaps, and slower
+        data = with_stretches(this.system, data)
     analyze(
         this.target,
         this.samples(),
-        reference=this.data().at_temperature(this.target.temperature_k),
+        reference=data.at_temperature(this.target.temperature_k),
         diagnostics=diagnostics,
         settings=this.workflow.analyze,
         directory=this.out / "results",
@@ -343,7 +348,8 @@ def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) 
     physics |= {f"system.parameters.{k}": _text(_content(v)) for k, v in given["parameters"].items()}
     xml = xml_digest(system.openmm_system.__getstate__())
     physics |= {"the system": digest([xml, system.temperature_k])}
-    reported = digest([repr(system.collective_variables), repr(system.states)])
+    variables = {"collective variables": digest(repr(system.collective_variables))}
+    states = {"states": digest(repr(system.states))}
     common = physics | {"seed": str(this.workflow.seed)}
     if this.workflow.pretrained and stage in ("simulate", "train"):
         return physics | {"the pretrained model": this.workflow.pretrained}
@@ -353,11 +359,16 @@ def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) 
     if stage == "simulate":
         return common | section("simulate")
     if stage == "train":
-        return common | section("model", "train") | {"the data": manifest.stamp("simulate")}
+        made_from = {"the data": manifest.stamp("simulate")}
+        return common | section("model", "train") | made_from | states
     if stage == "sample":
         made_from = {"the data": manifest.stamp("simulate"), "the model": manifest.stamp("train")}
-        return common | section("sample") | made_from | {"states": reported}
-    return common | section(stage) | {"the samples": manifest.stamp("sample"), "states": reported}
+        return common | section("sample") | made_from | states
+    reported = variables | (states if stage == "analyze" else {})
+    if stage == "analyze":
+        own = [name.rpartition(":")[0] for name in settings["analyze"]["observables"] if ".py:" in name]
+        reported |= {"the observables": digest([file_digest(Path(file)) for file in own])} if own else {}
+    return common | section(stage) | {"the samples": manifest.stamp("sample")} | reported
 
 
 def _as_recorded(given: dict[str, str], stage: Stage, manifest: Manifest) -> dict[str, str]:

@@ -15,17 +15,12 @@ from pydantic import BaseModel, ValidationError
 from boltzgen.config import Workflow
 from boltzgen.contradictions import contradictions
 from boltzgen.errors import ConfigError
+from boltzgen.settings import StateSettings, VariableSettings, first_problem, in_words
 
 Document = dict[str, Any]
 
-_PLAINLY = {
-    "value error, ": "",
-    "a valid tuple": "a list in brackets",
-    "a valid dictionary": "`key: value` lines or {key: value}",
-    "tuple should": "list should",
-    " after validation": "",
-}
-"""What pydantic calls things, and what somebody who writes YAML calls them."""
+_NAMED: dict[str, type[BaseModel]] = {"collective_variables": VariableSettings, "states": StateSettings}
+"""Sections whose keys are names that the user gives."""
 
 
 def load_workflow(
@@ -81,7 +76,7 @@ def _validated(document: Document, source: str, overrides: list[str]) -> Workflo
     try:
         workflow = Workflow.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_one_line(error.errors(include_url=False)[0], source, overrides)) from None
+        raise ConfigError(_one_line(first_problem(error), source, overrides)) from None
     for problem in contradictions(workflow):
         from_command_line = any(text.partition("=")[0].strip() in problem for text in overrides)
         raise ConfigError(f"{'command line' if from_command_line else source}: {problem}")
@@ -218,13 +213,15 @@ def _set(document: Document, text: str) -> None:
 
 def _with_absolute_paths(workflow: Workflow, base: Path) -> Workflow:
     """The same workflow, readable from any directory: its files are named by absolute paths."""
-    system, data = workflow.system, workflow.data
+    system, data, analysis = workflow.system, workflow.data, workflow.analyze
     name = str((base / system.name).resolve()) if system.name.endswith(".py") else system.name
     parameters = {key: _absolute_files(value, base) for key, value in system.parameters.items()}
     trajectory = tuple(str((base / file).resolve()) for file in data.trajectory)
     weights = None if data.weights is None else str((base / data.weights).resolve())
+    observables = tuple(str((base / o).resolve()) if ".py:" in o else o for o in analysis.observables)
     return workflow.model_copy(
         update={
+            "analyze": analysis.model_copy(update={"observables": observables}),
             "system": system.model_copy(update={"name": name, "parameters": parameters}),
             "data": data.model_copy(update={"trajectory": trajectory, "weights": weights}),
         }
@@ -248,16 +245,15 @@ def _one_line(problem: Mapping[str, Any], source: str, overrides: list[str]) -> 
     if problem["type"] == "extra_forbidden":
         return f"{where}: {dotted}: unknown key{_suggestion(dotted)}"
     if problem["type"] == "missing":
-        return f"{where}: {dotted}: missing; every workflow needs it"
-    wanted = problem["msg"][0].lower() + problem["msg"][1:]
-    for technical, plain in _PLAINLY.items():
-        wanted = wanted.replace(technical, plain)
-    value = problem["input"]
-    got = f", not {value!r}" if isinstance(value, (str, int, float, type(None))) else ""
-    return f"{where}: {dotted}: {wanted}{got}"
+        named = dotted.partition(".")[0] in _NAMED
+        return f"{where}: {dotted}: missing" + ("" if named else "; every workflow needs it")
+    return f"{where}: {dotted}: {in_words(problem)}"
 
 
 def _suggestion(dotted: str) -> str:
+    section, _, rest = dotted.partition(".")
+    if section in _NAMED and rest:
+        return f"; known here: {', '.join(_NAMED[section].model_fields)}"
     known = list(_known_keys(Workflow))
     by_leaf: dict[str, str] = {}
     for key in known:

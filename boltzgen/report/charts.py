@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.free_energy import Surface
 from boltzgen.report import panels
 from boltzgen.report.inline import Chart, Ink
 from boltzgen.report.record import Record
 from boltzgen.report.text import number
 from boltzgen.system import CollectiveVariable
+
+BANDS = "Bands are one standard error."
+WHAT_IS_DRAWN = f"Lines are kernel estimates, points histograms. {BANDS}"
 
 
 def maps(record: Record, ink: Ink) -> list[Chart]:
@@ -34,7 +40,31 @@ def maps(record: Record, ink: Ink) -> list[Chart]:
             alt = f"Map of the {what}. {name}."
             caption = f"{name}. The pale ground was never visited."
             drawn.append(ink.chart(partial(draw, ensemble=ensemble), alt, caption, height=3.7))
-    return drawn
+    return drawn + surface_maps(record, pair, ink)
+
+
+def surface_maps(
+    record: Record, pair: tuple[CollectiveVariable, CollectiveVariable], ink: Ink
+) -> list[Chart]:
+    """Standard error of the model's surface, and where it differs from MD."""
+    if record.surfaces is None:
+        return []
+    model, reference = record.surfaces
+
+    def draw(axis: Axes, panel: Callable[..., QuadMesh], surfaces: tuple[Surface, ...]) -> None:
+        bar = axis.figure.colorbar(panel(axis, pair, *surfaces), ax=axis, label="kT", extend="both")
+        if bar.solids is not None:
+            bar.solids.set_rasterized(True)
+
+    over = f"over {pair[0].name} and {pair[1].name}"
+    error = partial(draw, panel=panels.surface_error_map, surfaces=(model,))
+    gap = partial(draw, panel=panels.surface_difference_map, surfaces=(model, reference))
+    caption = "Standard error of the model's map. Cells of fewer than five lineages are left pale."
+    difference = "-ln of the model's density over that of MD: red where the model finds less than MD."
+    return [
+        ink.chart(error, f"Map of the standard error {over}.", caption, height=3.7),
+        ink.chart(gap, f"Map of the difference between model and MD {over}.", difference, height=3.7),
+    ]
 
 
 def profiles(record: Record, ink: Ink) -> list[Chart]:
@@ -43,9 +73,14 @@ def profiles(record: Record, ink: Ink) -> list[Chart]:
     drawn = []
     for name, pair in record.profiles.items():
         label = variable_label(known.get(name), name)
-        draw = partial(panels.pmf, label=label, curves=panels.model_and_reference(*pair))
+        curves = panels.model_and_reference(*pair, record.kernel_profiles.get(name))
+        draw = partial(panels.pmf, label=label, curves=curves)
         alt = f"Potential of mean force along {name} in kT: model reweighted and MD reference, with errors."
-        drawn.append(ink.chart(draw, alt, f"Along {name}. Bands are one standard error."))
+        drawn.append(
+            ink.chart(
+                draw, alt, f"Along {name}. {WHAT_IS_DRAWN if name in record.kernel_profiles else BANDS}"
+            )
+        )
     return drawn
 
 

@@ -23,7 +23,7 @@ TILES = (
     ("J", "nats", "small where the network's levels agree"),
 )
 """Rows that stand at the top, and what is said below those that have no MD value."""
-DISTANCES = {"E-W2", "T-W2", "Ramachandran JSD"}
+DISTANCES = {"E-W2", "T-W2", "Ramachandran JSD", "interatomic distance W2"}
 FILES = ("data/ensemble.h5", "model/energy.safetensors", "samples/ensemble.h5", "results/results.json")
 
 

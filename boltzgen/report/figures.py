@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.free_energy import PMF
+from boltzgen.free_energy import PMF, Surface
 from boltzgen.report import panels
 from boltzgen.system import CollectiveVariable
 
@@ -37,10 +37,36 @@ def ramachandran(
     return _save(figure, path)
 
 
-def pmf(cv: CollectiveVariable, model: PMF, reference: PMF, path: Path) -> Path:
-    """Potentials of mean force of model and MD with bands of one standard error."""
+def surface(
+    torsions: tuple[CollectiveVariable, CollectiveVariable], model: Surface, reference: Surface, path: Path
+) -> Path:
+    """The model's free energy over two torsions, its standard error, and its difference from MD."""
+    figure, axes = _axes(1, 3, width=13.0, height=4.0)
+    drawn = (
+        panels.surface_map(axes[0], torsions, model),
+        panels.surface_error_map(axes[1], torsions, model),
+        panels.surface_difference_map(axes[2], torsions, model, reference),
+    )
+    titles = ("free energy", "standard error", "model - MD reference")
+    for axis, mesh, title in zip(axes, drawn, titles, strict=True):
+        axis.set_title(title)
+        figure.colorbar(mesh, ax=axis, label="kT", extend="both" if axis is axes[2] else "max")
+    return _save(figure, path)
+
+
+def pmf(
+    cv: CollectiveVariable,
+    model: PMF,
+    reference: PMF,
+    path: Path,
+    smooth: tuple[PMF, PMF] | None = None,
+) -> Path:
+    """Potentials of mean force of model and MD with bands of one standard error.
+
+    Histograms are points where there are kernel estimates ``smooth`` of model and MD to draw as lines.
+    """
     figure, (axis,) = _axes(1, 1, width=5.2, height=3.8)
-    panels.pmf(axis, panels.label_of(cv), panels.model_and_reference(model, reference))
+    panels.pmf(axis, panels.label_of(cv), panels.model_and_reference(model, reference, smooth))
     axis.legend(frameon=False)
     return _save(figure, path)
 
@@ -64,14 +90,15 @@ def annealing(levels: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, 
     return _save(figure, path)
 
 
-def heights(paths: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """How a network's heights agree across levels: sd(log w) from noise and from data, J, populations."""
+def heights(paths: Sequence[Mapping[str, Any]], offsets: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """How a network's heights agree across levels: sd(log w), J, constants against MBAR, populations."""
     with_states = bool(panels.state_names(paths))
-    figure, axes = _axes(1, 2 if with_states else 1, width=9.6 if with_states else 5.2, height=3.8)
+    n = 3 if with_states else 2
+    figure, axes = _axes(1, n, width=4.6 * n, height=3.8)
     panels.agreement(axes[0], paths)
-    axes[0].set_title("agreement of heights")
+    panels.offsets(axes[1], offsets)
     if with_states:
-        panels.populations(axes[1], paths)
+        panels.populations(axes[2], paths)
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)

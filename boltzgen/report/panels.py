@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
 from boltzgen.ensemble import Array, WeightedEnsemble
-from boltzgen.free_energy import PMF, normalised_weights
+from boltzgen.free_energy import PMF, Surface, normalised_weights
 from boltzgen.metrics import torsion_histogram
 from boltzgen.system import CollectiveVariable
 
@@ -44,28 +44,91 @@ def ramachandran_map(
     with np.errstate(divide="ignore"):
         f = -np.log(torsion_histogram(ensemble, torsions, n_bins))
     edges = np.linspace(-math.pi, math.pi, n_bins + 1)
-    surface = np.ma.masked_invalid(f - f.min())
+    return _torsion_mesh(axis, torsions, edges, f - f.min(), "viridis", (0.0, ceiling))
+
+
+def surface_map(
+    axis: Axes,
+    torsions: tuple[CollectiveVariable, CollectiveVariable],
+    surface: Surface,
+    ceiling: float = 9.0,
+) -> QuadMesh:
+    """A free-energy surface over two torsions, in kT."""
+    return _torsion_mesh(axis, torsions, surface.x_edges, surface.f, "viridis", (0.0, ceiling))
+
+
+def surface_error_map(
+    axis: Axes, torsions: tuple[CollectiveVariable, CollectiveVariable], surface: Surface
+) -> QuadMesh:
+    """Standard errors of a surface, in kT; cells without one are left pale."""
+    return _torsion_mesh(axis, torsions, surface.x_edges, surface.df, "cividis", (0.0, 1.0))
+
+
+def surface_difference_map(
+    axis: Axes,
+    torsions: tuple[CollectiveVariable, CollectiveVariable],
+    model: Surface,
+    reference: Surface,
+    limit: float = 2.0,
+) -> QuadMesh:
+    """``-ln(P_model / P_reference)`` in kT where both have errors; surfaces have the same cells.
+
+    Densities are compared, so that where the two are lowest plays no part.
+    """
+    with np.errstate(invalid="ignore"):
+        p, q = (np.exp(-s.f) / np.exp(-s.f).sum() for s in (model, reference))
+        known = np.isfinite(model.df) & np.isfinite(reference.df)
+        gap = np.log(np.where(known, q, np.nan) / np.where(known, p, np.nan))
+    return _torsion_mesh(axis, torsions, model.x_edges, gap, "RdBu_r", (-limit, limit))
+
+
+def _torsion_mesh(
+    axis: Axes,
+    torsions: tuple[CollectiveVariable, CollectiveVariable],
+    edges: Array,
+    values: Array,
+    colours: str,
+    limits: tuple[float, float],
+) -> QuadMesh:
+    """Values ``(n, n)`` of cells of [-pi, pi]^2; what is not finite shows the ground."""
     axis.set_facecolor(UNVISITED)
     axis.set(xlabel=label_of(torsions[0]), ylabel=label_of(torsions[1]), aspect="equal")
     for side in (axis.xaxis, axis.yaxis):
         side.set_ticks([-math.pi, 0.0, math.pi], labels=["-π", "0", "π"])
-    return axis.pcolormesh(edges, edges, surface.T, cmap="viridis", vmin=0.0, vmax=ceiling, rasterized=True)
+    shown, (low, high) = np.ma.masked_invalid(values).T, limits
+    return axis.pcolormesh(edges, edges, shown, cmap=colours, vmin=low, vmax=high, rasterized=True)
 
 
 def pmf(axis: Axes, label: str, curves: Sequence[Curve]) -> None:
-    """Potentials of mean force with bands of one standard error; ``label`` is that of the variable."""
+    """Potentials of mean force with bands of one standard error; ``label`` is that of the variable.
+
+    A style of "." draws points alone; a curve without a name is not in the legend. Kernel estimates are
+    drawn where they have errors.
+    """
     for name, profile, colour, style in curves:
-        f = np.where(np.isfinite(profile.f), profile.f, np.nan)
+        shown = np.isfinite(profile.f if profile.bandwidth is None else profile.df)
+        f = np.where(shown, profile.f, np.nan)
         df = np.nan_to_num(profile.df)
-        axis.plot(profile.centres, f, ls=style, color=colour, label=plain(name), lw=1.6, marker=".", ms=4)
-        axis.fill_between(profile.centres, f - df, f + df, color=colour, alpha=0.22, lw=0)
+        line, marker = ("", ".") if style == "." else (style, "" if profile.bandwidth else ".")
+        axis.plot(profile.centres, f, ls=line, color=colour, label=plain(name), lw=1.6, marker=marker, ms=4)
+        if style == ".":
+            axis.errorbar(profile.centres, f, df, ls="", color=colour, elinewidth=0.8, alpha=0.7)
+        else:
+            axis.fill_between(profile.centres, f - df, f + df, color=colour, alpha=0.22, lw=0)
     ends = [curve[1].bin_edges[k] for curve in curves for k in (0, -1)]
     axis.set(xlabel=label, ylabel="free energy (kT)", xlim=(min(ends), max(ends)))
 
 
-def model_and_reference(model: PMF, reference: PMF) -> list[Curve]:
-    """The two curves of one run."""
-    return [("MD reference", reference, REFERENCE, "--"), ("model, reweighted", model, MODEL, "-")]
+def model_and_reference(model: PMF, reference: PMF, smooth: tuple[PMF, PMF] | None = None) -> list[Curve]:
+    """The two curves of one run: of the kernel estimates ``smooth``, histograms as points, where given."""
+    lines = [("MD reference", reference, REFERENCE, "--"), ("model, reweighted", model, MODEL, "-")]
+    if smooth is None:
+        return lines
+    points: list[Curve] = [("", profile, colour, ".") for _, profile, colour, _ in lines]
+    kernels = [
+        (name, k, colour, style) for k, (name, _, colour, style) in zip(smooth[::-1], lines, strict=True)
+    ]
+    return kernels + points
 
 
 def reduced_energies(axis: Axes, samples: WeightedEnsemble, reference: WeightedEnsemble) -> None:
@@ -119,6 +182,17 @@ def agreement(axis: Axes, paths: Records, forward: bool = True) -> None:
         axis.plot(*known, color=RAW, ls=":", lw=1.6, label="sd(log w), from data")
     axis.plot(*series(paths, "jeffreys"), color=REFERENCE, lw=1.6, ls="--", label="J")
     axis.set(ylabel="nats", ylim=(0.0, None))
+    noise_axis(axis)
+
+
+def offsets(axis: Axes, rows: Records) -> None:
+    """Learned free energy of each level minus that by MBAR, with a band of two standard errors."""
+    sigma, offset = series(rows, "offset")
+    _, error = series(rows, "error")
+    axis.plot(sigma, 0.0 * sigma, color=REFERENCE, lw=1.0, ls="--", label="exact heights")
+    axis.plot(sigma, offset, color=MODEL, lw=1.6, label="learned - MBAR")
+    axis.fill_between(sigma, offset - 2 * error, offset + 2 * error, color=MODEL, alpha=0.2, lw=0)
+    axis.set(ylabel="free energy of the level (nat)")
     noise_axis(axis)
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.errors import DataError
-from boltzgen.free_energy import PMF
+from boltzgen.free_energy import PMF, Surface
 from boltzgen.storage import load_ensemble
 from boltzgen.system import CollectiveVariable, State
 
@@ -97,7 +97,21 @@ class Record:
     @property
     def profiles(self) -> dict[str, tuple[PMF, PMF]]:
         """Potentials of mean force by the variable's name: model and reference."""
-        pairs = self.results.get("pmf") or {}
+        return self._profiles("pmf")
+
+    @property
+    def kernel_profiles(self) -> dict[str, tuple[PMF, PMF]]:
+        """Kernel estimates of the same; empty for runs of before they were made."""
+        return self._profiles("kernel_pmf")
+
+    @property
+    def surfaces(self) -> tuple[Surface, Surface] | None:
+        """Free energy over the first two torsions: model and reference."""
+        pair = self.results.get("surface")
+        return (_surface(pair["model"]), _surface(pair["reference"])) if pair else None
+
+    def _profiles(self, key: str) -> dict[str, tuple[PMF, PMF]]:
+        pairs = self.results.get(key) or {}
         return {name: (_profile(pair["model"]), _profile(pair["reference"])) for name, pair in pairs.items()}
 
 
@@ -138,11 +152,19 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _variable(item: Mapping[str, Any]) -> CollectiveVariable:
-    return CollectiveVariable(item["name"], item["kind"], tuple(item["atoms"]))
+    reference = tuple(tuple(map(float, position)) for position in item.get("reference") or ())
+    return CollectiveVariable(item["name"], item["kind"], tuple(item["atoms"]), reference)
 
 
 def _profile(item: Mapping[str, Any]) -> PMF:
-    return PMF(*(_numbers(item[key]) for key in ("bin_edges", "f", "df")))
+    edges, f, df = (_numbers(item[key]) for key in ("bin_edges", "f", "df"))
+    dof, width = item.get("dof"), item.get("bandwidth")
+    return PMF(edges, f, df, None if dof is None else _numbers(dof), width)
+
+
+def _surface(item: Mapping[str, Any]) -> Surface:
+    edges = [_numbers(item[key]) for key in ("x_edges", "y_edges")]
+    return Surface(*edges, *(np.array([_numbers(row) for row in item[key]]) for key in ("f", "df", "dof")))
 
 
 def _numbers(values: list[float | str | None]) -> Array:

@@ -83,7 +83,7 @@ def changed_settings(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Dotted key, value and default of every setting that is not at its default."""
     defaults: dict[str, Any] = {}
     for name, field in Workflow.model_fields.items():
-        default = field.default
+        default = field.get_default(call_default_factory=True)
         defaults[name] = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
     known = flat({name: value for name, value in defaults.items() if name not in NOT_SETTINGS})
     given = flat({name: value for name, value in config.items() if name not in NOT_SETTINGS})

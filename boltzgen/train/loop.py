@@ -24,7 +24,7 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.files import replaced, write_atomically
 from boltzgen.geometry import dof
-from boltzgen.heights import height_curves
+from boltzgen.heights import height_curves, level_offsets
 from boltzgen.model.calibration import calibrate
 from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chunks
 from boltzgen.model.energy import EnergyModel, load_model
@@ -135,7 +135,7 @@ def _finish(
 
 def _fit(
     module: EnergyTraining,
-    loader: DataLoader[Batch],
+    loader: DataLoader[tuple[Tensor, ...]],
     monitor: Monitor,
     directory: Path,
     resume: Path | None,
@@ -158,12 +158,13 @@ def _fit(
 
 
 def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, directory: Path) -> None:
-    """``heights.json`` and ``heights.png``: sd(log w), J and state populations of plain paths."""
+    """``heights.json`` and ``heights.png``: sd(log w), J and populations of plain paths, level offsets."""
     network = in_chunks(model.energy_and_score, len(x0))
     curves = height_curves(system, model, network, x0, n_levels=HEIGHT_LEVELS)
+    curves["offsets"] = level_offsets(model, x0)
     write_atomically(directory / "heights.json", json.dumps(curves, indent=1) + "\n")
     with replaced(directory / "heights.png") as partial:
-        heights(curves["paths"], partial)  # type: ignore[arg-type]
+        heights(curves["paths"], curves["offsets"], partial)  # type: ignore[arg-type]
 
 
 def _with_forces(

@@ -111,7 +111,8 @@ def check_kill(home: Path, stage: str, number: int) -> None:
     random = np.random.default_rng([STAGES.index(stage), number])
     whole, name = home / "whole", f"{stage}_{number}"
     lasts = json.loads((whole / "manifest.json").read_text())["stages"][stage]["seconds"]
-    seconds, group, fresh = float(random.uniform(0.0, lasts)), bool(random.integers(2)), stage == "simulate"
+    seconds = float(random.uniform(0.0, max(lasts, 1.0)))  # the report follows the last stage
+    group, fresh = bool(random.integers(2)), stage == "simulate"
     if not fresh:
         shutil.copytree(whole, home / name)
     at_work = kill_during(home, name, stage, seconds, group, *([] if fresh else ["--force", stage]))

@@ -17,6 +17,7 @@ import yaml
 from openmm import app, unit
 
 from boltzgen import cli, workflow
+from boltzgen.platform import installed_platforms
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 
@@ -199,12 +200,27 @@ MINIMAL = "name: mine\nsystem: {name: harmonic_dimer}\n"
         ),
         (MINIMAL + "quick: {train: {steps: -3}}\n", "quick: train.steps: "),
         (MINIMAL + "quick: {tran: {steps: 3}}\n", "quick: tran: unknown key"),
+        (MINIMAL + "states: {a: {cv: bond}}\n", "mine.yaml: states.a.intervals: missing"),
+        (
+            MINIMAL + "states: {a: {cvs: b}}\n",
+            "mine.yaml: states.a.cvs: unknown key; known here: cv, intervals",
+        ),
+        (MINIMAL + "colective_variables: {}\n", "unknown key; did you mean collective_variables?"),
         (MINIMAL + "sample: {n_islands: 9, n_particles: 3}\n", "mine.yaml: sample.n_islands: "),
     ],
 )
 def test_workflow_files(refused: Refused, tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     assert expected in refused("run", "mine.yaml")
+
+
+@pytest.mark.skipif("HIP" in installed_platforms(), reason="OpenMM has HIP here")
+def test_a_platform_that_is_not_installed(refused: Refused) -> None:
+    line = refused("run", "harmonic_dimer", "--set", "simulate.platform=HIP")
+    assert "simulate.platform: OpenMM has no HIP on this machine; there is Reference" in line
+    assert "input should be 'auto', 'Reference'" in refused(
+        "run", "harmonic_dimer", "--set", "simulate.platform=cpu"
+    )
 
 
 def test_what_is_no_workflow_file(refused: Refused, tmp_path: Path) -> None:
@@ -365,7 +381,10 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
         ({"temperature_k": 0}, "temperature_k must be positive"),
         ({"nonbonded_cutoff_nm": -1}, "nonbonded_cutoff_nm must be positive"),
         ({"cvs": [1]}, "system.parameters.cvs: give"),
-        ({"cvs": {"phi": {"kind": "dihedral"}}}, "dihedral is none of torsion"),
+        (
+            {"cvs": {"phi": {"kind": "dihedral"}}},
+            "system.parameters.cvs.phi.kind: input should be 'torsion', 'angle'",
+        ),
         ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8]}}}, "a torsion takes 4 atoms, not 3"),
         ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 99]}}}, "atoms 0 to 21"),
         ({"states": {"left": {"cv": "psi", "intervals": [[0, 2]]}}}, "psi is no collective variable"),
@@ -375,7 +394,10 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
         ),
         ({"states": {"left": {"cv": "phi", "intervals": [[2, 0]]}}}, "[2, 0) is empty"),
         ({"states": {"left": {"cv": "phi", "intervals": []}}}, "has no intervals"),
-        ({"states": {"left": {"cv": "phi", "intervals": [0, 2]}}}, "give a list of [low, high] pairs"),
+        (
+            {"states": {"left": {"cv": "phi", "intervals": [0, 2]}}},
+            "system.parameters.states.left.intervals.0: input should be a list in brackets",
+        ),
     ],
 )
 def test_molecules(
@@ -386,6 +408,83 @@ def test_molecules(
     system = {"name": "molecule", "parameters": {**GOOD, **parameters}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "system": system}))
     assert expected in refused("run", "mine.yaml")
+
+
+# ---- collective variables and states -----------------------------------------------------------------
+
+RMSD = "collective_variables.fold={kind: rmsd}"
+
+
+@pytest.mark.parametrize(
+    ("assignments", "expected"),
+    [
+        (["collective_variables=3"], "collective_variables: input should be `key: value` lines"),
+        (["collective_variables.r=3"], "collective_variables.r: input should be `key: value` lines"),
+        (
+            ["collective_variables.r={kind: dihedral}"],
+            "collective_variables.r.kind: input should be 'torsion'",
+        ),
+        (["collective_variables.r={atoms: [0, 1]}"], "collective_variables.r.kind: missing"),
+        (
+            ["collective_variables.r={kind: rmsd, atom: name C}"],
+            "collective_variables.r.atom: unknown key; known here: kind, atoms",
+        ),
+        (
+            ["collective_variables.r={kind: distance, atoms: [0.5, 1]}"],
+            "collective_variables.r.atoms: give 0-based indices, or selections in MDTraj's language",
+        ),
+        (["collective_variables.r={kind: distance, atoms: [yes, 1]}"], "r.atoms: give 0-based indices"),
+        (["collective_variables.r={kind: distance}"], "a distance takes 2 atoms, not 0"),
+        (["collective_variables.r={kind: distance, atoms: [0, 1, 2]}"], "a distance takes 2 atoms, not 3"),
+        (["collective_variables.r={kind: rmsd, atoms: 3}"], "an rmsd takes two or more atoms, not 1"),
+        (
+            ["collective_variables.r={kind: rmsd, atoms: [0, 22]}"],
+            "[0, 22] does not fit; there are atoms 0 to 21",
+        ),
+        (["collective_variables.r={kind: distance, atoms: [-1, 3]}"], "[-1, 3] does not fit"),
+        (
+            ["collective_variables.r={kind: radius_of_gyration, atoms: [name CA, 8]}"],
+            "[8, 8] names an atom twice",
+        ),
+        (
+            ["collective_variables.r={kind: distance, atoms: [name ==, 3]}"],
+            "collective_variables.r.atoms: MDTraj does not understand 'name =='",
+        ),
+        (["collective_variables.r={kind: rmsd, atoms: name XX}"], "r.atoms: 'name XX' selects no atom"),
+        (
+            ["collective_variables.r={kind: distance, atoms: [name C, 3]}"],
+            "collective_variables.r.atoms: 'name C' selects 3 atoms; select one atom",
+        ),
+        (
+            ["collective_variables.r={kind: distance, atoms: name C}"],
+            "'name C' selects 3 atoms; select the 2 atoms of a distance",
+        ),
+        (
+            ["collective_variables.phi={kind: rmsd}"],
+            "collective_variables.phi: alanine_dipeptide/B has one of that name already; choose another",
+        ),
+        (
+            ["states.phi_positive={cv: phi, intervals: [[0, 1]]}"],
+            "states.phi_positive: alanine_dipeptide/B has one of that name already",
+        ),
+        (["states.far={cv: fold, intervals: [[0, 1]]}"], "fold is no collective variable; defined: phi, psi"),
+        (
+            [RMSD, "states.far={cv: fold, interval: [[0, 1]]}"],
+            "states.far.interval: unknown key; known here: cv, intervals",
+        ),
+        ([RMSD, "states.far={cv: fold}"], "states.far.intervals: missing"),
+        (
+            [RMSD, "states.far={cv: fold, intervals: [0, 1]}"],
+            "states.far.intervals.0: input should be a list",
+        ),
+        ([RMSD, "states.far={cv: fold, intervals: []}"], "state far: has no intervals"),
+        ([RMSD, "states.far={cv: fold, intervals: [[0.2, 0.1]]}"], "state far: [0.2, 0.1) is empty"),
+        ([RMSD, "states.far={cv: fold, intervals: [[.nan, 0.1]]}"], "is empty"),
+        (["states.far={cv: phi, intervals: [[-180, 0]]}"], "is no region of an angle in radians"),
+    ],
+)
+def test_declarations(refused: Refused, assignments: list[str], expected: str) -> None:
+    assert expected in refused("run", "alanine_dipeptide", *overrides(*assignments))
 
 
 # ---- the user's own MD -------------------------------------------------------------------------------

@@ -60,6 +60,14 @@ def test_lists(tmp_path: Path) -> None:
         (["run", "--system", "lj14"], "did you mean lj13?"),
         (["run", "--system", "nowhere.py"], "nowhere.py: no such file"),
         (["run", "lj13", "--set", "train.setps=3"], "train.setps: unknown key; did you mean train.steps?"),
+        (
+            ["run", "harmonic_dimer", "--set", "analyze.observables=[compute_rgg]"],
+            "compute_rgg: no function of a trajectory in MDTraj; did you mean compute_rg?",
+        ),
+        (
+            ["run", "harmonic_dimer", "--set", "analyze.observables=[compute_gyration_tensor]"],
+            "returns an array of float64 with shape (2, 3, 3); a number or a vector for each of 2 frames",
+        ),
         (["run", "lj13", "--set", "data.trajectory=[none.dcd]"], "data.trajectory[0]: no file"),
         (["run", "harmonic_dimer", "--set", "system.parameters.temperature_k=-300"], "temperature_k"),
         (["run", "harmonic_dimer", "--set", "system.parameters.temperature_k=hot"], "system.parameters"),

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import chemfiles
 import MDAnalysis
 import mdtraj
 import numpy as np
@@ -16,7 +17,7 @@ from MDAnalysis.lib.distances import calc_bonds
 
 from boltzgen.config import ExportSettings
 from boltzgen.errors import ConfigError, NumericalError
-from boltzgen.export import export_samples
+from boltzgen.export import export_samples, write_colvar
 from boltzgen.files import atomic_directory
 from boltzgen.storage import load_ensemble
 
@@ -50,25 +51,59 @@ def test_every_file_is_there(exported):
     assert [path.name for path in directory.parent.iterdir()] == ["export"]
 
 
+def stored(directory: Path, stem: str) -> np.ndarray:
+    """What a trajectory should hold [nm]: rows of the sample, resampled ones as in the HDF5 file."""
+    if stem == "weighted":
+        return weighted_sample().positions[kept_rows()]
+    return load_ensemble(directory / "resampled.h5").positions
+
+
+BOTH = pytest.mark.parametrize("stem", ["weighted", "resampled"])
+
+
+@BOTH
 @pytest.mark.parametrize("suffix", list(PRECISION))
-def test_mdtraj_reads_the_same_nanometres(exported, suffix):
+def test_mdtraj_reads_the_same_nanometres(exported, stem, suffix):
     _, directory, _ = exported
     top = {} if suffix in ("pdb", "h5") else {"top": str(directory / "topology.pdb")}
-    frames = mdtraj.load(str(directory / f"weighted.{suffix}"), **top)
+    frames = mdtraj.load(str(directory / f"{stem}.{suffix}"), **top)
     assert frames.unitcell_lengths is None
-    np.testing.assert_allclose(frames.xyz, weighted_sample().positions[kept_rows()], atol=PRECISION[suffix])
+    np.testing.assert_allclose(frames.xyz, stored(directory, stem), rtol=0, atol=PRECISION[suffix])
 
 
+@BOTH
 @pytest.mark.parametrize("suffix", ["dcd", "xtc", "pdb", "nc"])
-def test_mdanalysis_reads_the_same_in_angstrom(exported, suffix):
+def test_mdanalysis_reads_the_same_in_angstrom(exported, stem, suffix):
     _, directory, _ = exported
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        universe = MDAnalysis.Universe(str(directory / "topology.pdb"), str(directory / f"weighted.{suffix}"))
+        universe = MDAnalysis.Universe(str(directory / "topology.pdb"), str(directory / f"{stem}.{suffix}"))
         frames = np.array([step.positions.copy() for step in universe.trajectory])
+    expected = 10 * stored(directory, stem)
+    np.testing.assert_allclose(frames, expected, rtol=0, atol=10 * PRECISION[suffix] + 1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("suffix", ["dcd", "xtc", "pdb", "nc"])
+def test_chemfiles_reads_the_same_in_angstrom(exported, stem, suffix):
+    """A third library."""
+    _, directory, _ = exported
+    with warnings.catch_warnings(), chemfiles.Trajectory(str(directory / f"{stem}.{suffix}")) as trajectory:
+        warnings.simplefilter("ignore")
+        frames = [trajectory.read() for _ in range(trajectory.nsteps)]
+    if suffix == "pdb":  # it takes the CONECT lines at the end for one more frame
+        assert not len(frames.pop().atoms)
+    assert all(frame.cell.shape == chemfiles.CellShape.Infinite for frame in frames)
+    expected = 10 * stored(directory, stem)
     np.testing.assert_allclose(
-        frames, 10 * weighted_sample().positions[kept_rows()], atol=10 * PRECISION[suffix] + 1e-6
+        [frame.positions for frame in frames], expected, rtol=0, atol=10 * PRECISION[suffix] + 1e-6
     )
+
+
+def test_every_resampled_frame_is_one_of_the_weighted(exported):
+    _, directory, _ = exported
+    known = {frame.tobytes() for frame in stored(directory, "weighted")}
+    assert {frame.tobytes() for frame in stored(directory, "resampled")} <= known
 
 
 def test_topology_keeps_names_and_bonds(exported):
@@ -103,6 +138,23 @@ def test_colvar_has_plumed_headers_and_the_right_columns(exported):
     np.testing.assert_allclose(table[:, 4], sample.reduced_energies[kept_rows()] * system.kT, rtol=1e-7)
     np.testing.assert_allclose(table[:, 5], np.load(directory / "log_weights.npy"), rtol=1e-7)
     assert table[:, 0].tolist() == list(range(58))
+
+
+def test_colvar_columns_are_words_and_no_two_are_the_same(tmp_path: Path):
+    names = ["energy", "end to end", "end.to.end", "time", "psi (C-N)"]
+    variables = tuple(replace(PHI, name=name) for name in names)
+    write_colvar(replace(chain_system(), collective_variables=variables), weighted_sample(), tmp_path / "C")
+    header = (tmp_path / "C").read_text().splitlines()[0].split()
+    assert header[2:] == [
+        "time",
+        "energy_",
+        "end_to_end",
+        "end_to_end_",
+        "time_",
+        "psi__C_N_",
+        "energy",
+        "logweights",
+    ]
 
 
 def test_resampled_frames_need_no_weights(exported):

@@ -78,7 +78,7 @@ def test_everything_is_written_and_drawn(tmp_path):
     results = run_analysis(tmp_path)
     directory = tmp_path / "results"
     expected = {"ramachandran", "pmf_phi", "pmf_psi", "pmf_end_to_end", "reduced_energies", "annealing"}
-    expected |= {"level_populations", "training"}
+    expected |= {"level_populations", "training", "surface"}
     assert {Path(name).stem for name in results["figures"]} == expected
     for name in results["figures"]:
         image = imread(directory / name)
@@ -86,7 +86,8 @@ def test_everything_is_written_and_drawn(tmp_path):
     assert json.loads((directory / "results.json").read_text()) == results
     with (directory / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["quantity", "value", "error", "reference", "reference_error", "unit", "note"]
+    columns = ["quantity", "value", "error", "reference", "reference_error", "unit", "note", "low", "high"]
+    assert list(rows[0]) == columns
     assert len(rows) == len(results["rows"])
 
 
@@ -107,7 +108,7 @@ def test_a_bare_run_still_has_results(tmp_path):
     system = replace(chain_system(), collective_variables=(), states=())
     results = run_analysis(tmp_path, system=system, diagnostics={}, metrics_csv=tmp_path / "absent.csv")
     assert results["figures"] == ["reduced_energies.png"]
-    assert set(by_quantity(results)) == {"mean reduced energy kT", "E-W2 kT"}
+    assert set(by_quantity(results)) == {"mean reduced energy kT", "E-W2 kT", "interatomic distance W2 nm"}
     assert results["verdict"]["level"] == "caution"
 
 

@@ -44,6 +44,40 @@ def test_bootstrap_error_matches_binomial_error_of_independent_rows():
     assert estimate.error == pytest.approx(1 / math.sqrt(4000 * 0.3 * 0.7), rel=0.1)
 
 
+def test_intervals_are_students():
+    assert Estimate(1.0, 0.5).interval == pytest.approx((1 - 0.97998, 1 + 0.97998), abs=1e-4)
+    assert Estimate(1.0, 0.5, dof=3.0).interval == pytest.approx((1 - 1.59122, 1 + 1.59122), abs=1e-4)
+    assert Estimate(1.0).interval is None
+    in_kj = Estimate(1.0, 0.5, dof=3.0).in_kj_mol(300.0)
+    assert in_kj.interval == pytest.approx([2.494339 * end for end in Estimate(1.0, 0.5, dof=3.0).interval])
+
+
+def test_interval_of_a_population_is_that_of_delta_f():
+    sample = chain_ensemble(400, seed=2, p_positive=0.1)
+    population = state_probability(sample, POSITIVE.members(sample.positions))
+    low, high = population.interval
+    delta_f = free_energy_difference(sample, POSITIVE, NEGATIVE).interval
+    assert 0 < low < population.value < high < 1
+    assert [math.log(1 / p - 1) for p in (high, low)] == pytest.approx(delta_f, rel=0.03)
+
+
+def test_degrees_of_freedom_are_those_of_normal_and_of_unequal_clusters():
+    """Normal influences of equal weight have ``n - 1``; one lineage that outweighs all others has two."""
+    sample = chain_ensemble(5000, seed=1)
+    values = np.random.default_rng(0).normal(size=5000)
+    assert expectation(sample, values, 20).dof == pytest.approx(4999, rel=0.1)
+    values[0] = 1e4
+    assert expectation(sample, values, 20).dof == pytest.approx(2.0, rel=0.05)
+
+
+def test_islands_that_disagree_leave_one_less_than_their_number():
+    sample = replace(chain_ensemble(400, seed=1), islands=np.arange(400) % 4)
+    values = np.random.default_rng(0).normal(size=400)
+    alike, apart = (expectation(sample, values + shift * sample.islands, 50) for shift in (0.0, 3.0))
+    assert alike.dof > 100 or alike.dof == 3.0
+    assert apart.dof == 3.0 and apart.error == pytest.approx(3.0 * math.sqrt(5 / 3 / 4), rel=0.1)
+
+
 def test_copies_of_a_row_do_not_shrink_the_error():
     once = chain_ensemble(400, seed=3)
     rows = np.repeat(np.arange(400), 25)

@@ -10,7 +10,7 @@ import torch
 
 from boltzgen import load_system
 from boltzgen.geometry import mean_free_noise
-from boltzgen.heights import height_curves
+from boltzgen.heights import height_curves, level_offsets
 from boltzgen.model.energy import EnergyModel
 from boltzgen.report.figures import heights
 from boltzgen.system import CollectiveVariable, MolecularSystem, State
@@ -58,10 +58,33 @@ def test_exact_heights_agree_at_every_level(
     for row in rows[1:]:
         share, exact = row["populations"]["near"], row["data_populations"]["near"]
         assert abs(share - exact) < 3.5 * (2 * max(exact * (1 - exact), 2e-3) / 300) ** 0.5
-    assert heights(rows, tmp_path / "heights.png").stat().st_size > 10_000
+    assert (
+        heights(rows, level_offsets(model, gaussian_data(50)), tmp_path / "heights.png").stat().st_size
+        > 10_000
+    )
 
 
 def test_slopes_that_do_not_fit_the_heights_are_seen(model: EnergyModel, system: MolecularSystem) -> None:
     curves = curves_of(model, system, 0.7)
     assert float(curves["jeffreys"]) > 3.0  # type: ignore[arg-type]
     assert max(row["sd_log_w"] for row in curves["paths"]) > 1.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.4])
+def test_offsets_are_the_constants_that_were_added(model: EnergyModel, slope: float) -> None:
+    """Energies that are exact but for a constant of each level, here linear in log sigma."""
+    high = model.log_sigma_range[1]
+
+    class Shifted:
+        spec, prior, log_sigma_range = model.spec, model.prior, model.log_sigma_range
+
+        @staticmethod
+        def energy(x: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
+            return model.energy(x, log_sigma) + slope * (high - log_sigma)
+
+    rows = level_offsets(Shifted, gaussian_data(400))  # type: ignore[arg-type]
+    assert rows[0]["offset"] == 0.0
+    for row in rows[1:]:
+        exact = slope * (high - np.log(row["sigma"]))
+        assert 0.0 < row["error"] < 0.25
+        assert abs(row["offset"] - exact) < 4.0 * row["error"]

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from helpers.chain import PHI, PSI, chain_ensemble, chain_positions, chain_system
 
+from boltzgen import metrics
+from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.metrics import (
     energy_w2,
+    interatomic_w2,
     ramachandran_jsd,
     torsion_histogram,
     torsion_pair,
@@ -68,6 +71,38 @@ def test_halves_never_share_a_lineage():
     assert energy_w2(base, families).noise_floor > 3 * energy_w2(base, independent).noise_floor
     one = replace(base, lineages=np.zeros(2000, dtype=np.int64))
     assert math.isnan(energy_w2(base, one).noise_floor)
+
+
+def test_interatomic_w2_of_gaussian_bonds_is_the_closed_form():
+    """Two atoms: ``W2^2 = (difference of means)^2 + (difference of standard deviations)^2``."""
+
+    def bonds(mean: float, sd: float, seed: int) -> WeightedEnsemble:
+        x = np.zeros((4000, 2, 3), dtype=np.float32)
+        x[:, 1, 0] = np.random.default_rng(seed).normal(mean, sd, 4000)
+        return WeightedEnsemble(x, np.zeros(4000), np.zeros(4000), 300.0)
+
+    reference = bonds(0.20, 0.010, 1)
+    moved = interatomic_w2(bonds(0.23, 0.020, 2), reference, max_samples=4000)
+    assert moved.value == pytest.approx(math.hypot(0.03, 0.01), rel=0.03) and moved.n_samples == 4000
+    same = interatomic_w2(bonds(0.20, 0.010, 3), reference)
+    assert same.n_samples == 2000 and same.value < 3 * same.noise_floor < 0.1 * moved.value
+
+
+def test_interatomic_w2_is_exact_for_a_swollen_molecule_and_uses_weights():
+    reference = chain_ensemble(3000, seed=1)
+    swollen = replace(reference, positions=1.1 * reference.positions)
+    pairs = np.triu_indices(5, 1)
+    r = np.linalg.norm(reference.positions[:, pairs[0]] - reference.positions[:, pairs[1]], axis=-1)
+    assert interatomic_w2(swollen, reference).value == pytest.approx(0.1 * math.sqrt(np.mean(r**2)), rel=0.03)
+    weighted = chain_ensemble(3000, seed=2, p_positive=0.3, proposal=0.9)
+    raw = replace(weighted, log_weights=np.zeros(3000))
+    assert interatomic_w2(weighted, reference).value < 0.4 * interatomic_w2(raw, reference).value
+
+
+def test_large_molecules_are_compared_on_fewer_configurations(monkeypatch):
+    monkeypatch.setattr(metrics, "MOST_DISTANCES", 500)
+    samples = chain_ensemble(300, seed=1), chain_ensemble(300, seed=2)
+    assert interatomic_w2(*samples).n_samples == 50
 
 
 def test_torus_distance_is_periodic_in_two_pi_and_not_in_pi():

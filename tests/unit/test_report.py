@@ -97,8 +97,8 @@ def test_every_section_is_there(page: Page) -> None:
         *("verdict", "asked", "numbers", "surfaces", "states", "weights", "ladder", "training", "time"),
         "reproduce",
     }
-    # maps of model and MD, three profiles, energies and weights, three along the ladder, two of training
-    assert len([a for a in page.all("svg") if a.get("role") == "img"]) == 2 + 3 + 2 + 3 + 2
+    # four maps, three profiles, energies and weights, three along the ladder, two of training
+    assert len([a for a in page.all("svg") if a.get("role") == "img"]) == 4 + 3 + 2 + 3 + 2
 
 
 def test_every_row_of_the_results_is_shown(page: Page, finished: Path) -> None:

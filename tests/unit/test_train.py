@@ -99,53 +99,70 @@ def files(directory: Path) -> dict[str, bytes]:
     return found | {"metrics": json.dumps(rows).encode()}
 
 
-@pytest.mark.parametrize("moment", ["calibrating", "step 20 ", "step 60 ", "step 80 ", "annealing"])
+SHORT = {"height_paths": 4, "warmup_steps": 5}
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints and blocks of batches in a training of 60 steps."""
+    monkeypatch.setattr("boltzgen.train.resume.CHECKPOINT_STEPS", 20)
+    monkeypatch.setattr("boltzgen.train.resume.BLOCK", 25)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """What a training leaves that nobody interrupted."""
+    directory = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("boltzgen.train.resume.BLOCK", 25)
+        train(system, data, MODEL, settings(60, **SHORT), directory, seed=3)
+    return files(directory)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize(
+    ("moment", "first"), [("calibrating", 20), ("step 40 ", 40), ("step 60 ", 60), ("annealing", None)]
+)
 def test_a_killed_training_ends_as_if_it_had_not_been_killed(
     moment: str,
+    first: int | None,
+    whole: dict[str, bytes],
     system: MolecularSystem,
     data: WeightedEnsemble,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Bit for bit: before the first checkpoint, at one, between two, after the last step."""
-    monkeypatch.setattr("boltzgen.train.resume.CHECKPOINT_STEPS", 40)
-    monkeypatch.setattr("boltzgen.train.resume.BLOCK", 50)
-    whole, parts, resume = tmp_path / "whole", tmp_path / "parts", tmp_path / "resume"
-    run = partial(train, system, data, MODEL, settings(100, height_paths=8))
-    run(whole, seed=3)
+    """Bit for bit: killed before the first checkpoint, between two, after the last step."""
+    run = partial(train, system, data, MODEL, settings(60, **SHORT), tmp_path / "model", seed=3)
     with pytest.raises(Killed):
-        run(parts, seed=3, report=killed_at(moment), resume=resume)
+        run(report=killed_at(moment), resume=tmp_path / "resume")
     said: list[str] = []
     messages: list[str] = []
-    run(parts, seed=3, resume=resume, report=lambda *r: messages.append(r[2]), say=said.append)
-    assert files(parts) == files(whole) and said == []
+    run(resume=tmp_path / "resume", report=lambda *r: messages.append(r[2]), say=said.append)
     steps = [int(message.split()[1]) for message in messages if message.startswith("step")]
-    first = {"calibrating": 20, "step 20 ": 20, "step 60 ": 60, "step 80 ": 60, "annealing": None}[moment]
-    assert (steps[0] if steps else None) == first
-    run(tmp_path / "other", seed=4)
-    assert files(tmp_path / "other") != files(whole)
+    assert (steps[0] if steps else None) == first and said == []
+    assert files(tmp_path / "model") == whole
 
 
+@pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None])
 def test_a_damaged_checkpoint_starts_training_anew_and_says_so(
     damage: bytes | None,
+    whole: dict[str, bytes],
     system: MolecularSystem,
     data: WeightedEnsemble,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("boltzgen.train.resume.CHECKPOINT_STEPS", 20)
-    whole, parts, resume = tmp_path / "whole", tmp_path / "parts", tmp_path / "resume"
-    run = partial(train, system, data, MODEL, settings(60, height_paths=8))
-    run(whole, seed=0)
+    run = partial(train, system, data, MODEL, settings(60, **SHORT), tmp_path / "model", seed=3)
     with pytest.raises(Killed):
-        run(parts, seed=0, report=killed_at("step 40 "), resume=resume)
-    checkpoint = resume / "last.ckpt"
+        run(report=killed_at("step 40 "), resume=tmp_path / "resume")
+    checkpoint = tmp_path / "resume" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-2000] if damage is None else damage)
     said: list[str] = []
-    run(parts, seed=0, resume=resume, say=said.append)
+    run(resume=tmp_path / "resume", say=said.append)
     assert len(said) == 1 and "last.ckpt: cannot be read" in said[0] and "starts anew" in said[0]
-    assert files(parts) == files(whole)
+    assert files(tmp_path / "model") == whole
 
 
 def test_batches_are_those_of_their_number_and_the_seed() -> None:

@@ -87,12 +87,26 @@ def test_stages_up_to_one(chain: Chain) -> None:
         ("analyze.n_bins=9", ["analyze"]),
         ("export.n_resampled=9", ["export"]),
         ("description=other", []),
+        ("collective_variables.size={kind: radius_of_gyration}", ["analyze", "export"]),
+        ("states.long={cv: bond, intervals: [[0.2, .inf]]}", ALL[1:]),
     ],
 )
 def test_a_change_redoes_what_depends_on_it(chain: Chain, override: str, expected: list[str]) -> None:
     chain()
     assert chain(override) == expected
     assert chain(override) == []
+
+
+def test_states_on_a_variable_that_changes_are_noticed(chain: Chain) -> None:
+    state = "states.large={cv: size, intervals: [[0.1, .inf]]}"
+    chain("collective_variables.size={kind: radius_of_gyration}", state)
+    assert chain("collective_variables.size={kind: distance, atoms: [0, 1]}", state) == ALL[1:]
+    assert "states changed" in chain.said[1]
+    assert chain() == ALL[1:]
+    settings, _ = load_workflow(
+        str(chain.out / "config.yaml"), [state, "collective_variables.size={kind: rmsd}"]
+    )
+    assert settings.states["large"].cv == "size" and settings.collective_variables["size"].kind == "rmsd"
 
 
 def test_the_report_follows_the_analysis(chain: Chain) -> None:
@@ -273,6 +287,23 @@ def test_refused_data_leave_earlier_data_alone(chain: Chain, monkeypatch: pytest
         patch.setattr(workflow, "_examined", refuses)
         chain("simulate.production_ps=9")
     assert chain.said == [] and chain() == []
+
+
+def test_a_kill_before_the_first_record_leaves_a_directory_that_can_be_used(chain: Chain) -> None:
+    chain.out.mkdir()
+    (chain.out / "run.lock").touch()
+    (chain.out / ".manifest.partial.json").write_text("{")
+    assert chain() == ALL
+
+
+def test_a_file_that_is_not_as_its_stage_wrote_it_is_refused(chain: Chain) -> None:
+    chain()
+    (chain.out / "samples" / "ensemble.h5").write_text("other")
+    with pytest.raises(
+        DataError, match=r"ensemble.h5: is not as the stage sample wrote it.*`--force sample`"
+    ):
+        chain(force=("export",))
+    assert chain(force=("sample",)) == ALL[2:]
 
 
 def test_another_system_is_refused(chain: Chain) -> None:

@@ -1,0 +1,150 @@
+"""A stored parallel-tempering reference, and finished runs judged against it.
+
+    python benchmarks/reference.py make RUN --name alanine_dipeptide_b
+    python benchmarks/reference.py compare RUN [RUN ...] [--name alanine_dipeptide_b] [--samples 10000]
+
+`make` takes the simulated ensemble of a run directory and keeps what comparisons need, under
+`benchmarks/references/`: NAME.json has free energies, populations and potentials of mean force of *all*
+frames with their errors, and the command of the run; NAME.npz has 10,000 evenly spaced frames, with positions
+rounded to 0.0001 nm and the energies that they had before. `compare` prints Delta F, populations, E-W2 and
+T-W2 with their noise floors, and effective sample sizes of the runs, whose training data it does not look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boltzgen import free_energy, load_run, metrics
+from boltzgen.analysis import json_safe
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.free_energy import Estimate
+from boltzgen.storage import load_ensemble
+from boltzgen.system import MolecularSystem
+from boltzgen.workflow_file import load_workflow
+
+DIRECTORY = Path(__file__).parent / "references"
+N_KEPT = 10_000
+RESOLUTION_NM = 1e-4
+N_BOOTSTRAP = 1000
+N_BINS = 36
+
+
+def make(run: Path, name: str) -> None:
+    """Write NAME.json and NAME.npz from the simulated ensemble of a run."""
+    system, (workflow, _) = load_run(run).system, load_workflow(str(run / "config.yaml"))
+    ensemble = load_ensemble(run / "data" / "ensemble.h5")
+    content = {
+        "system": system.name,
+        "temperature_k": system.temperature_k,
+        "seed": workflow.seed,
+        "simulate": workflow.simulate.model_dump(),
+        "n_frames": len(ensemble),
+        "n_lineages": len(free_energy.cluster_index(ensemble)[1]),
+        **statistics(system, ensemble),
+    }
+    DIRECTORY.mkdir(exist_ok=True)
+    (DIRECTORY / f"{name}.json").write_text(json.dumps(json_safe(content), indent=1) + "\n")
+    rows = np.linspace(0, len(ensemble) - 1, min(N_KEPT, len(ensemble))).round().astype(int)
+    kept = ensemble.select(rows)
+    np.savez_compressed(
+        DIRECTORY / f"{name}.npz",
+        positions=np.round(kept.positions / RESOLUTION_NM).astype(np.int16),
+        reduced_energies=kept.reduced_energies.astype(np.float32),
+        lineages=free_energy.cluster_index(kept)[0].astype(np.int32),
+        islands=np.asarray(kept.islands, dtype=np.int16),
+    )
+    print((DIRECTORY / f"{name}.json").read_text())
+
+
+def statistics(system: MolecularSystem, ensemble: WeightedEnsemble) -> dict[str, Any]:
+    """Mean energy, populations, the free-energy difference [kT] and potentials of mean force [kT]."""
+    values: dict[str, Estimate] = {
+        "mean reduced energy": free_energy.expectation(ensemble, ensemble.reduced_energies, N_BOOTSTRAP)
+    }
+    for state in system.states:
+        members = state.members(ensemble.positions)
+        values[f"population {state.name}"] = free_energy.state_probability(ensemble, members, N_BOOTSTRAP)
+    if len(system.states) > 1:
+        values["Delta F"] = free_energy.free_energy_difference(ensemble, *system.states[:2], N_BOOTSTRAP)
+    profiles = {
+        cv.name: asdict(free_energy.potential_of_mean_force(ensemble, cv, N_BINS, N_BOOTSTRAP))
+        for cv in system.collective_variables
+    }
+    return {"values": {key: asdict(value) for key, value in values.items()}, "pmf": profiles}
+
+
+def stored(name: str) -> tuple[dict[str, Any], WeightedEnsemble]:
+    """What `make` wrote: the statistics of all frames, and the frames that were kept."""
+    content = json.loads((DIRECTORY / f"{name}.json").read_text())
+    with np.load(DIRECTORY / f"{name}.npz", allow_pickle=False) as arrays:
+        ensemble = WeightedEnsemble(
+            positions=(arrays["positions"] * RESOLUTION_NM).astype(np.float32),
+            log_weights=np.zeros(len(arrays["positions"])),
+            reduced_energies=arrays["reduced_energies"].astype(np.float64),
+            temperature_k=content["temperature_k"],
+            lineages=arrays["lineages"].astype(np.int64),
+            islands=arrays["islands"].astype(np.int64),
+        )
+    return content, ensemble
+
+
+def compare(run: Path, name: str, n_samples: int) -> None:
+    """Print one run beside the reference."""
+    content, reference = stored(name)
+    samples, system = load_ensemble(run / "samples" / "ensemble.h5"), load_run(run).system
+    if (system.name, system.temperature_k) != (content["system"], content["temperature_k"]):
+        raise SystemExit(f"{run}: of {system.name} at {system.temperature_k:g} K, not {content['system']}")
+    print(f"\n{run}: {len(samples)} samples\n{'':24s}{'sample':>18s}{'reference':>18s}")
+    for label, value in statistics(system, samples)["values"].items():
+        expected = Estimate(**content["values"][label])
+        found = Estimate(**value)
+        print(f"{label:24s}{shown(found):>18s}{shown(expected):>18s}  {deviation(found, expected)}")
+    torsions = metrics.torsion_pair(system)
+    distances = {"E-W2 [kT]": metrics.energy_w2(samples, reference)}
+    if torsions is not None:
+        distances["T-W2 [rad]"] = metrics.torsion_w2(samples, reference, torsions, n_samples)
+    for label, distance in distances.items():
+        print(f"{label:24s}{distance.value:18.3f}{distance.noise_floor:18.3f}  (noise floor)")
+    diagnostics = json.loads((run / "samples" / "diagnostics.json").read_text())
+    for key in ("verdict", "log_z", "log_z_error", "kish_ess_fraction", "genealogical_ess", "jeffreys"):
+        value = diagnostics.get(key)
+        print(f"{key:24s}{value['level'] if key == 'verdict' else value:>18}")
+
+
+def shown(estimate: Estimate) -> str:
+    error = "?" if estimate.error is None else f"{estimate.error:.2g}"
+    return f"{estimate.value:.4g} +- {error}"
+
+
+def deviation(found: Estimate, expected: Estimate) -> str:
+    if found.error is None or expected.error is None:
+        return found.note
+    return f"{(found.value - expected.value) / math.hypot(found.error, expected.error):+.1f} standard errors"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    maker = commands.add_parser("make", help="store the simulated ensemble of RUN as a reference")
+    maker.add_argument("run", type=Path)
+    comparer = commands.add_parser("compare", help="finished runs beside a stored reference")
+    comparer.add_argument("runs", type=Path, nargs="+")
+    comparer.add_argument("--samples", type=int, default=10_000, help="points of T-W2, at most")
+    for command in (maker, comparer):
+        command.add_argument("--name", default="alanine_dipeptide_b")
+    options = parser.parse_args()
+    if options.command == "make":
+        make(options.run, options.name)
+    for run in options.runs if options.command == "compare" else []:
+        compare(run, options.name, options.samples)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""One ensemble weighted for another temperature or force field, and how far that can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boltzgen.ensemble import Array, WeightedEnsemble, log_sum_exp, pareto_k
+from boltzgen.errors import DataError, NumericalError
+from boltzgen.estimates import (
+    Estimate,
+    carried,
+    cluster_index,
+    effective_carriers,
+    estimated,
+    log_ratio,
+    normalised_weights,
+)
+from boltzgen.units import GAS_CONSTANT
+
+ReducedEnergy = Callable[[Tensor], Tensor]
+"""``u = U / kT`` with shape ``(n,)`` of configurations [nm] ``(n, n_atoms, 3)``, such as a `Potential`."""
+
+LARGEST_K = 0.7
+"""Pareto k-hat above which means of reweighted samples cannot be trusted (Vehtari et al. 2024)."""
+
+
+@dataclass(frozen=True)
+class Reweighted:
+    """An ensemble weighted for another target, and what the new weights are worth.
+
+    log_z_change
+        ``log Z_new - log Z_old`` by exponential averaging (Zwanzig, J. Chem. Phys. 22, 1420, 1954).
+    kish_ess
+        Kish's effective number of rows.
+    effective_lineages
+        The same of lineages, which is what errors rest on.
+    pareto_k
+        k-hat of the summed weights of lineages; None if there are too few to tell.
+    """
+
+    ensemble: WeightedEnsemble
+    log_z_change: Estimate
+    kish_ess: float
+    effective_lineages: float
+    pareto_k: float | None
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether k-hat is known and at most `LARGEST_K`: below, effective sizes mean what they say."""
+        return self.pareto_k is not None and self.pareto_k <= LARGEST_K
+
+    def __str__(self) -> str:
+        k = "unknown" if self.pareto_k is None else f"{self.pareto_k:.2f}"
+        sizes = f"Kish ESS {self.kish_ess:.0f}, {self.effective_lineages:.0f} effective lineages"
+        trust = "to be trusted" if self.trustworthy else "not to be trusted"
+        return f"{len(self.ensemble)} rows, {sizes}, Pareto k-hat {k}: {trust}"
+
+
+def reweighted(
+    ensemble: WeightedEnsemble,
+    target: float | ReducedEnergy,
+    temperature_k: float | None = None,
+    n_bootstrap: int = 200,
+    seed: int = 0,
+) -> Reweighted:
+    """The ensemble weighted for another temperature [K] or force field: ``log w + u_old - u_new``.
+
+    target
+        A temperature, or the reduced energy of the new force field: a `Potential`, whose temperature it
+        takes, or a function of positions [nm], at ``temperature_k`` (the ensemble's by default).
+
+    log Z follows where it is known; its error is the sum of the old one and that of the change, since they
+    come from the same rows. Raises DataError for what is no temperature or no energy of these atoms,
+    NumericalError if no weight is left.
+    """
+    if isinstance(target, int | float):
+        new = _at_temperature(ensemble, float(target))
+    else:
+        new = _under_potential(ensemble, target, temperature_k)
+    if not np.isfinite(log_sum_exp(new.log_weights)):
+        raise NumericalError("reweighted: every new weight is zero; the two targets have nothing in common")
+    change = _log_z_change(ensemble, new, n_bootstrap, seed)
+    if ensemble.log_z is not None:
+        known = None not in (errors := (ensemble.log_z_error, change.error))
+        error = sum(e for e in errors if e is not None) if known else None
+        new = replace(new, log_z=ensemble.log_z + change.value, log_z_error=error)
+    return Reweighted(new, change, new.ess, effective_carriers(new), _lineages_k(new))
+
+
+def reduced_energies(potential: ReducedEnergy, ensemble: WeightedEnsemble) -> Array:
+    """``u`` ``(n,)`` of every row under a potential, NaN as plus infinity; DataError if it does not fit."""
+    n_atoms = getattr(potential, "n_atoms", ensemble.n_atoms)
+    if n_atoms != ensemble.n_atoms:
+        raise DataError(f"the potential is of {n_atoms} atoms, the ensemble of {ensemble.n_atoms}")
+    with torch.no_grad():
+        u = np.asarray(potential(torch.as_tensor(ensemble.positions)), dtype=np.float64)
+    if u.shape != (len(ensemble),):
+        raise DataError(
+            f"the potential gives shape {u.shape} for {len(ensemble)} configurations, not one each"
+        )
+    return np.where(np.isnan(u), np.inf, u)
+
+
+def _at_temperature(ensemble: WeightedEnsemble, temperature_k: float) -> WeightedEnsemble:
+    if not 0 < temperature_k < math.inf:
+        raise DataError(f"reweighted: a temperature is positive, in K, not {temperature_k:g}")
+    return ensemble.at_temperature(temperature_k)
+
+
+def _under_potential(
+    ensemble: WeightedEnsemble, potential: ReducedEnergy, temperature_k: float | None
+) -> WeightedEnsemble:
+    u = reduced_energies(potential, ensemble)
+    kT = getattr(potential, "kT", None)
+    if kT is not None and temperature_k is not None:
+        raise DataError("reweighted: a Potential has a temperature of its own; give no temperature_k with it")
+    temperature = kT / GAS_CONSTANT if kT is not None else temperature_k or ensemble.temperature_k
+    carrying = ensemble.log_weights > -np.inf
+    with np.errstate(invalid="ignore"):
+        log_weights = np.where(carrying, ensemble.log_weights + ensemble.reduced_energies - u, -np.inf)
+    return replace(
+        ensemble,
+        log_weights=log_weights,
+        reduced_energies=u,
+        temperature_k=temperature,
+        log_z=None,
+        log_z_error=None,
+    )
+
+
+def _log_z_change(old: WeightedEnsemble, new: WeightedEnsemble, n_bootstrap: int, seed: int) -> Estimate:
+    """Log of the ratio of the sums of new and old weights."""
+    value = log_sum_exp(new.log_weights) - log_sum_exp(old.log_weights)
+    usable, note = carried(new, "the reweighted ensemble", new.log_weights > -np.inf)
+    if not usable:
+        return Estimate(value, None, note)
+    sums = np.stack([normalised_weights(old), normalised_weights(new)], axis=1)
+    return estimated(old, value, sums, log_ratio, note, n_bootstrap, seed)
+
+
+def _lineages_k(ensemble: WeightedEnsemble) -> float | None:
+    """k-hat of the weights of lineages, which are independent where rows are not."""
+    cluster, island = cluster_index(ensemble)
+    shares = np.bincount(cluster, weights=normalised_weights(ensemble), minlength=len(island))
+    with np.errstate(divide="ignore"):
+        return pareto_k(np.log(shares))

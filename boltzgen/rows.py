@@ -1,0 +1,168 @@
+"""The lines of the results table: what a run found beside what the MD reference says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from boltzgen import free_energy, metrics
+from boltzgen.config import AnalyzeSettings
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.free_energy import Estimate
+from boltzgen.observables import estimates, find_observable
+from boltzgen.system import MolecularSystem
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results: a quantity of the model beside that of the MD reference.
+
+    ``low`` and ``high`` are the ends of the 95 % interval of the value.
+    """
+
+    quantity: str
+    value: float | None
+    error: float | None = None
+    reference: float | None = None
+    reference_error: float | None = None
+    unit: str = ""
+    note: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class StateComparison:
+    """Population of one state in both ensembles, and the lineages that carry it in the sample."""
+
+    name: str
+    model: Estimate
+    reference: Estimate
+    carriers: int
+
+
+def sampler_rows(
+    samples: WeightedEnsemble,
+    reference: WeightedEnsemble,
+    diagnostics: Mapping[str, Any],
+    settings: AnalyzeSettings,
+    seed: int,
+) -> list[Row]:
+    """log Z, where it was estimated, and the mean reduced energy."""
+    log_z = diagnostics.get("log_z", samples.log_z)
+    rows = []
+    if log_z is not None:
+        error = diagnostics.get("log_z_error", samples.log_z_error)
+        rows.append(Row("log Z", log_z, error, note=str(diagnostics.get("z_domain", ""))))
+    model, md = (
+        free_energy.expectation(ensemble, ensemble.reduced_energies, settings.n_bootstrap, seed)
+        for ensemble in (samples, reference)
+    )
+    return [*rows, _compared("mean reduced energy", model, md, "kT")]
+
+
+def free_energy_rows(system: MolecularSystem, delta_f: tuple[Estimate, Estimate] | None) -> list[Row]:
+    """Delta F between the first two states, in kT and in kJ/mol."""
+    if delta_f is None:
+        return []
+    a, b = (state.name for state in system.states[:2])
+    definition = f"-ln(P {a} / P {b})"
+    model, md = delta_f
+    model = replace(model, note="; ".join(filter(None, [definition, model.note])))
+    plain = [replace(e, note="").in_kj_mol(system.temperature_k) for e in delta_f]
+    return [
+        _compared("Delta F", model, md, "kT"),
+        _compared("Delta F", plain[0], plain[1], "kJ/mol"),
+    ]
+
+
+def state_rows(states: list[StateComparison]) -> list[Row]:
+    """The population of every state."""
+    return [_compared(f"population {state.name}", state.model, state.reference, "") for state in states]
+
+
+def observable_rows(
+    system: MolecularSystem,
+    samples: WeightedEnsemble,
+    reference: WeightedEnsemble,
+    settings: AnalyzeSettings,
+    seed: int,
+) -> list[Row]:
+    """Means of the observables that were asked for, one line for each component of a vector."""
+    rows = []
+    for name in settings.observables:
+        function, short = find_observable(name), name.rpartition("/")[2]
+        model, md = (
+            estimates(ensemble, system, name, function, settings.n_bootstrap, seed)
+            for ensemble in (samples, reference)
+        )
+        labels = [short] if len(model) == 1 else [f"{short}[{k}]" for k in range(len(model))]
+        rows += [_compared(f"mean {label}", m, r, "") for label, m, r in zip(labels, model, md, strict=True)]
+    return rows
+
+
+def _compared(quantity: str, model: Estimate, reference: Estimate, unit: str) -> Row:
+    notes = [model.note, reference.note and f"MD: {reference.note}"]
+    note = "; ".join(filter(None, notes))
+    low, high = model.interval or (None, None)
+    return Row(quantity, model.value, model.error, reference.value, reference.error, unit, note, low, high)
+
+
+def distance_rows(
+    system: MolecularSystem,
+    samples: WeightedEnsemble,
+    reference: WeightedEnsemble,
+    settings: AnalyzeSettings,
+    seed: int,
+) -> list[Row]:
+    """Distances between the sample and the reference, beside their noise floors."""
+    n, bins = settings.max_transport_samples, settings.n_bins
+    distances = [
+        ("E-W2", metrics.energy_w2(samples, reference, seed), "kT"),
+        ("interatomic distance W2", metrics.interatomic_w2(samples, reference, n, seed), "nm"),
+    ]
+    torsions = metrics.torsion_pair(system)
+    if torsions is not None:
+        distances += [
+            ("T-W2", metrics.torsion_w2(samples, reference, torsions, n, seed), "rad"),
+            ("Ramachandran JSD", metrics.ramachandran_jsd(samples, reference, torsions, bins, seed), "nats"),
+        ]
+    return [
+        Row(
+            name,
+            d.value,
+            None,
+            d.noise_floor,
+            None,
+            unit,
+            f"{d.n_samples} samples; MD: noise floor",
+        )
+        for name, d, unit in distances
+    ]
+
+
+def diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
+    """What the sampler said of itself."""
+    known = (
+        ("kish_ess_fraction", "Kish ESS / n", "", "unclipped, annealing without resampling, at sigma_min"),
+        ("pareto_k", "Pareto k-hat", "", "of the same weights; below 0.7 they are well behaved"),
+        ("genealogical_ess", "genealogical ESS", "", "effective samples by surviving ancestors"),
+        ("jeffreys", "J", "nats", "forward minus reverse mean log weight at sigma_min"),
+        ("bar_log_z_gap", "log Z by BAR - log Z", "", "between forward and reverse paths"),
+        ("n_ancestors", "distinct ancestors", "", ""),
+        ("non_finite", "non-finite energies", "", "weight zero"),
+        ("wrong_hand", "mirror images folded", "", ""),
+        ("diastereomers", "diastereomers", "", ""),
+        ("network_evaluations", "network evaluations", "", ""),
+        ("target_evaluations", "target evaluations", "", ""),
+        ("target_seconds", "time on target energies", "s", ""),
+        ("seconds", "sampling time", "s", ""),
+    )
+    rows = [
+        Row(label, diagnostics[key], unit=unit, note=note)
+        for key, label, unit, note in known
+        if diagnostics.get(key) is not None
+    ]
+    per_state = diagnostics.get("ancestors_per_state") or {}
+    return rows + [Row(f"ancestors in {state}", n) for state, n in per_state.items()]

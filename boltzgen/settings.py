@@ -1,0 +1,79 @@
+"""What every section of a workflow file is, and how collective variables and states are written in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+_PLAINLY = {
+    "value error, ": "",
+    "a valid tuple": "a list in brackets",
+    "a valid dictionary": "`key: value` lines or {key: value}",
+    "tuple should": "list should",
+    " after validation": "",
+}
+"""What pydantic calls things, and what somebody who writes YAML calls them."""
+
+
+class Settings(BaseModel):
+    """Common behaviour: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switches(cls, value: object) -> object:
+        """Nothing is switched on or off, so that ``steps: yes`` is not one step."""
+        if isinstance(value, bool):
+            raise ValueError(f"a number or a word is wanted, YAML reads this as {str(value).lower()}")
+        return value
+
+
+class VariableSettings(Settings):
+    """A collective variable: radians for torsions and angles, nm for the others."""
+
+    kind: Literal["torsion", "angle", "distance", "radius_of_gyration", "rmsd"] = Field(
+        description="rmsd: smallest distance to the reference configuration over rotations and translations"
+    )
+    atoms: tuple[int | str, ...] = Field(
+        (),
+        description="0-based indices, or selections in MDTraj's language; default: all atoms, where the kind "
+        "takes any number",
+    )
+
+    @field_validator("atoms", mode="before")
+    @classmethod
+    def _in_a_list(cls, value: object) -> tuple[int | str, ...]:
+        """A single index or selection is a list of one."""
+        entries = value if isinstance(value, list | tuple) else [value]
+        if not all(isinstance(entry, int | str) and not isinstance(entry, bool) for entry in entries):
+            raise ValueError("give 0-based indices, or selections in MDTraj's language")
+        return tuple(entries)
+
+
+class StateSettings(Settings):
+    """A region of one collective variable; ``.inf`` where it has no end."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    cv: str = Field(description="name of a collective variable, declared here or by the system")
+    intervals: tuple[tuple[float, float], ...] = Field(description="[low, high) pairs in radians or nm")
+
+
+def first_problem(error: ValidationError) -> Mapping[str, Any]:
+    """One problem of several; a key that is unknown comes first, because others may be missing for it."""
+    problems = error.errors(include_url=False)
+    return min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+
+
+def in_words(problem: Mapping[str, Any]) -> str:
+    """What is wrong with a value, from one of the problems of a pydantic ValidationError."""
+    if problem["type"] == "missing":
+        return "missing"
+    wanted = problem["msg"][0].lower() + problem["msg"][1:]
+    for technical, plain in _PLAINLY.items():
+        wanted = wanted.replace(technical, plain)
+    value = problem["input"]
+    return f"{wanted}, not {value!r}" if isinstance(value, str | int | float | None) else wanted

@@ -1,0 +1,119 @@
+"""Collective variables and states as they are declared in YAML, made ones of a molecular system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import mdtraj
+from pydantic import ValidationError
+
+from boltzgen.errors import MolecularSystemError
+from boltzgen.selection import selected_atoms
+from boltzgen.settings import Settings, StateSettings, VariableSettings, first_problem, in_words
+from boltzgen.system import ATOMS_PER_KIND, CollectiveVariable, MolecularSystem, State
+
+Entry = TypeVar("Entry", bound=Settings)
+Entries = Mapping[str, Any]
+
+
+def with_variables(
+    system: MolecularSystem,
+    collective_variables: Entries | None = None,
+    states: Entries | None = None,
+    where: tuple[str, str] = ("collective_variables", "states"),
+) -> MolecularSystem:
+    """``system`` with further collective variables and states.
+
+    collective_variables
+        ``{name: {kind: torsion | angle | distance | radius_of_gyration | rmsd, atoms: ...}}``. Atoms are
+        0-based indices or selections in MDTraj's language. A torsion, an angle and a distance take one
+        selection for each atom, or one for all of them, in the order of the indices. An ``rmsd`` is
+        measured from ``system.positions``.
+    states
+        ``{name: {cv: name, intervals: [[low, high], ...]}}`` in radians or nm, on these or the system's
+        own variables. Two or more come before the system's own, so that Delta F is theirs.
+    where
+        Dotted keys of the two, for messages.
+
+    Raises MolecularSystemError or ConfigError, one line, for what cannot be used.
+    """
+    given = _entries(where[0], collective_variables, VariableSettings)
+    regions = _entries(where[1], states, StateSettings)
+    if not given and not regions:
+        return system
+    topology = mdtraj.Topology.from_openmm(system.topology)
+    made = [_variable(system, topology, where[0], name, entry) for name, entry in given.items()]
+    variables = (*system.collective_variables, *made)
+    _check_new(where[0], given, [cv.name for cv in system.collective_variables], system)
+    _check_new(where[1], regions, [state.name for state in system.states], system)
+    by_name = {cv.name: cv for cv in variables}
+    declared = tuple(_state(where[1], name, entry, by_name) for name, entry in regions.items())
+    ordered = (*declared, *system.states) if len(declared) > 1 else (*system.states, *declared)
+    return replace(system, collective_variables=variables, states=ordered)
+
+
+def _entries(where: str, given: Entries | None, model: type[Entry]) -> dict[str, Entry]:
+    """What is given under ``where``, checked: plain mappings become settings."""
+    if not isinstance(given or {}, Mapping):
+        raise MolecularSystemError(f"{where}: give `name: {{...}}` for each, not {given}")
+    checked = {}
+    for name, entry in (given or {}).items():
+        try:
+            checked[str(name)] = entry if isinstance(entry, model) else model.model_validate(entry)
+        except ValidationError as error:
+            problem = first_problem(error)
+            key = ".".join(map(str, (where, name, *problem["loc"])))
+            known = ", ".join(model.model_fields)
+            unknown = problem["type"] == "extra_forbidden"
+            says = f"unknown key; known here: {known}" if unknown else in_words(problem)
+            raise MolecularSystemError(f"{key}: {says}") from None
+    return checked
+
+
+def _variable(
+    system: MolecularSystem, topology: mdtraj.Topology, where: str, name: str, entry: VariableSettings
+) -> CollectiveVariable:
+    atoms = _atoms(topology, f"{where}.{name}.atoms", entry)
+    if entry.kind != "rmsd":
+        return CollectiveVariable(name, entry.kind, atoms)
+    _check_indices(f"{where}.{name}.atoms", atoms, system.n_atoms)
+    rows = system.positions[list(atoms)] if atoms else system.positions
+    reference = tuple(tuple(row) for row in rows.round(6).tolist())  # digits that every machine agrees on
+    return CollectiveVariable(name, entry.kind, atoms, reference)
+
+
+def _atoms(topology: mdtraj.Topology, key: str, entry: VariableSettings) -> tuple[int, ...]:
+    """Indices of the atoms that an entry names."""
+    number = ATOMS_PER_KIND.get(entry.kind)
+    found: list[int] = []
+    for choice in entry.atoms:
+        atoms = [choice] if isinstance(choice, int) else selected_atoms(topology, key, choice).tolist()
+        if number is not None and len(atoms) not in (1, number if len(entry.atoms) == 1 else 1):
+            wanted = "one atom" if len(entry.atoms) > 1 else f"the {number} atoms of a {entry.kind}"
+            raise MolecularSystemError(f"{key}: {choice!r} selects {len(atoms)} atoms; select {wanted}")
+        found += atoms
+    return tuple(found)
+
+
+def _check_indices(key: str, atoms: tuple[int, ...], n_atoms: int) -> None:
+    if atoms and not 0 <= min(atoms) <= max(atoms) < n_atoms:
+        raise MolecularSystemError(f"{key}: {list(atoms)} does not fit; there are atoms 0 to {n_atoms - 1}")
+
+
+def _check_new(where: str, given: Mapping[str, object], own: list[str], system: MolecularSystem) -> None:
+    for name in given:
+        if name in own:
+            raise MolecularSystemError(
+                f"{where}.{name}: {system.name} has one of that name already; choose another"
+            )
+
+
+def _state(where: str, name: str, entry: StateSettings, variables: Mapping[str, CollectiveVariable]) -> State:
+    if entry.cv not in variables:
+        raise MolecularSystemError(
+            f"{where}.{name}.cv: {entry.cv} is no collective variable; "
+            f"defined: {', '.join(variables) or 'none'}"
+        )
+    return State(name, variables[entry.cv], entry.intervals)

@@ -1,0 +1,107 @@
+"""The pages under docs/: links lead somewhere, examples build, commands name what there is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from openmm import app
+
+from boltzgen.registry import build_system, load_system
+from boltzgen.sampler import verdict
+from boltzgen.testing import check_system
+from boltzgen.workflow_file import load_workflow
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMED_FILE = re.compile(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        name, _, heading = target.partition("#")
+        if name.startswith("http"):
+            continue
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings], target
+
+
+def test_the_example_of_a_system_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "adding_a_system.md").read_text(encoding="utf-8")
+    for name, text in NAMED_FILE.findall(page):
+        (tmp_path / name).write_text(text)
+    for name in ("exact.py", "md.py"):
+        compile((tmp_path / name).read_text(), name, "exec")
+    result = check_system(load_system("butane.py", base=tmp_path))
+    assert result.mirror_symmetric
+    found = {}
+    for name in ("butane.yaml", "more.yaml"):
+        for quick in (False, True):
+            workflow, base = load_workflow(str(tmp_path / name), quick=quick)
+            system = build_system(workflow, base)
+            assert [state.name for state in system.states] == ["trans", "gauche"]
+            found[name] = [cv.name for cv in system.collective_variables]
+    assert found["butane.yaml"] == ["phi"] and found["more.yaml"] == ["phi", "ends", "bend", "size", "fold"]
+
+
+def test_the_molecule_of_the_readme_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "my.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    alanine = load_system("alanine_dipeptide")
+    with (tmp_path / "my.pdb").open("w") as stream:
+        app.PDBFile.writeFile(alanine.topology, 10 * alanine.positions, stream)
+    system = build_system(*load_workflow(str(tmp_path / "my.yaml")))
+    assert [cv.name for cv in system.collective_variables] == ["phi", "ends", "fold"]
+    assert system.collective_variables[0].atoms == alanine.collective_variables[0].atoms
+    assert [state.name for state in system.states] == ["positive", "negative"]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Commands that a page names: lines of its shell blocks, and code that starts like one."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = [
+        line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    inline = re.findall(r"`((?:boltzgen|pytest|python benchmarks)[ /][^`]+)`", text)
+    return [words for words in (shlex.split(line, comments=True) for line in [*blocks, *inline]) if words]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_name_files_settings_and_workflows_that_there_are(page: Path) -> None:
+    for words in commands(page):
+        settings = [b for a, b in pairwise(words) if a == "--set"]
+        if words[:2] == ["boltzgen", "run"] and "." not in words[2] and not words[2].startswith("-"):
+            load_workflow(words[2], settings, quick="--quick" in words)
+        if words[0] in ("pytest", "python") and not (words[0] == "python" and "/" not in words[1]):
+            path = next(word for word in words[1:] if word.endswith(".py"))
+            assert (ROOT / path).is_file(), words
+
+
+def test_the_verdicts_of_the_concepts_are_those_of_the_code() -> None:
+    """A run just inside every threshold of the page is trusted, and just outside it is not."""
+    good = {
+        "genealogical_ess": 100.0,
+        "log_z_error": 0.3,
+        "jeffreys": 8.0,
+        "ancestors_per_state": {"a": 30},
+        "data_populations": {"a": 0.5},
+        "n_particles": 100,
+        "n_lost": 5,
+    }
+    assert verdict.judge(**good).level == "trusted"  # type: ignore[arg-type]
+    for level, changes in (
+        ("caution", [{"genealogical_ess": 99.0}, {"log_z_error": 0.31}, {"jeffreys": 8.1}, {"n_lost": 6}]),
+        ("caution", [{"genealogical_ess": 20.0}, {"log_z_error": 1.0}, {"jeffreys": 30.0}]),
+        ("caution", [{"ancestors_per_state": {"a": 29}}]),
+        ("not trusted", [{"genealogical_ess": 19.0}, {"log_z_error": 1.01}, {"jeffreys": 30.1}]),
+        ("not trusted", [{"ancestors_per_state": {"a": 0}}]),
+    ):
+        for change in changes:
+            assert verdict.judge(**{**good, **change}).level == level  # type: ignore[arg-type]

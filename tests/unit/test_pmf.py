@@ -1,0 +1,100 @@
+"""Surfaces and kernel profiles against counts and closed forms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.chain import END_TO_END, PHI, PSI, chain_ensemble, chain_positions
+from scipy.stats import norm, vonmises
+
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.free_energy import free_energy_surface, kernel_pmf, potential_of_mean_force
+
+
+def von_mises_sample(n: int, kappa: float, seed: int) -> WeightedEnsemble:
+    """Equally weighted rows whose first torsion is von Mises distributed about pi, across the boundary."""
+    rng = np.random.default_rng(seed)
+    x = chain_positions(rng.vonmises(math.pi, kappa, n), np.full(n, 2.0))
+    return WeightedEnsemble(x, np.zeros(n), np.zeros(n), 300.0)
+
+
+def test_surface_is_the_histogram_with_multinomial_errors():
+    sample = chain_ensemble(20_000, seed=1, p_positive=0.4)
+    surface = free_energy_surface(sample, (PHI, PSI), n_bins=16, n_bootstrap=200)
+    x, y = (cv.values(sample.positions) for cv in (PHI, PSI))
+    counts = np.histogram2d(x, y, (surface.x_edges, surface.y_edges))[0]
+    some, top = counts > 0, counts.max()
+    np.testing.assert_allclose(surface.f[some], -np.log(counts[some] / top), atol=1e-9)
+    assert np.isposinf(surface.f[~some]).all() and np.isnan(surface.df[counts < 5]).all()
+    many = (counts > 300) & (counts < top)
+    np.testing.assert_allclose(surface.df[many], np.sqrt(1 / counts[many] + 1 / top), rtol=0.3)
+    low, high = surface.interval
+    assert (high - low)[many] == pytest.approx(2 * 1.96 * surface.df[many], rel=0.02)
+
+
+def test_surface_summed_over_one_variable_is_the_others_profile():
+    sample = chain_ensemble(3000, seed=2, p_positive=0.2, proposal=0.5)
+    limits = (None, (0.2, 0.5))
+    surface = free_energy_surface(sample, (PHI, END_TO_END), n_bins=12, n_bootstrap=10, limits=limits)
+    profile = potential_of_mean_force(sample, PHI, n_bins=12, n_bootstrap=10)
+    with np.errstate(divide="ignore"):
+        summed = -np.log(np.exp(-surface.f).sum(axis=1))
+    np.testing.assert_allclose(summed - summed.min(), profile.f, atol=1e-9)
+
+
+def test_nothing_within_the_limits_is_an_empty_surface():
+    sample = chain_ensemble(100, seed=2)
+    surface = free_energy_surface(sample, (PHI, END_TO_END), 4, 10, limits=(None, (5.0, 6.0)))
+    assert np.isposinf(surface.f).all() and np.isnan(surface.df).all()
+
+
+@pytest.mark.parametrize("kappa", [0.5, 4.0])
+def test_kernel_profile_of_a_torsion_crosses_the_boundary(kappa):
+    profile = kernel_pmf(von_mises_sample(20_000, kappa, seed=3), PHI)
+    truth = -vonmises.logpdf(profile.centres, kappa, math.pi)
+    near = np.isfinite(profile.df) & (truth < truth.min() + 3)
+    gap = profile.f - truth
+    assert np.abs(gap - gap[np.argmin(profile.f)])[near].max() < 0.15
+    assert abs(profile.f[0] - profile.f[-1]) < 0.05
+
+
+def test_a_given_bandwidth_adds_its_variance():
+    rng = np.random.default_rng(4)
+    x = np.zeros((20_000, 2, 3), dtype=np.float32)
+    x[:, 1, 0] = rng.normal(1.0, 0.1, len(x))
+    sample = WeightedEnsemble(x, np.zeros(len(x)), np.zeros(len(x)), 300.0)
+    bond = replace(END_TO_END, atoms=(0, 1))
+    profile = kernel_pmf(sample, bond, 100, bandwidth=0.05, limits=(0.4, 1.6))
+    truth = -norm.logpdf(profile.centres, 1.0, math.hypot(0.1, 0.05))
+    known = truth < truth.min() + 3
+    np.testing.assert_allclose(profile.f[known], (truth - truth.min())[known], atol=0.1)
+    assert profile.bandwidth == 0.05
+
+
+def test_bandwidth_shrinks_with_lineages_and_not_with_copies():
+    wide, narrow = (kernel_pmf(von_mises_sample(n, 1.0, seed=5), PHI).bandwidth for n in (60, 20_000))
+    assert wide > 2 * narrow
+    sample = replace(von_mises_sample(60, 1.0, seed=5), lineages=np.arange(60))
+    copied = sample.select(np.repeat(np.arange(60), 50))
+    assert kernel_pmf(copied, PHI).bandwidth == wide
+    assert kernel_pmf(replace(copied, lineages=None), PHI).bandwidth < 0.5 * wide
+
+
+def test_kernel_errors_are_those_of_independent_rows():
+    """The error of a difference across the circle is its spread between samples."""
+    values = []
+    for seed in range(40):
+        profile = kernel_pmf(von_mises_sample(500, 1.0, seed), PHI, 72, bandwidth=0.3, seed=seed)
+        values.append(profile.f - profile.f[36])
+    error = np.std(values, axis=0, ddof=1)[0]
+    assert profile.df[36] == pytest.approx(error, rel=0.35)
+
+
+def test_a_kernel_says_nothing_where_nothing_was_sampled():
+    profile = kernel_pmf(chain_ensemble(2000, seed=6), PHI)
+    gap = np.abs(profile.centres) > 3.0
+    assert np.isposinf(profile.f[gap]).all() and np.isnan(profile.df[gap]).all()
+    assert np.isfinite(profile.df).sum() > 30
