@@ -2,11 +2,11 @@
 
     python benchmarks/flat_histogram.py OUT.h5 [--ns 10] [--walkers 4] [--torsion phi]
 
-Parallel tempering finds a rare state seldom: four runs of 6 ns at five temperatures gave populations of
-phi > 0 of alanine dipeptide from 0.7 to 2.7 %. Here OpenMM's metadynamics (Barducci, Bussi and Parrinello 2008)
-first learns the potential of mean force of the torsion; then walkers move under its negative, kept fixed, as
-free diffusion along the torsion, and every frame is weighted by exp(+bias / kT). Walkers are the islands of the
-ensemble that is written. `benchmarks/reference.py make` turns it into a stored reference.
+Parallel tempering finds a rare state seldom: four runs of 6 ns at five temperatures gave populations of phi
+> 0 of alanine dipeptide from 0.7 to 2.7 %. Here OpenMM's metadynamics (Barducci, Bussi and Parrinello,
+2008) first learns the potential of mean force of the torsion; then walkers move under its negative, kept
+fixed, as free diffusion along the torsion, and every frame is weighted by exp(+bias / kT). Walkers are the
+islands of the ensemble that is written. `benchmarks/reference.py make` turns it into a stored reference.
 """
 
 from __future__ import annotations
