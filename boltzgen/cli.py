@@ -133,7 +133,7 @@ def _add_stage_command(name: str, help_text: str) -> None:
         from boltzgen.manifest import pretrained_run
         from boltzgen.shipped import model_for
         from boltzgen.workflow import STAGES, check, run
-        from boltzgen.world import ALONE, join, launched
+        from boltzgen.world import ALONE, LOST_CONTACT, is_lost_contact, join, launched
 
         directory = out or Path("runs") / settings.name
         if name in ("sample", "analyze", "export") and not (
@@ -156,6 +156,11 @@ def _add_stage_command(name: str, help_text: str) -> None:
             line = "boltzgen: stopped; finished stages are kept, run the same command to continue"
             print(line, file=sys.stderr)
             raise typer.Exit(130) from None
+        except RuntimeError as error:
+            if world.size == 1 or not is_lost_contact(error):
+                raise
+            print(f"boltzgen: process {world.rank} has lost contact to another one", file=sys.stderr)
+            raise typer.Exit(LOST_CONTACT) from None
         if world.first:
             _close(name, directory, results)
 

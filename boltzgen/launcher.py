@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from boltzgen.errors import ConfigError
 from boltzgen.estimate import usable_cores
+from boltzgen.world import LOST_CONTACT
 
 GRACE_SECONDS = 10.0
 """What is left for the others to end by themselves, before they are killed, once one has failed."""
@@ -61,13 +62,13 @@ def _free_port() -> int:
 
 def _watch(processes: list[subprocess.Popen[bytes]]) -> int:
     """Wait for all, or for the first that fails."""
-    while any(process.poll() is None for process in processes):
-        for rank, process in enumerate(processes):
-            if process.poll():
-                return _explained(rank, process.returncode)
+    while not any(process.poll() for process in processes):
+        if all(process.returncode == 0 for process in processes):
+            return 0
         time.sleep(LOOK_EVERY_SECONDS)
-    failed = [(rank, process.returncode) for rank, process in enumerate(processes) if process.returncode]
-    return _explained(*failed[0]) if failed else 0
+    time.sleep(LOOK_EVERY_SECONDS)
+    failed = [(rank, status) for rank, process in enumerate(processes) if (status := process.poll())]
+    return _explained(*min(failed, key=lambda found: found[1] == LOST_CONTACT))
 
 
 def _explained(rank: int, status: int) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -25,34 +25,15 @@ from boltzgen.lock import run_lock
 from boltzgen.manifest import (
     Manifest,
     check_output_directory,
-    digest,
     file_digest,
-    xml_digest,
 )
 from boltzgen.progress import Report, progress_bar, silent
+from boltzgen.stages import OUTPUTS, READS, STAGES, Stage, inputs_of
 from boltzgen.world import ALONE, World
 
 if TYPE_CHECKING:
     from boltzgen.ensemble import WeightedEnsemble
     from boltzgen.system import MolecularSystem
-
-Stage = Literal["simulate", "train", "sample", "analyze", "export"]
-STAGES: tuple[Stage, ...] = ("simulate", "train", "sample", "analyze", "export")
-
-OUTPUTS: dict[Stage, tuple[str, ...]] = {
-    "simulate": ("data/ensemble.h5",),
-    "train": ("model/energy.safetensors", "model/energy.json"),
-    "sample": ("samples/ensemble.h5", "samples/diagnostics.json"),
-    "analyze": ("results/results.json",),
-    "export": ("export",),
-}
-READS: dict[Stage, tuple[Stage, ...]] = {
-    "simulate": (),
-    "train": ("simulate",),
-    "sample": ("simulate", "train"),
-    "analyze": ("simulate", "sample"),
-    "export": ("sample",),
-}
 
 
 @dataclass(frozen=True)
@@ -165,7 +146,7 @@ def _run_stages(
     workflow, out, say, began = this.workflow, this.out, this.say, False
     manifest = Manifest(out, workflow.model_dump(mode="json", exclude={"quick"}))
     for stage in STAGES[: STAGES.index(until) + 1]:
-        inputs = _inputs(stage, this, manifest, data_files)
+        inputs = inputs_of(stage, workflow, this.system, manifest, data_files)
         outputs = [out / path for path in OUTPUTS[stage]]
         why = "asked for" if stage in force else manifest.why_run(stage, inputs, outputs)
         if why is None:
@@ -238,7 +219,7 @@ def _simulate(this: Run, report: Report) -> dict[str, Any]:
             this.system, settings, resume, seed, report, platform, resume, this.say, this.world
         )
     if not this.world.first:
-        return None
+        return recorded
     for line in unvisited_states(this.system, ensemble):
         this.say(line)
     directory.mkdir(exist_ok=True)
@@ -332,74 +313,7 @@ def _report(out: Path) -> None:
     write_report(out)
 
 
-# ---- what the stages depend on ---------------------------------------------------------------------
-
-
-def _inputs(stage: Stage, this: Run, manifest: Manifest, data_files: list[str]) -> dict[str, str]:
-    """What a stage's output depends on, as name -> digest; the names appear in messages."""
-    settings = this.workflow.model_dump(mode="json")
-
-    def section(*names: str) -> dict[str, str]:
-        given = {f"{name}.{key}": _text(value) for name in names for key, value in settings[name].items()}
-        return _as_recorded(given, stage, manifest)
-
-    system, given = this.system, settings["system"]
-    physics = {"system.name": _text(_content(given["name"]))}
-    physics |= {f"system.parameters.{k}": _text(_content(v)) for k, v in given["parameters"].items()}
-    xml = xml_digest(system.openmm_system.__getstate__())
-    physics |= {"the system": digest([xml, system.temperature_k])}
-    variables = {"collective variables": digest(repr(system.collective_variables))}
-    states = {"states": digest(repr(system.states))}
-    common = physics | {"seed": str(this.workflow.seed)}
-    if this.workflow.pretrained and stage in ("simulate", "train"):
-        return physics | {"the pretrained model": this.workflow.pretrained}
-    if stage == "simulate" and this.workflow.data.trajectory:
-        frames = {f"data.{key}": _text(settings["data"][key]) for key in ("stride", "skip_frames")}
-        return physics | {"the trajectories": digest(data_files)} | frames
-    if stage == "simulate":
-        return common | section("simulate")
-    if stage == "train":
-        made_from = {"the data": manifest.stamp("simulate")}
-        return common | section("model", "train") | made_from | states
-    if stage == "sample":
-        made_from = {"the data": manifest.stamp("simulate"), "the model": manifest.stamp("train")}
-        return common | section("sample") | made_from | states
-    reported = variables | (states if stage == "analyze" else {})
-    if stage == "analyze":
-        own = [name.rpartition(":")[0] for name in settings["analyze"]["observables"] if ".py:" in name]
-        reported |= {"the observables": digest([file_digest(Path(file)) for file in own])} if own else {}
-    return common | section(stage) | {"the samples": manifest.stamp("sample")} | reported
-
-
-def _as_recorded(given: dict[str, str], stage: Stage, manifest: Manifest) -> dict[str, str]:
-    """Settings with what an earlier attempt came to replaced by what it was asked for.
-
-    Asking for the number of steps that a time limit came to is asking for the model already there.
-    """
-    recorded, done = manifest.recorded, manifest.stages.get(stage, {}).get("inputs", {})
-    came_to: list[dict[str, Any]] = [
-        {"train.steps": recorded.get("train_steps"), "train.minutes": None},
-        {"train.compile": recorded.get("compile")},
-        {"simulate.platform": recorded.get("platform")},
-    ]
-    for group in came_to:
-        if all(given.get(key) == _text(value) for key, value in group.items()):
-            given = given | {key: done[key] for key in group if key in done}
-    return given
-
-
-def _text(value: Any) -> str:
-    """A setting as it is recorded and told."""
-    return json.dumps(value, sort_keys=True, default=str)
-
-
-def _content(value: Any) -> Any:
-    """A setting with every name of a file replaced by a digest of what the file holds."""
-    if isinstance(value, list):
-        return [_content(item) for item in value]
-    if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_file():
-        return file_digest(Path(value))
-    return value
+# ---- before and after a stage ----------------------------------------------------------------------
 
 
 def _data_files(data: DataSettings, base: Path) -> list[Path]:

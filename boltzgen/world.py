@@ -88,6 +88,18 @@ class World:
 ALONE = World()
 
 
+LOST_CONTACT = 3
+"""Exit status of a process that another one has left: whatever happened, happened there."""
+
+
+def is_lost_contact(error: Exception) -> bool:
+    """Whether an error says that another process is gone."""
+    import torch.distributed as dist
+
+    words = ("gloo", "nccl", "closed by peer", "reset by peer")
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
+
+
 def launched(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether a launcher (ours, torchrun or srun) has started this process among others."""
     return _by_torchrun(environment) or _by_slurm(environment)

@@ -27,7 +27,7 @@ TINY = {
     "train": {"steps": 420, "batch_size": 16, "compile": "never", "height_paths": 16},
     "sample": {"n_particles": 96, "n_islands": 3, "n_levels": 30, "n_pilot": 32, "n_forward": 32},
     "analyze": {"n_bootstrap": 10},
-    "export": {"n_resampled": 50, "formats": ["dcd", "xtc"]},
+    "export": {"n_resampled": 4000, "formats": ["xtc", "pdb"]},  # long enough to be killed in
 }
 COMMAND = [sys.executable, "-c", "from boltzgen.cli import main; main()", "run", "tiny.yaml", "--out"]
 ON_THE_CLOCK = ("time on target energies", "sampling time")
@@ -83,7 +83,7 @@ def content(out: Path) -> dict[str, object]:
             found[f"{name} {key}"] = None if values is None else np.asarray(values).tobytes()
         found[f"{name} log_z"] = ensemble.log_z
     for path in (*out.glob("model/**/energy.*"), out / "model" / "heights.json", *out.glob("export/**/*")):
-        if path.is_file() and path.suffix != ".dcd":  # whose header tells the time
+        if path.is_file() and path.suffix != ".pdb":  # whose header tells the day
             found[str(path.relative_to(out))] = path.read_bytes()
     with (out / "model" / "metrics.csv").open(newline="") as stream:
         rows = [{**row, "minutes": 0, "configurations_per_s": 0} for row in csv.DictReader(stream)]
@@ -111,7 +111,7 @@ def check_kill(home: Path, stage: str, number: int) -> None:
     random = np.random.default_rng([STAGES.index(stage), number])
     whole, name = home / "whole", f"{stage}_{number}"
     lasts = json.loads((whole / "manifest.json").read_text())["stages"][stage]["seconds"]
-    seconds = float(random.uniform(0.0, max(lasts, 1.0)))  # the report follows the last stage
+    seconds = float(random.uniform(0.0, lasts))
     group, fresh = bool(random.integers(2)), stage == "simulate"
     if not fresh:
         shutil.copytree(whole, home / name)
