@@ -80,6 +80,12 @@ TemperatureOption = Annotated[
         help="Sample at this temperature with the network of another (sample.temperature_k).",
     ),
 ]
+DevicesOption = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Processes on each machine that share the work: one per GPU.")
+]
+NodesOption = Annotated[
+    int, typer.Option(min=1, metavar="M", help="Machines, each with N processes started by srun or torchrun.")
+]
 ForceOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -113,6 +119,8 @@ def _add_stage_command(name: str, help_text: str) -> None:
         system: SystemOption = None,
         temperature: TemperatureOption = None,
         force: ForceOption = None,
+        devices: DevicesOption = 1,
+        nodes: NodesOption = 1,
     ) -> None:
         overrides = _system_overrides(system) + list(set_ or [])
         overrides += [] if temperature is None else [f"sample.temperature_k={temperature}"]
@@ -121,9 +129,11 @@ def _add_stage_command(name: str, help_text: str) -> None:
                 "no WORKFLOW given; name one (`boltzgen workflows`), or a system with --system NAME|FILE.py"
             )
         settings, base = load_workflow(workflow, overrides, quick, seed, device)
+        from boltzgen.launcher import launch
         from boltzgen.manifest import pretrained_run
         from boltzgen.shipped import model_for
-        from boltzgen.workflow import STAGES, run
+        from boltzgen.workflow import STAGES, check, run
+        from boltzgen.world import ALONE, LOST_CONTACT, is_lost_contact, join, launched
 
         directory = out or Path("runs") / settings.name
         if name in ("sample", "analyze", "export") and not (
@@ -133,13 +143,26 @@ def _add_stage_command(name: str, help_text: str) -> None:
             model = model_for(settings.name, changed, pretrained_run(directory))
             settings = settings.model_copy(update={"pretrained": model})
         until = next((stage for stage in STAGES if stage == name), STAGES[-1])
+        stages = cast("list[Stage]", force or [])
+        world = ALONE
+        if devices * nodes > 1:
+            if not launched():
+                check(settings, base, directory, until, stages, devices * nodes)
+                raise typer.Exit(launch(devices, nodes, sys.argv[1:]))
+            world = join(devices, nodes)
         try:
-            results = run(settings, base, directory, until, cast("list[Stage]", force or []))
+            results = run(settings, base, directory, until, stages, world=world)
         except KeyboardInterrupt:
             line = "boltzgen: stopped; finished stages are kept, run the same command to continue"
             print(line, file=sys.stderr)
             raise typer.Exit(130) from None
-        _close(name, directory, results)
+        except RuntimeError as error:
+            if world.size == 1 or not is_lost_contact(error):
+                raise
+            print(f"boltzgen: process {world.rank} has lost contact to another one", file=sys.stderr)
+            raise typer.Exit(LOST_CONTACT) from None
+        if world.first:
+            _close(name, directory, results)
 
 
 for _name, _help in COMMANDS.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ from boltzgen.sampler.mcmc import Moves
 from boltzgen.sampler.paths import Paths, Populations, forward_paths, reverse_paths
 from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import Population, run_smc, start
+from boltzgen.world import ALONE, World
 
 Say = Callable[[str], None]
 
@@ -119,11 +120,23 @@ def prepared(
     report: Report,
     kept: Kept,
     say: Say,
+    world: World = ALONE,
 ) -> Preparation:
-    """Ladder and paths, from ``kept`` or made now."""
+    """Ladder and paths, from ``kept`` or made now; of several processes the first makes them."""
+    if not world.first:
+        world.barrier()
     preparation = kept.load("preparation", say, str(annealing.x0.device))
-    if isinstance(preparation, Preparation):
-        return preparation
+    if not isinstance(preparation, Preparation):
+        preparation = _prepare(annealing, settings, generator, report)
+        kept.save("preparation", preparation)
+    if world.first:
+        world.barrier()
+    return preparation
+
+
+def _prepare(
+    annealing: Annealing, settings: SampleSettings, generator: torch.Generator, report: Report
+) -> Preparation:
     before = Spent.so_far(annealing)
     report(0.0, 1.0, "pilot run: placing noise levels, bridge and step sizes")
     ladder = plan(annealing, settings, generator)
@@ -131,9 +144,7 @@ def prepared(
     ends = (annealing.network, annealing.gaussian, ladder)
     forward = forward_paths(*ends, annealing.x0, annealing.members, generator)
     reverse = reverse_paths(*ends, len(annealing.x0), annealing.members, generator)
-    preparation = Preparation(ladder, forward, reverse, Spent.so_far(annealing).since(before))
-    kept.save("preparation", preparation)
-    return preparation
+    return Preparation(ladder, forward, reverse, Spent.so_far(annealing).since(before))
 
 
 def run_islands(
@@ -144,24 +155,36 @@ def run_islands(
     report: Report,
     kept: Kept | None = None,
     say: Say = lambda line: None,
+    world: World = ALONE,
 ) -> list[Island]:
     """The independent populations one after the other, those in ``kept`` as they are.
 
-    Each has random numbers of its own, from the seed and its number alone.
+    Each has random numbers of its own, from the seed and its number alone. Of several processes each makes
+    a part of them and finds the others in ``kept``.
     """
     kept = kept or Kept()
     n_islands = min(settings.n_islands, settings.n_particles)
     n_levels = len(production_levels(annealing, ladder))
     watcher = Watcher(annealing.members, report, n_islands, n_levels)
-    islands = []
-    for number in range(n_islands):
-        island = kept.load(f"island_{number}", say, str(annealing.x0.device))
-        if not isinstance(island, Island):
+    islands: dict[int, Island] = {}
+
+    def recover(numbers: Iterable[int]) -> None:
+        for number in numbers:
+            island = kept.load(f"island_{number}", say, str(annealing.x0.device))
+            if isinstance(island, Island):
+                islands[number] = island
+
+    own = world.share(n_islands)
+    recover(own)
+    for number in own:
+        if number not in islands:
             watcher.begin(number)
-            island = _run_island(annealing, ladder, settings, island_generator(seed, number), watcher)
-            kept.save(f"island_{number}", island)
-        islands.append(island)
-    return islands
+            generator = island_generator(seed, number)
+            islands[number] = _run_island(annealing, ladder, settings, generator, watcher)
+            kept.save(f"island_{number}", islands[number])
+    world.barrier()
+    recover(set(range(n_islands)) - set(own))
+    return [islands[number] for number in sorted(islands)]
 
 
 def island_generator(seed: int, number: int) -> torch.Generator:

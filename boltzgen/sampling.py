@@ -21,6 +21,7 @@ from boltzgen.production import kept_in, mean_shares, prepared, run_islands
 from boltzgen.progress import Report, silent
 from boltzgen.sampler.islands import Combined, combine
 from boltzgen.system import MolecularSystem
+from boltzgen.world import ALONE, World
 
 
 def sample(
@@ -33,22 +34,24 @@ def sample(
     report: Report = silent,
     resume: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    world: World = ALONE,
 ) -> tuple[WeightedEnsemble, dict[str, object]]:
     """Anneal particles from Gaussian noise to ``exp(-u)`` and weigh them.
 
     A pilot run places levels and step sizes on ``data``; production uses fresh particles. ``data`` are those
     the model was trained on; where ``system`` has another temperature the model is tempered and they are
     reweighted. ``resume`` is where the pilot run's ladder and every finished island are kept, so that the
-    same call after a kill goes on with the next island; for the caller to remove. Returns the ensemble and
-    the diagnostics as JSON-ready values. Raises NumericalError if no particle survives.
+    same call after a kill goes on with the next island; for the caller to remove. ``world`` are processes
+    that each run a part of the islands and meet in ``resume``. Returns the ensemble and the diagnostics as
+    JSON-ready values. Raises NumericalError if no particle survives.
     """
     started = time.monotonic()
     generator = torch.Generator().manual_seed(seed)
     annealing = prepare(system, model, data, settings, generator, device, report)
     getting_ready = time.monotonic() - started
     kept = kept_in(Kept(resume))
-    preparation = prepared(annealing, settings, generator, report, kept, say)
-    islands = run_islands(annealing, preparation.ladder, settings, seed, report, kept, say)
+    preparation = prepared(annealing, settings, generator, report, kept, say, world)
+    islands = run_islands(annealing, preparation.ladder, settings, seed, report, kept, say, world)
     populations = [island.population for island in islands]
     combined = combine(populations)
     if not np.isfinite(combined.log_z):

@@ -31,6 +31,7 @@ from boltzgen.kept import Kept
 from boltzgen.platform import fastest_platform, installed_platforms, make_context
 from boltzgen.progress import Report, silent
 from boltzgen.system import MolecularSystem
+from boltzgen.world import ALONE, World
 
 Advance = Callable[[float, str], None]
 """Called by a run as ``advance(ps_done, message)`` every fraction of a second; raises to end it."""
@@ -70,6 +71,7 @@ def simulate(
     platform: str | None = None,
     resume: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    world: World = ALONE,
 ) -> WeightedEnsemble:
     """Run ``settings.n_runs`` independent simulations, one process each, and join their frames.
 
@@ -89,13 +91,16 @@ def simulate(
     resume
         Where every run that has finished is kept, so that the same call after a kill makes only the others;
         for the caller to remove. None keeps nothing.
+    world
+        Processes that each make a part of the runs, and meet in ``resume``.
 
     Returns equally weighted frames with ``islands`` numbering the runs and ``lineages`` the stretches of
     frames within which energy and collective variables are correlated. Raises NumericalError if a run
     breaks down. Worker processes are spawned: a script that calls this needs the usual
     ``if __name__ == "__main__"`` guard unless ``n_runs`` is 1.
     """
-    platform = platform or choose_platform(system, settings, resume)
+    platform = world.from_first(platform or choose_platform(system, settings, resume))
+    assert platform is not None
     directory.mkdir(parents=True, exist_ok=True)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(settings.n_runs)]
     tasks = [
@@ -106,10 +111,19 @@ def simulate(
     runs = {task.run: frames for task in tasks if (frames := _kept_frames(task, say))}
     for run in runs:
         progress.done_ps[run] = settings.equilibration_ps + settings.production_ps
-    left = [task for task in tasks if task.run not in runs]
+    left = [tasks[run] for run in world.share(len(tasks)) if run not in runs]
+    n_workers = min(len(left), max(1, usable_cores() // world.local_size))
     alone = len(left) == 1
-    made = [_run(left[0], progress.of_run(left[0].run))] if alone else _run_in_processes(left, progress)
+    made = (
+        [_run(left[0], progress.of_run(left[0].run))]
+        if alone
+        else _run_in_processes(left, n_workers, progress)
+    )
     runs |= {task.run: frames for task, frames in zip(left, made, strict=True)}
+    world.barrier()
+    runs |= {
+        task.run: frames for task in tasks if task.run not in runs and (frames := _kept_frames(task, say))
+    }
     return _joined(system, [runs[run] for run in sorted(runs)])
 
 
@@ -288,15 +302,15 @@ class _Progress:
         return lambda ps, message: self.update(run, ps, message)
 
 
-def _run_in_processes(tasks: Sequence[_Task], progress: _Progress) -> list[Frames]:
-    """Every task in its own spawned process, at most one per CPU at a time; all stop if one fails."""
+def _run_in_processes(tasks: Sequence[_Task], n_workers: int, progress: _Progress) -> list[Frames]:
+    """Every task in its own spawned process, ``n_workers`` at a time; all stop if one fails."""
     if not tasks:
         return []
     spawn = multiprocessing.get_context("spawn")
     messages: Any = spawn.Queue()
     stop: Any = spawn.Event()
     pool = concurrent.futures.ProcessPoolExecutor(
-        max_workers=min(len(tasks), usable_cores()),
+        max_workers=n_workers,
         mp_context=spawn,
         initializer=_start_worker,
         initargs=(messages, stop),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -27,8 +27,9 @@ from boltzgen.manifest import (
     check_output_directory,
     file_digest,
 )
-from boltzgen.progress import Report, progress_bar
+from boltzgen.progress import Report, progress_bar, silent
 from boltzgen.stages import OUTPUTS, READS, STAGES, Stage, inputs_of
+from boltzgen.world import ALONE, World
 
 if TYPE_CHECKING:
     from boltzgen.ensemble import WeightedEnsemble
@@ -47,6 +48,7 @@ class Run:
     say: Callable[[str], None]
     own_data: WeightedEnsemble | None = None
     """The user's own MD, read before the stage that stores it."""
+    world: World = ALONE
 
     def seed(self, stage: Stage) -> int:
         """Seed of one stage, so that no two stages share random numbers."""
@@ -78,15 +80,39 @@ def run(
     until: Stage = "export",
     force: Collection[Stage] = (),
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    world: World = ALONE,
 ) -> dict[str, Any] | None:
     """Carry out the stages up to ``until`` in the run directory ``out``; return the analysis if it is done.
 
     A stage is skipped if its settings, the system, the seed and what it reads are unchanged and it is not
     in ``force``. One that was killed goes on from what it had finished. Everything that can be wrong with
-    the input is checked before anything is written.
+    the input is checked before anything is written. Of several processes, all of which call this, the first
+    decides and writes, and has the analysis; the others take their parts of simulate, train and sample.
     """
-    _check_force(force, until)
+    data_files, system = check(workflow, base, out, until, force, world.size)
     device = resolve_device(workflow.device)
+    if not world.first:
+        _assist(Run(workflow, base, out, device, system, lambda line: None, world=world))
+        return None
+    with run_lock(out, say):
+        results = _run_stages(
+            Run(workflow, base, out, device, system, say, world=world), data_files, until, force
+        )
+    world.from_first(None)
+    return results
+
+
+def check(
+    workflow: Workflow, base: Path, out: Path, until: Stage, force: Collection[Stage], n_processes: int
+) -> tuple[list[str], MolecularSystem]:
+    """Everything that can be wrong with the input; digests of the user's own MD, and the system."""
+    _check_force(force, until)
+    if workflow.train.batch_size % n_processes:
+        raise ConfigError(
+            f"train.batch_size: {workflow.train.batch_size} cannot be shared by {n_processes} processes; "
+            "make it a multiple"
+        )
+    resolve_device(workflow.device)
     data_files = [file_digest(path) for path in _data_files(workflow.data, base)]
     from boltzgen.preflight import check_run
     from boltzgen.registry import build_system
@@ -94,8 +120,21 @@ def run(
     system = build_system(workflow, base)
     check_output_directory(out)
     check_run(workflow, system, out)
-    with run_lock(out, say):
-        return _run_stages(Run(workflow, base, out, device, system, say), data_files, until, force)
+    return data_files, system
+
+
+def _assist(this: Run) -> None:
+    """Take part in the stages that the first process comes to, until it has no more."""
+    while stage := this.world.from_first(None):
+        _STAGE_FUNCTIONS[cast("Stage", stage)](this, silent)
+
+
+def _shared(stage: Stage, this: Run) -> bool:
+    """Whether other processes have a part in a stage: not where something that is there is copied."""
+    made_here = not this.workflow.pretrained
+    return {"simulate": made_here and this.own_data is None, "train": made_here, "sample": True}.get(
+        stage, False
+    )
 
 
 def _run_stages(
@@ -122,6 +161,8 @@ def _run_stages(
         say(f"{stage}: running ({why}){_outlook(stage, this)}")
         clear = functools.partial(_clear, this, stage)
         with manifest.running(stage, inputs, outputs, clear) as recorded, progress_bar(stage) as report:
+            if _shared(stage, this):
+                this.world.from_first(stage)
             recorded.update(_STAGE_FUNCTIONS[stage](this, report) or {})
         _forget(this, stage)
     if until not in ("analyze", "export"):
@@ -172,9 +213,13 @@ def _simulate(this: Run, report: Report) -> dict[str, Any]:
         from boltzgen.simulate import choose_platform, simulate
 
         settings, resume = this.workflow.simulate, this.resume("simulate")
-        recorded["platform"] = platform = choose_platform(this.system, settings, resume)
-        seed = this.seed("simulate")
-        ensemble = simulate(this.system, settings, resume, seed, report, platform, resume, this.say)
+        platform = this.world.from_first(choose_platform(this.system, settings, resume))
+        recorded["platform"], seed = platform, this.seed("simulate")
+        ensemble = simulate(
+            this.system, settings, resume, seed, report, platform, resume, this.say, this.world
+        )
+    if not this.world.first:
+        return recorded
     for line in unvisited_states(this.system, ensemble):
         this.say(line)
     directory.mkdir(exist_ok=True)
@@ -190,7 +235,7 @@ def _train(this: Run, report: Report) -> dict[str, Any]:
         shipped.copy(settings.pretrained, this.system, model=directory)
         return {}
     data, seed, resume = this.data(), this.seed("train"), this.resume("train")
-    where: tuple[Any, ...] = (directory, seed, this.device, report, resume, this.say)
+    where: tuple[Any, ...] = (directory, seed, this.device, report, resume, this.say, this.world)
     try:
         train(this.system, data, settings.model, settings.train, *where)
     except SystemExit:  # Lightning's answer to Ctrl-C
@@ -207,8 +252,19 @@ def _sample(this: Run, report: Report) -> None:
     model = load_model(this.out / "model", this.device, this.system)
     data, seed, resume = this.data(), this.seed("sample"), this.resume("sample")
     samples, diagnostics = sample(
-        this.target, model, data, this.workflow.sample, seed, this.device, report, resume, this.say
+        this.target,
+        model,
+        data,
+        this.workflow.sample,
+        seed,
+        this.device,
+        report,
+        resume,
+        this.say,
+        this.world,
     )
+    if not this.world.first:
+        return
     with atomic_directory(this.out / "samples") as directory:
         save_ensemble(samples, this.system.topology, directory / "ensemble.h5")
         write_atomically(directory / "diagnostics.json", _json(diagnostics))

@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -32,9 +33,10 @@ from boltzgen.progress import Report, silent
 from boltzgen.report.figures import heights
 from boltzgen.system import MolecularSystem
 from boltzgen.train.denoising import DenoisingTarget
-from boltzgen.train.module import Averaging, Batch, EnergyTraining
+from boltzgen.train.module import Averaging, Batch, Budget, EnergyTraining
 from boltzgen.train.monitor import Monitor
 from boltzgen.train.resume import FILE_NAME, Checkpoints, WeightedBatches, cut_log, read_checkpoint
+from boltzgen.world import ALONE, World
 
 COMPILE_FROM_SECONDS = 300.0
 """Compile when training is expected to take longer than this without."""
@@ -57,6 +59,7 @@ def train(
     report: Report = silent,
     resume: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    world: World = ALONE,
 ) -> EnergyModel:
     """Fit U_theta to an ensemble; returns the averaged model of least held-out loss.
 
@@ -67,12 +70,13 @@ def train(
     where checkpoints go, for the caller to remove; the same call after a kill goes on from the last one,
     with the same steps as if it had not been killed. Raises NumericalError where a loss or gradient is not
     finite; parameters stay what they were. Raises DataError where the data are not of the system at its
-    temperature, as far as their forces tell.
+    temperature, as far as their forces tell. Processes of ``world`` share each batch; the first one writes.
     """
     directory.mkdir(parents=True, exist_ok=True)
     before = read_checkpoint(resume, say)
     first = before["global_step"] if before else 0
-    cut_log(directory / "metrics.csv", first)
+    if world.first:
+        cut_log(directory / "metrics.csv", first)
     L.seed_everything(seed, verbose=False)
     data = balanced(data, system, settings.state_share)
     x, forces = _with_forces(data, system, settings, device)
@@ -86,33 +90,47 @@ def train(
     report(0.0, 1.0, "calibrating the noise levels of the prior")
     calibrate(model, positions[choice[:1024]], torch.Generator().manual_seed(seed + 1))
     model.to(device)
-    module = EnergyTraining(model, settings, seed + 2).to(device)
+    module = EnergyTraining(model, settings, seed + 2, world).to(device)
     if settings.denoise_to == "forces":
         module.target = DenoisingTarget(model.prior, system.atom_classes, model.log_sigma_range)
         sample = positions[choice[:1024]].to(device), own_forces[choice[:1024]].to(device)
         module.target.fit(*sample, torch.Generator().manual_seed(seed + 3))
     held_out = x[held_out_rows].to(device), forces[held_out_rows].to(device)
-    module.compiled = before["compiled"] if before else _worth_compiling(module, held_out)
+    worth = before["compiled"] if before else _worth_compiling(module, held_out)
+    module.compiled = bool(world.from_first(worth))
     if module.compiled:
         report(0.0, 1.0, "compiling the network (a minute or two)")
         _compile(module, held_out)
     module.started = module.started if settings.minutes else time.monotonic()
     # Whole batches are gathered at once: frame by frame takes longer than a step on a GPU.
-    batches = WeightedBatches(weights, settings.batch_size, seed, first)
+    batches = WeightedBatches(weights, settings.batch_size, seed, first, world)
     loader = DataLoader(TensorDataset(positions, own_forces), batch_size=None, sampler=batches)
     if before and before["finished"]:
         module.load_state_dict(before["state_dict"])
         steps = first
     else:
         steps = _fit(module, loader, Monitor(directory, held_out, report), directory, resume, before)
+    if world.first:
+        _finish(module, system, directory, steps, held_out[0][: settings.height_paths], report)
+    world.barrier()
+    return load_model(directory, device, system)
+
+
+def _finish(
+    module: EnergyTraining,
+    system: MolecularSystem,
+    directory: Path,
+    steps: int,
+    x0: Tensor,
+    report: Report,
+) -> None:
+    """Write what there is to say of a finished training; heights from as many paths as data ``x0``."""
     module.ema.save(directory / "last")
     came_to = {"steps": steps, "compile": "always" if module.compiled else "never"}
     write_atomically(directory / "training.json", json.dumps(came_to) + "\n")
-    best = load_model(directory, device, system)
-    if settings.height_paths:
+    if len(x0):
         report(1.0, 1.0, "annealing a few paths: do the heights of the levels agree?")
-        _show_heights(system, best, held_out[0][: settings.height_paths], directory)
-    return best
+        _show_heights(system, load_model(directory, x0.device, system), x0, directory)
 
 
 def _fit(
@@ -125,7 +143,8 @@ def _fit(
 ) -> int:
     """Take the steps that are left after the checkpoint ``before``; the number of all steps."""
     checkpoints = [Checkpoints(resume)] if resume else []
-    trainer = _trainer(module, directory, [monitor, Averaging(), *checkpoints])
+    monitors = [monitor] if module.world.first else []
+    trainer = _trainer(module, directory, [Budget(), *monitors, Averaging(), *checkpoints])
     start = resume / FILE_NAME if resume and before else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
@@ -208,7 +227,8 @@ def _trainer(module: EnergyTraining, directory: Path, callbacks: list[Callback])
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return L.Trainer(
         accelerator="gpu" if module.model.log_sigma_bounds.is_cuda else "cpu",
-        devices=1,
+        devices=[module.world.local_rank] if module.model.log_sigma_bounds.is_cuda else 1,
+        plugins=[LightningEnvironment()],  # as if alone: what processes share is in the module
         max_steps=settings.steps or UNBOUNDED_STEPS,
         max_epochs=-1,
         gradient_clip_val=settings.gradient_clip,
@@ -231,7 +251,7 @@ def _worth_compiling(module: EnergyTraining, held_out: Batch) -> bool:
 def _compile(module: EnergyTraining, held_out: Batch) -> None:
     """Replace the eager functions of the module by compiled ones."""
     settings = module.settings
-    example = held_out[0][: settings.batch_size]
+    example = held_out[0][: module.batch_size]
     with module.drawing_from(torch.Generator().manual_seed(0)):
         levels = module.draw_levels(len(example))
     k = len(levels)
@@ -249,7 +269,7 @@ def _expected_seconds(module: EnergyTraining, held_out: Batch) -> float:
     by_time = settings.minutes * 60.0 if settings.minutes else math.inf
     if not settings.steps:
         return by_time
-    x0, forces = (values[: settings.batch_size] for values in held_out)
+    x0, forces = (values[: module.batch_size] for values in held_out)
     started = time.monotonic()
     with module.drawing_from(torch.Generator().manual_seed(0)):
         module.batch_losses(x0, forces, module.draw_levels(len(x0))).dsm.mean().backward()

@@ -24,6 +24,10 @@ from boltzgen.model.compiled import BatchFunction, eager_derivatives
 from boltzgen.model.energy import EnergyModel
 from boltzgen.objective import Noised, dsm, height_loss, noised
 from boltzgen.train.denoising import DenoisingTarget
+from boltzgen.world import ALONE, World
+
+_RANK_STRIDE = 1_000_003
+"""Between the seeds of processes."""
 
 Batch = tuple[Tensor, Tensor]
 """Configurations [nm] and reduced forces ``-du/dx`` [1/nm], both ``(n, n_atoms, 3)``."""
@@ -38,15 +42,21 @@ class Losses:
 
 
 class EnergyTraining(L.LightningModule):
-    """Losses, optimiser and exponential moving average of one training run."""
+    """Losses, optimiser and exponential moving average of one training run.
 
-    def __init__(self, model: EnergyModel, settings: TrainSettings, seed: int) -> None:
+    Processes of ``world`` take equal parts of each batch, with random numbers of their own, and average
+    gradients and losses; how much of the time is used, the first one tells the others.
+    """
+
+    def __init__(self, model: EnergyModel, settings: TrainSettings, seed: int, world: World = ALONE) -> None:
         super().__init__()
+        self.world, self.seed, self.used = world, seed + _RANK_STRIDE * world.rank, 0.0
         self.model = model
         self.ema = copy.deepcopy(model).requires_grad_(False)
         self.settings = settings
         self.target: DenoisingTarget | None = None
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(self.seed)
+        self.generator_states = [self.generator.get_state()]
         self.derivatives: BatchFunction = eager_derivatives(model, slope=self.needs_slope)
         self.energy: BatchFunction = model.energy
         # On the CPU, where levels are drawn: a GPU would be waited for.
@@ -61,11 +71,24 @@ class EnergyTraining(L.LightningModule):
         return self.settings.objective == "dsm+tsm"
 
     @property
+    def batch_size(self) -> int:
+        """Configurations of a batch that fall to this process."""
+        return self.settings.batch_size // self.world.size
+
+    @property
     def minutes(self) -> float:
         return (time.monotonic() - self.started) / 60.0
 
     def progress(self) -> float:
-        """Share of the budget that is used, 0 to 1."""
+        """Share of the budget that is used, 0 to 1; for all processes what the first one last said."""
+        return self.used if self.world.size > 1 else self._own_progress()
+
+    def share_progress(self) -> None:
+        """Take over what the first process has used."""
+        if self.world.size > 1:
+            self.used = self.world.from_first(self._own_progress()) or 0.0
+
+    def _own_progress(self) -> float:
         by_step = self.global_step / self.settings.steps if self.settings.steps else 0.0
         by_time = self.minutes / self.settings.minutes if self.settings.minutes else 0.0
         return min(max(by_step, by_time), 1.0)
@@ -124,6 +147,7 @@ class EnergyTraining(L.LightningModule):
     def on_before_optimizer_step(self, *_: object) -> None:
         """Parameters, and so every checkpoint, stay finite: a step that would break them is an error."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.world.average_([*gradients, self.loss])
         # Looked at together: a GPU is waited for once a step.
         values = torch.stack([self.loss, torch.nn.utils.get_total_norm(gradients)])
         loss, norm = values.tolist()
@@ -141,12 +165,20 @@ class EnergyTraining(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """What else a training that goes on needs to take the same steps: its random numbers, its clock."""
         checkpoint["minutes"] = self.minutes
-        checkpoint["generator"] = self.generator.get_state()
+        checkpoint["generators"] = self.generator_states
         checkpoint["compiled"], checkpoint["finished"] = self.compiled, self.finished
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.started = time.monotonic() - 60.0 * checkpoint["minutes"]
-        self.generator.set_state(checkpoint["generator"].cpu())
+        states = checkpoint["generators"]
+        if len(states) == self.world.size:
+            self.generator.set_state(states[self.world.rank].cpu())
+        else:  # other random numbers than those of the steps that are done
+            self.generator.manual_seed(self.seed + checkpoint["global_step"])
+
+    def gather_generators(self) -> None:
+        """Collect the states of all processes' random numbers for a checkpoint; all have to call it."""
+        self.generator_states = self.world.gathered(self.generator.get_state())
 
     def average(self) -> None:
         """Let the moving average of the parameters follow a step."""
@@ -173,6 +205,17 @@ class EnergyTraining(L.LightningModule):
             yield
         finally:
             torch._foreach_copy_(parameters, own)
+
+
+class Budget(Callback):
+    """Ends training when its time or steps are used; before other callbacks, which look at that."""
+
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, module: EnergyTraining, *_: object
+    ) -> None:
+        module.share_progress()
+        if module.progress() >= 1.0:
+            trainer.should_stop = True
 
 
 class Averaging(Callback):

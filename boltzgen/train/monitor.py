@@ -55,8 +55,6 @@ class Monitor(Callback):
         self.bands.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
         if result.heights is not None:
             self.heights.append(result.heights.detach().mean())
-        if module.progress() >= 1.0:
-            trainer.should_stop = True
         step = trainer.global_step
         last = trainer.should_stop or step == module.settings.steps
         if step % REPORT_STEPS == 0 or last:
@@ -92,7 +90,7 @@ class Monitor(Callback):
 def held_out_losses(module: EnergyTraining, held_out: Batch) -> dict[str, float]:
     """Mean losses on held-out data, in all and per noise band, at the same levels and noise every time."""
     scores, heights = [], []
-    parts = [values.split(module.settings.batch_size) for values in held_out]
+    parts = [values.split(module.batch_size) for values in held_out]
     with module.drawing_from(torch.Generator().manual_seed(20_261)):
         for x0, forces in zip(*parts, strict=True):
             levels = module.draw_levels(len(x0))

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from boltzgen.files import replaced
+from boltzgen.train.module import EnergyTraining
+from boltzgen.world import ALONE, World
 
 FILE_NAME = "last.ckpt"
 CHECKPOINT_STEPS = 200
@@ -24,12 +26,15 @@ BLOCK = 1000
 
 
 class WeightedBatches(Sampler[list[int]]):
-    """Rows of one batch after the other, drawn by weight, without end.
+    """Rows of one batch after the other, drawn by weight, without end; this process's part of each.
 
     Which rows batch k holds depends on the seed and k alone, so that training may start at any of them.
     """
 
-    def __init__(self, weights: Tensor, batch_size: int, seed: int, first: int = 0) -> None:
+    def __init__(
+        self, weights: Tensor, batch_size: int, seed: int, first: int = 0, world: World = ALONE
+    ) -> None:
+        self.world = world
         self.weights, self.batch_size, self.seed, self.first = weights, batch_size, seed, first
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -39,7 +44,7 @@ class WeightedBatches(Sampler[list[int]]):
             n = BLOCK * self.batch_size
             rows = torch.multinomial(self.weights, n, replacement=True, generator=generator)
             done = max(self.first - block * BLOCK, 0)
-            yield from rows.view(BLOCK, self.batch_size)[done:].tolist()
+            yield from rows.view(BLOCK, self.batch_size)[done:, self.world.rank :: self.world.size].tolist()
 
 
 class Checkpoints(Callback):
@@ -53,7 +58,12 @@ class Checkpoints(Callback):
             self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the checkpoint, complete or not at all."""
+        """Write the checkpoint, complete or not at all; of several processes the first one does."""
+        module = trainer.lightning_module
+        assert isinstance(module, EnergyTraining)
+        module.gather_generators()
+        if not module.world.first:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(self.path) as partial:
             trainer.save_checkpoint(partial)
@@ -66,7 +76,7 @@ def read_checkpoint(directory: Path | None, say: Callable[[str], None]) -> dict[
     path = directory / FILE_NAME
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"global_step", "state_dict", "generator", "compiled", "finished"} <= set(checkpoint):
+        if not {"global_step", "state_dict", "generators", "compiled", "finished"} <= set(checkpoint):
             raise ValueError("it lacks what training needs to go on")
     except Exception as error:  # a damaged file can break anything in there
         reason = str(error).strip().partition("\n")[0][:120]
