@@ -123,7 +123,7 @@ def test_interrupt(
 ) -> None:
     from boltzgen import cli
 
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(workflow, "run", interrupted)
@@ -142,7 +142,7 @@ def test_system_option_replaces_system_and_name(
     from boltzgen import cli
 
     calls = []
-    monkeypatch.setattr(workflow, "run", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(workflow, "run", lambda *arguments, **options: calls.append(arguments))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").touch()
     for arguments in (["--system", "mine.py"], ["alanine_dipeptide", "--system", "mine.py"]):
