@@ -1,13 +1,13 @@
-"""A stored parallel-tempering reference, and finished runs judged against it.
+"""A stored reference of a system, and finished runs judged against it.
 
-    python benchmarks/reference.py make RUN --name alanine_dipeptide_b
+    python benchmarks/reference.py make ENSEMBLE.h5 --command "how it was made" [--name alanine_dipeptide_b]
     python benchmarks/reference.py compare RUN [RUN ...] [--name alanine_dipeptide_b] [--samples 10000]
 
-`make` takes the simulated ensemble of a run directory and keeps what comparisons need, under
-`benchmarks/references/`: NAME.json has free energies, populations and potentials of mean force of *all*
-frames with their errors, and the command of the run; NAME.npz has 10,000 evenly spaced frames, with positions
-rounded to 0.0001 nm and the energies that they had before. `compare` prints Delta F, populations, E-W2 and
-T-W2 with their noise floors, and effective sample sizes of the runs, whose training data it does not look at.
+`make` takes a weighted ensemble, such as `benchmarks/flat_histogram.py` writes, and keeps what comparisons
+need under `benchmarks/references/`: NAME.json has free energies, populations and potentials of mean force of
+all frames with their errors; NAME.npz has 10,000 frames drawn by weight, positions rounded to 0.0001 nm,
+and the energies that they had before. `compare` prints Delta F, populations, E-W2 and T-W2 with their noise
+floors, and effective sample sizes of the runs, whose own MD it does not look at.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from boltzgen import free_energy, load_run, metrics
+from boltzgen import free_energy, load_run, load_system, metrics
 from boltzgen.analysis import json_safe
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.free_energy import Estimate
+from boltzgen.estimates import Estimate, cluster_index
 from boltzgen.storage import load_ensemble
 from boltzgen.system import MolecularSystem
-from boltzgen.workflow_file import load_workflow
 
 DIRECTORY = Path(__file__).parent / "references"
 N_KEPT = 10_000
@@ -36,31 +35,29 @@ N_BOOTSTRAP = 1000
 N_BINS = 36
 
 
-def make(run: Path, name: str) -> None:
-    """Write NAME.json and NAME.npz from the simulated ensemble of a run."""
-    system, (workflow, _) = load_run(run).system, load_workflow(str(run / "config.yaml"))
-    ensemble = load_ensemble(run / "data" / "ensemble.h5")
+def make(path: Path, name: str, system: MolecularSystem, command: str) -> None:
+    """Write NAME.json and NAME.npz from an ensemble file."""
+    ensemble = load_ensemble(path)
     content = {
         "system": system.name,
         "temperature_k": system.temperature_k,
-        "seed": workflow.seed,
-        "simulate": workflow.simulate.model_dump(),
+        "command": command,
         "n_frames": len(ensemble),
-        "n_lineages": len(free_energy.cluster_index(ensemble)[1]),
+        "kish_ess": ensemble.ess,
+        "n_lineages": len(cluster_index(ensemble)[1]),
         **statistics(system, ensemble),
     }
     DIRECTORY.mkdir(exist_ok=True)
     (DIRECTORY / f"{name}.json").write_text(json.dumps(json_safe(content), indent=1) + "\n")
-    rows = np.linspace(0, len(ensemble) - 1, min(N_KEPT, len(ensemble))).round().astype(int)
-    kept = ensemble.select(rows)
+    kept = ensemble.resample(N_KEPT, seed=0)
     np.savez_compressed(
         DIRECTORY / f"{name}.npz",
         positions=np.round(kept.positions / RESOLUTION_NM).astype(np.int16),
         reduced_energies=kept.reduced_energies.astype(np.float32),
-        lineages=free_energy.cluster_index(kept)[0].astype(np.int32),
+        lineages=cluster_index(kept)[0].astype(np.int32),
         islands=np.asarray(kept.islands, dtype=np.int16),
     )
-    print((DIRECTORY / f"{name}.json").read_text())
+    print({key: value for key, value in content.items() if key != "pmf"})
 
 
 def statistics(system: MolecularSystem, ensemble: WeightedEnsemble) -> dict[str, Any]:
@@ -132,8 +129,10 @@ def deviation(found: Estimate, expected: Estimate) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    maker = commands.add_parser("make", help="store the simulated ensemble of RUN as a reference")
-    maker.add_argument("run", type=Path)
+    maker = commands.add_parser("make", help="store an ensemble as a reference")
+    maker.add_argument("ensemble", type=Path)
+    maker.add_argument("--system", default="alanine_dipeptide")
+    maker.add_argument("--command", dest="made_by", required=True, help="what made the ensemble")
     comparer = commands.add_parser("compare", help="finished runs beside a stored reference")
     comparer.add_argument("runs", type=Path, nargs="+")
     comparer.add_argument("--samples", type=int, default=10_000, help="points of T-W2, at most")
@@ -141,7 +140,7 @@ def main() -> None:
         command.add_argument("--name", default="alanine_dipeptide_b")
     options = parser.parse_args()
     if options.command == "make":
-        make(options.run, options.name)
+        make(options.ensemble, options.name, load_system(options.system), options.made_by)
     for run in options.runs if options.command == "compare" else []:
         compare(run, options.name, options.samples)
 

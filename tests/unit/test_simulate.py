@@ -62,6 +62,26 @@ def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_exchanges_do_not_heat_stiff_bonds(tmp_path: Path) -> None:
+    """A time step of half the inverse frequency, as 1 fs is for C-H bonds; exchanges every 20 steps."""
+    system = dimer()
+    long = {"timestep_fs": 25.0, "friction_per_ps": 1.0, "production_ps": 4000.0, "equilibration_ps": 10.0}
+    ladder = {
+        "n_temperatures": 2,
+        "temperature_ratio": 1.25,
+        "frame_interval_ps": 0.5,
+        "swap_interval_ps": 0.5,
+    }
+    settings = SHORT.model_copy(update=long | ladder)
+    run = simulate(system, settings, tmp_path, 1, platform="Reference")
+    r = np.linspace(0.05, 0.35, 20_001)
+    u = 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT
+    exact = np.average(u, weights=r**2 * np.exp(-u))
+    error = run.reduced_energies.std() / np.sqrt(len(run) / 2)  # energies are correlated for about 1 ps
+    assert error < 0.015
+    assert abs(run.reduced_energies.mean() - exact) < 2.5 * error
+
+
 def test_energies_belong_to_the_frames(tmp_path: Path) -> None:
     system = dimer()
     settings = SHORT.model_copy(update={"n_temperatures": 3})
