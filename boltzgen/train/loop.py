@@ -21,18 +21,16 @@ from torch.utils.data import DataLoader, TensorDataset
 from boltzgen.balance import balanced
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.errors import DataError
 from boltzgen.files import replaced, write_atomically
-from boltzgen.geometry import dof
 from boltzgen.heights import height_curves, level_offsets
 from boltzgen.model.calibration import calibrate
 from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chunks
 from boltzgen.model.energy import EnergyModel, load_model
-from boltzgen.potential import make_potential
 from boltzgen.progress import Report, silent
 from boltzgen.report.figures import heights
 from boltzgen.system import MolecularSystem
 from boltzgen.train.denoising import DenoisingTarget
+from boltzgen.train.frames import training_frames
 from boltzgen.train.module import Averaging, Batch, Budget, EnergyTraining
 from boltzgen.train.monitor import Monitor
 from boltzgen.train.resume import FILE_NAME, Checkpoints, WeightedBatches, cut_log, read_checkpoint
@@ -40,9 +38,6 @@ from boltzgen.world import ALONE, World
 
 COMPILE_FROM_SECONDS = 300.0
 """Compile when training is expected to take longer than this without."""
-HELD_OUT_BATCHES = 4
-VIRIAL_TOLERANCE = 0.25
-"""Deviation of the generalised equipartition ``<x . du/dx> = dof`` that data may have, beside its error."""
 HEIGHT_LEVELS = 100
 """Noise levels of the paths that show whether heights agree."""
 UNBOUNDED_STEPS = 10_000_000
@@ -78,24 +73,18 @@ def train(
     if world.first:
         cut_log(directory / "metrics.csv", first)
     L.seed_everything(seed, verbose=False)
-    data = balanced(data, system, settings.state_share)
-    x, forces = _with_forces(data, system, settings, device)
-    train_rows, held_out_rows = _split(data, settings, seed)
-    positions, own_forces = x[train_rows], forces[train_rows]
-    weights = torch.as_tensor(data.weights)[train_rows]
-    choice = torch.multinomial(
-        weights, min(len(positions), 20_000), generator=torch.Generator().manual_seed(seed)
-    )
-    model = _new_model(system, positions[choice], model_settings, settings.state_share)
+    frames = training_frames(system, balanced(data, system, settings.state_share), settings, seed, device)
+    some, their_forces = frames.drawn(20_000, seed)
+    model = _new_model(system, some, model_settings, settings.state_share)
     report(0.0, 1.0, "calibrating the noise levels of the prior")
-    calibrate(model, positions[choice[:1024]], torch.Generator().manual_seed(seed + 1))
+    calibrate(model, some[:1024], torch.Generator().manual_seed(seed + 1))
     model.to(device)
     module = EnergyTraining(model, settings, seed + 2, world).to(device)
     if settings.denoise_to == "forces":
         module.target = DenoisingTarget(model.prior, system.atom_classes, model.log_sigma_range)
-        sample = positions[choice[:1024]].to(device), own_forces[choice[:1024]].to(device)
+        sample = some[:1024].to(device), their_forces[:1024].to(device)
         module.target.fit(*sample, torch.Generator().manual_seed(seed + 3))
-    held_out = x[held_out_rows].to(device), forces[held_out_rows].to(device)
+    held_out = frames.held_out[0].to(device), frames.held_out[1].to(device)
     worth = before["compiled"] if before else _worth_compiling(module, held_out)
     module.compiled = bool(world.from_first(worth))
     if module.compiled:
@@ -103,8 +92,8 @@ def train(
         _compile(module, held_out)
     module.started = module.started if settings.minutes else time.monotonic()
     # Whole batches are gathered at once: frame by frame takes longer than a step on a GPU.
-    batches = WeightedBatches(weights, settings.batch_size, seed, first, world)
-    loader = DataLoader(TensorDataset(positions, own_forces), batch_size=None, sampler=batches)
+    batches = WeightedBatches(frames.weights, settings.batch_size, seed, first, world)
+    loader = DataLoader(TensorDataset(frames.positions, frames.forces), batch_size=None, sampler=batches)
     if before and before["finished"]:
         module.load_state_dict(before["state_dict"])
         steps = first
@@ -165,43 +154,6 @@ def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, direc
     write_atomically(directory / "heights.json", json.dumps(curves, indent=1) + "\n")
     with replaced(directory / "heights.png") as partial:
         heights(curves["paths"], curves["offsets"], partial)  # type: ignore[arg-type]
-
-
-def _with_forces(
-    data: WeightedEnsemble, system: MolecularSystem, settings: TrainSettings, device: str
-) -> tuple[Tensor, Tensor]:
-    """Positions [nm] and reduced forces [1/nm] of all data; zeros for forces where they are not asked for."""
-    x = torch.as_tensor(data.positions)
-    if settings.denoise_to == "data":
-        return x, torch.zeros_like(x)
-    forces = -make_potential(system).reduced_energy_and_gradient(x.to(device))[1].to(x)
-    broken = ~forces.isfinite().flatten(1).all(1)
-    if broken.any():
-        row = int(broken.nonzero()[0])
-        raise DataError(f"data: the system has no finite forces in frame {row}; is it of this force field?")
-    virials = -(forces * x).sum((1, 2)).double().numpy() / dof(x.shape[1])
-    virial = data.expectation(virials)
-    error = math.sqrt(data.expectation((virials - virial) ** 2) / data.ess)
-    if abs(virial - 1.0) > VIRIAL_TOLERANCE + 4.0 * error:
-        raise DataError(
-            f"data: the mean of -force . x is {virial:.3g} kT per degree of freedom, not 1; are they "
-            f"of this force field at {system.temperature_k:g} K? train.denoise_to=data takes any"
-        )
-    return x, forces
-
-
-def _split(data: WeightedEnsemble, settings: TrainSettings, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows to train on, and those of a few held-out batches drawn by weight (whole lineages held out)."""
-    generator = torch.Generator().manual_seed(seed)
-    rows, weights = torch.arange(len(data)), torch.as_tensor(data.weights)
-    lineages = rows if data.lineages is None else torch.as_tensor(data.lineages)
-    names, groups = lineages.unique(return_inverse=True)
-    held = torch.rand(len(names), generator=generator)[groups] < settings.held_out_fraction
-    if held.all() or not held.any():
-        held = rows % max(int(1 / settings.held_out_fraction), 2) == 0
-    n = HELD_OUT_BATCHES * settings.batch_size
-    chosen = torch.multinomial(weights[held], n, replacement=True, generator=generator)
-    return rows[~held], rows[held][chosen]
 
 
 def _new_model(
