@@ -40,10 +40,11 @@ def judge(
     bad: list[str] = []
     warn: list[str] = []
     (bad if genealogical_ess < 20 else warn if genealogical_ess < 100 else []).append(
-        f"the weight descends from only {genealogical_ess:.0f} effectively independent ancestors"
+        f"the weight descends from only {genealogical_ess:.0f} effectively independent ancestors: "
+        "more particles (sample.n_particles), or a network trained longer"
     )
     (bad if log_z_error > 1.0 else warn if log_z_error > 0.3 else []).append(
-        f"log Z has a standard error of {log_z_error:.2f}"
+        f"log Z has a standard error of {log_z_error:.2f}: more particles (sample.n_particles)"
     )
     (bad if jeffreys > 30.0 else warn if jeffreys > 8.0 else []).append(
         f"noised data and the sampler disagree along the ladder (J = {jeffreys:.1f} nat): "
@@ -52,7 +53,10 @@ def judge(
     for state, share in data_populations.items():
         carriers = ancestors_per_state.get(state, 0)
         if share > 0.0 and carriers == 0:
-            bad.append(f"the state {state} ({share:.1%} of the data) is missing from the sample")
+            bad.append(
+                f"the state {state} ({share:.1%} of the data) is missing from the sample: more particles "
+                "(sample.n_particles), or raise rare states in training (train.state_share)"
+            )
         elif share > 0.0 and carriers < MIN_CARRIERS:
             warn.append(
                 f"the state {state} is carried by {carriers} ancestors only: no interval is quoted for it"
