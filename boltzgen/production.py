@@ -21,6 +21,7 @@ from boltzgen.sampler.mcmc import Moves
 from boltzgen.sampler.paths import Paths, Populations, forward_paths, reverse_paths
 from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import Population, run_smc, start
+from boltzgen.streams import numbered_generator
 from boltzgen.world import ALONE, World
 
 Say = Callable[[str], None]
@@ -179,18 +180,12 @@ def run_islands(
     for number in own:
         if number not in islands:
             watcher.begin(number)
-            generator = island_generator(seed, number)
+            generator = numbered_generator(seed, number)
             islands[number] = _run_island(annealing, ladder, settings, generator, watcher)
             kept.save(f"island_{number}", islands[number])
     world.barrier()
     recover(set(range(n_islands)) - set(own))
     return [islands[number] for number in sorted(islands)]
-
-
-def island_generator(seed: int, number: int) -> torch.Generator:
-    """The random numbers of one island."""
-    words = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(words[0] >> 1))
 
 
 def production_levels(

@@ -89,8 +89,7 @@ def run(
     the input is checked before anything is written. Of several processes, all of which call this, the first
     decides and writes, and has the analysis; the others take their parts of simulate, train and sample.
     """
-    data_files, system = check(workflow, base, out, until, force, world.size)
-    device = resolve_device(workflow.device)
+    device, data_files, system = check(workflow, base, out, until, force, world.size)
     if not world.first:
         _assist(Run(workflow, base, out, device, system, lambda line: None, world=world))
         return None
@@ -104,15 +103,15 @@ def run(
 
 def check(
     workflow: Workflow, base: Path, out: Path, until: Stage, force: Collection[Stage], n_processes: int
-) -> tuple[list[str], MolecularSystem]:
-    """Everything that can be wrong with the input; digests of the user's own MD, and the system."""
+) -> tuple[str, list[str], MolecularSystem]:
+    """Everything that can be wrong with the input; the device, digests of the user's own MD, the system."""
     _check_force(force, until)
     if workflow.train.batch_size % n_processes:
         raise ConfigError(
             f"train.batch_size: {workflow.train.batch_size} cannot be shared by {n_processes} processes; "
             "make it a multiple"
         )
-    resolve_device(workflow.device)
+    device = resolve_device(workflow.device)
     data_files = [file_digest(path) for path in _data_files(workflow.data, base)]
     from boltzgen.preflight import check_run
     from boltzgen.registry import build_system
@@ -120,7 +119,7 @@ def check(
     system = build_system(workflow, base)
     check_output_directory(out)
     check_run(workflow, system, out)
-    return data_files, system
+    return device, data_files, system
 
 
 def _assist(this: Run) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from boltzgen.files import replaced
+from boltzgen.streams import numbered_generator
 from boltzgen.train.module import EnergyTraining
 from boltzgen.world import ALONE, World
 
@@ -39,8 +39,7 @@ class WeightedBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for block in itertools.count(self.first // BLOCK):
-            words = np.random.SeedSequence([self.seed, block]).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(words[0] >> 1))
+            generator = numbered_generator(self.seed, block)
             n = BLOCK * self.batch_size
             rows = torch.multinomial(self.weights, n, replacement=True, generator=generator)
             done = max(self.first - block * BLOCK, 0)
