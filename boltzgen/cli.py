@@ -6,16 +6,14 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import typer
 
 from boltzgen import __version__
-from boltzgen.errors import ConfigError, UserError
+from boltzgen.command import carry_out
+from boltzgen.errors import UserError
 from boltzgen.workflow_file import available_workflows, load_workflow
-
-if TYPE_CHECKING:
-    from boltzgen.workflow import Stage
 
 HELP = """Boltzmann generator for molecules: an OpenMM system in, weighted samples and free energies out.
 
@@ -95,13 +93,26 @@ ForceOption = Annotated[
     ),
 ]
 
+FramesOption = Annotated[
+    int | None, typer.Option("--n", metavar="N", help="Equally weighted frames (export.n_resampled).")
+]
+SelectOption = Annotated[
+    str | None,
+    typer.Option(metavar="ATOMS", help="Atoms to write, in MDTraj's language: 'not element H'."),
+]
+AlignOption = Annotated[
+    str | None, typer.Option(metavar="ATOMS", help="Atoms by which frames are superposed, e.g. 'backbone'.")
+]
+StrideOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Every N-th weighted sample, with its weight.")
+]
+
 COMMANDS = {
     "run": "Run every stage, simulation to export; write the report and print the closing table.",
     "simulate": "Make the training ensemble by MD, or read the trajectories named in the workflow.",
     "train": "Train the energy network, after the stages before it.",
     "sample": "Draw weighted samples of the OpenMM target, after the stages before it.",
     "analyze": "Compute free energies and distances to MD, write the report, after the stages before it.",
-    "export": "Write trajectories and weights for MD tools, after the stages before it.",
 }
 
 
@@ -122,51 +133,43 @@ def _add_stage_command(name: str, help_text: str) -> None:
         devices: DevicesOption = 1,
         nodes: NodesOption = 1,
     ) -> None:
-        overrides = _system_overrides(system) + list(set_ or [])
-        overrides += [] if temperature is None else [f"sample.temperature_k={temperature}"]
-        if workflow is None and system is None:
-            raise ConfigError(
-                "no WORKFLOW given; name one (`boltzgen workflows`), or a system with --system NAME|FILE.py"
-            )
-        settings, base = load_workflow(workflow, overrides, quick, seed, device)
-        from boltzgen.launcher import launch
-        from boltzgen.manifest import pretrained_run
-        from boltzgen.shipped import model_for
-        from boltzgen.workflow import STAGES, check, run
-        from boltzgen.world import ALONE, LOST_CONTACT, is_lost_contact, join, launched
-
-        directory = out or Path("runs") / settings.name
-        if name in ("sample", "analyze", "export") and not (
-            quick or settings.pretrained or settings.data.trajectory
-        ):
-            changed = [text.split("=", 1)[0] for text in overrides]
-            model = model_for(settings.name, changed, pretrained_run(directory))
-            settings = settings.model_copy(update={"pretrained": model})
-        until = next((stage for stage in STAGES if stage == name), STAGES[-1])
-        stages = cast("list[Stage]", force or [])
-        world = ALONE
-        if devices * nodes > 1:
-            if not launched():
-                check(settings, base, directory, until, stages, devices * nodes)
-                raise typer.Exit(launch(devices, nodes, sys.argv[1:]))
-            world = join(devices, nodes)
-        try:
-            results = run(settings, base, directory, until, stages, world=world)
-        except KeyboardInterrupt:
-            line = "boltzgen: stopped; finished stages are kept, run the same command to continue"
-            print(line, file=sys.stderr)
-            raise typer.Exit(130) from None
-        except RuntimeError as error:
-            if world.size == 1 or not is_lost_contact(error):
-                raise
-            print(f"boltzgen: process {world.rank} has lost contact to another one", file=sys.stderr)
-            raise typer.Exit(LOST_CONTACT) from None
-        if world.first:
-            _close(name, directory, results)
+        overrides = _overrides(system, set_, temperature)
+        carry_out(name, workflow, overrides, seed, device, out, quick, force, devices, nodes)
 
 
 for _name, _help in COMMANDS.items():
     _add_stage_command(_name, _help)
+
+
+@app.command("export")
+def export(
+    workflow: WorkflowArgument = None,
+    n: FramesOption = None,
+    select: SelectOption = None,
+    align: AlignOption = None,
+    stride: StrideOption = None,
+    set_: SetOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+    system: SystemOption = None,
+    temperature: TemperatureOption = None,
+    force: ForceOption = None,
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
+) -> None:
+    """Write trajectories and weights for MD tools, after the stages before it."""
+    given = {"n_resampled": n, "select": select, "align": align, "stride": stride}
+    asked = [f"export.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    overrides = _overrides(system, [*(set_ or []), *asked], temperature)
+    carry_out("export", workflow, overrides, seed, device, out, quick, force, devices, nodes)
+
+
+def _overrides(system: str | None, assignments: list[str] | None, temperature: float | None) -> list[str]:
+    """What options change of the workflow, as dotted settings."""
+    warmth = [] if temperature is None else [f"sample.temperature_k={temperature}"]
+    return _system_overrides(system) + list(assignments or []) + warmth
 
 
 @app.command("report")
@@ -187,6 +190,27 @@ def report(
     from boltzgen.report.page import write_report
 
     print(write_report(runs[0], out) if len(runs) == 1 else write_comparison(runs, out or Path(FILE_NAME)))
+
+
+@app.command("difference")
+def difference_of_runs(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Run directory.", show_default=False)],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Run directory.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Of the rows that BAR starts from.")] = 0,
+) -> None:
+    """Free energy of RUN_B relative to RUN_A: the same atoms in another force field, solvent or heat bath.
+
+    With the vacuum as RUN_A and the solvent as RUN_B it is the free energy of solvation.
+    """
+    from rich.console import Console
+
+    from boltzgen.difference import difference
+    from boltzgen.report.table import difference_table
+    from boltzgen.runs import load_run
+
+    found = difference(run_a, run_b, seed)
+    temperatures = [load_run(run).system.temperature_k for run in (run_a, run_b)]
+    Console().print(difference_table(str(run_a), str(run_b), found, temperatures))
 
 
 @app.command("systems")
@@ -269,23 +293,6 @@ def _system_overrides(system: str | None) -> list[str]:
     name = str(Path(system).resolve()) if is_file else system
     title = Path(system).stem if is_file else system
     return [f"system={json.dumps({'name': name})}", f"name={json.dumps(title)}"]
-
-
-def _close(command: str, directory: Path, results: dict[str, object] | None) -> None:
-    """What a finished command says: the closing table of a run, and where the files are."""
-    if results is not None and command in ("run", "analyze"):
-        from rich.console import Console
-
-        from boltzgen.report.table import closing_table, verdict_panel
-
-        console = Console()
-        console.print(closing_table(results), verdict_panel(results))
-    if results is None:
-        print(f"done, see {directory}")
-    else:
-        from boltzgen.report.page import FILE_NAME
-
-        print(f"results in {directory}, report in {directory / FILE_NAME}")
 
 
 def _print_table(rows: dict[str, str]) -> None:

@@ -84,6 +84,11 @@ class TrainSettings(Settings):
         description="score matching alone or with a term that compares noise levels: diffusive "
         "classification, time-score matching, noise-contrastive estimation",
     )
+    start: str | None = Field(
+        None,
+        description="trained network to start from instead of random numbers: a run directory, or a model "
+        "that comes with boltzgen; its sizes and atoms must be those of this run",
+    )
     denoise_to: Literal["forces", "data"] = Field(
         "forces",
         description="target of score matching: the data with the system's forces there as a control variate, "

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from boltzgen import estimate, shipped
-from boltzgen.config import Workflow
+from boltzgen.config import ModelSettings, Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError
 from boltzgen.files import nearest_existing
 from boltzgen.observables import check_observables
@@ -35,6 +35,8 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     _check_directory(out, workflow)
     if workflow.pretrained is not None:
         shipped.check(workflow.pretrained, system)
+    elif workflow.train.start is not None:
+        _check_start(workflow.train.start, workflow.model, system)
     _check_energy(system)
     _check_temperatures(workflow, system)
     check_observables(workflow.analyze.observables, system)
@@ -84,6 +86,26 @@ def check_model(directory: Path, system: MolecularSystem) -> None:
             f"{path}: is a network of {made_for[0]} ({made_for[1]} atoms), not of {system.name} "
             f"({system.n_atoms} atoms); train again with `--force train`, or choose another --out"
         )
+
+
+def _check_start(start: str, settings: ModelSettings, system: MolecularSystem) -> None:
+    """ConfigError for a network to start from that is not there, of other sizes, or of other atoms."""
+    directory = shipped.network_directory(start)
+    try:
+        spec = json.loads((directory / "energy.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = ", ".join(shipped.available())
+        raise ConfigError(
+            f"train.start: no trained network in {directory}; give a run directory or one of {known}"
+        ) from None
+    sizes = ("n_layers", "n_channels", "n_radial", "l_max", "hidden", "prior")
+    asked = {key: getattr(settings, key) for key in sizes}
+    asked |= {"n_atoms": system.n_atoms, "n_classes": int(system.atom_classes.max()) + 1}
+    for key, value in asked.items():
+        if spec.get(key) != value:
+            raise ConfigError(
+                f"train.start: the network of {start} has {key} {spec.get(key)}, this run needs {value}"
+            )
 
 
 def _check_directory(out: Path, workflow: Workflow) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boltzgen.errors import ConfigError
-from boltzgen.system import MolecularSystem
+
+if TYPE_CHECKING:
+    from boltzgen.system import MolecularSystem
 
 ROOT = Path(__file__).parent / "pretrained"
 """One directory a model: ``energy.*``, ``ensemble.h5`` (thinned MD for the pilot and J), ``model.json``."""
@@ -19,6 +21,11 @@ OWN_SECTIONS = ("system", "data", "simulate", "model", "train")
 def available() -> dict[str, dict[str, Any]]:
     """What ``model.json`` says of every shipped model: workflow, system, command, metrics."""
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(ROOT.glob("*/model.json"))}
+
+
+def network_directory(start: str) -> Path:
+    """Where the network lies that ``train.start`` names: a shipped one, or that of a run directory."""
+    return ROOT / start if start in available() else Path(start) / "model"
 
 
 def model_for(workflow: str, changed: list[str], pretrained_run: bool | None) -> str | None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from boltzgen import shipped
 from boltzgen.config import Workflow
 from boltzgen.manifest import Manifest, digest, file_digest, xml_digest
 
@@ -58,6 +59,9 @@ def inputs_of(
         return common | section("simulate")
     if stage == "train":
         made_from = {"the data": manifest.stamp("simulate")}
+        if workflow.train.start is not None:
+            network = shipped.network_directory(workflow.train.start) / "energy.safetensors"
+            made_from["the network to start from"] = file_digest(network)
         return common | section("model", "train") | made_from | states
     if stage == "sample":
         made_from = {"the data": manifest.stamp("simulate"), "the model": manifest.stamp("train")}

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from boltzgen import shipped
 from boltzgen.config import Workflow
 from boltzgen.contradictions import contradictions
 from boltzgen.errors import ConfigError
@@ -219,8 +220,12 @@ def _with_absolute_paths(workflow: Workflow, base: Path) -> Workflow:
     trajectory = tuple(str((base / file).resolve()) for file in data.trajectory)
     weights = None if data.weights is None else str((base / data.weights).resolve())
     observables = tuple(str((base / o).resolve()) if ".py:" in o else o for o in analysis.observables)
+    start = workflow.train.start
+    if start is not None and start not in shipped.available():
+        start = str((base / start).resolve())
     return workflow.model_copy(
         update={
+            "train": workflow.train.model_copy(update={"start": start}),
             "analyze": analysis.model_copy(update={"observables": observables}),
             "system": system.model_copy(update={"name": name, "parameters": parameters}),
             "data": data.model_copy(update={"trajectory": trajectory, "weights": weights}),

@@ -144,6 +144,15 @@ class EnergyModel(nn.Module):
         model.basis.statistics = torch.stack([graph.mean, graph.std, graph.contact]).view(3, *shape).float()
         return model
 
+    def take_over(self, other: EnergyModel) -> None:
+        """Learn what ``other`` has learned; prior and scales stay those of this model's own data.
+
+        Raises DataError where atoms that are alike in one are not in the other.
+        """
+        if not other.classes.equal(self.classes):
+            raise DataError(f"train.start: its atoms have other classes than those of {self.spec.system}")
+        self.load_state_dict(dict(other.named_parameters()), strict=False)
+
     @property
     def log_sigma_range(self) -> tuple[float, float]:
         """Logs of the lowest and the highest noise level."""

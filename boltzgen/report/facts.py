@@ -14,7 +14,7 @@ from boltzgen.manifest import file_digest
 from boltzgen.report.record import Record
 from boltzgen.report.structures import formula
 from boltzgen.report.table import BOOKKEEPING, COUNTED_LOSSES
-from boltzgen.report.text import duration, moment, number, setting, size
+from boltzgen.report.text import duration, interval, moment, number, setting, size
 
 TILES = (
     ("Delta F", "kJ/mol", ""),
@@ -36,7 +36,8 @@ def tiles(record: Record) -> list[dict[str, str]]:
             md = number(row["reference"], row["reference_error"])
             below = f"MD {md}" if md else hint
             value = number(row["value"], row["error"])
-            found.append({"quantity": quantity, "unit": unit, "value": value, "below": below or row["note"]})
+            texts = {"value": value, "interval": interval(row), "below": below or row["note"]}
+            found.append({"quantity": quantity, "unit": unit, **texts})
     return found
 
 
@@ -90,6 +91,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, str]:
         "unit": row["unit"],
         "note": row["note"],
         "value": number(row["value"], row["error"]),
+        "interval": interval(row),
         "reference": number(row["reference"], row["reference_error"]),
         "apart": apart,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -14,6 +14,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from boltzgen.check import Check
+    from boltzgen.estimates import Estimate
     from boltzgen.system import MolecularSystem
 
 VERDICT_STYLE = {"trusted": "green", "caution": "yellow", "not trusted": "red"}
@@ -64,6 +65,21 @@ def verdict_panel(results: Mapping[str, Any]) -> Panel:
     lines += [Text(f"- {observation}", style="dim") for observation in verdict.get("observations", [])]
     style = VERDICT_STYLE.get(level, "yellow")
     return Panel(Group(*lines), title=f"verdict: {escape(level)}", title_align="left", border_style=style)
+
+
+def difference_table(a: str, b: str, found: Mapping[str, Estimate], temperatures_k: Sequence[float]) -> Group:
+    """What `boltzgen.difference.difference` found; in kJ/mol too where the two temperatures are one."""
+    table = Table(title=escape(f"-ln(Z of {b} / Z of {a})"), title_justify="left")
+    table.add_column("estimator")
+    isothermal = temperatures_k[0] == temperatures_k[1]
+    for unit in ("kT", "kJ/mol") if isothermal else ("kT",):
+        table.add_column(unit, justify="right", no_wrap=True)
+    notes = []
+    for name, estimate in found.items():
+        values = [estimate, estimate.in_kj_mol(temperatures_k[0])] if isothermal else [estimate]
+        table.add_row(name, *(with_error(e.value, e.error) for e in values))
+        notes += [Text(f"{name}: {estimate.note}", style="dim")] if estimate.note else []
+    return Group(table, *notes)
 
 
 def check_table(check: Check) -> Group:

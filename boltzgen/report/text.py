@@ -27,6 +27,15 @@ def number(value: float | str | None, error: float | None = None) -> str:
     return text.replace("inf", "∞").replace("e-", f"e{MINUS}").replace("-", MINUS)
 
 
+def interval(row: Mapping[str, Any]) -> str:
+    """``3.49 to 4.09`` of a row of results, rounded as its value is; empty where it has no interval."""
+    ends = row.get("low"), row.get("high")
+    if not all(isinstance(end, float) for end in ends) or row["error"] is None:
+        return ""
+    low, high = (number(end, row["error"]).partition(" ±")[0] for end in ends)
+    return f"{low} to {high}"
+
+
 def duration(seconds: float | None) -> str:
     """``1 h 12 min``, ``3 min 05 s`` or ``4.2 s``."""
     if seconds is None:

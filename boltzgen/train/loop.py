@@ -28,6 +28,7 @@ from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chun
 from boltzgen.model.energy import EnergyModel, load_model
 from boltzgen.progress import Report, silent
 from boltzgen.report.figures import heights
+from boltzgen.shipped import network_directory
 from boltzgen.system import MolecularSystem
 from boltzgen.train.denoising import DenoisingTarget
 from boltzgen.train.frames import training_frames
@@ -76,6 +77,8 @@ def train(
     frames = training_frames(system, balanced(data, system, settings.state_share), settings, seed, device)
     some, their_forces = frames.drawn(20_000, seed)
     model = _new_model(system, some, model_settings, settings.state_share)
+    if settings.start is not None:
+        model.take_over(load_model(network_directory(settings.start), system=system))
     report(0.0, 1.0, "calibrating the noise levels of the prior")
     calibrate(model, some[:1024], torch.Generator().manual_seed(seed + 1))
     model.to(device)

@@ -655,6 +655,19 @@ def test_own_data_in_the_run_directory(refused: Refused, tmp_path: Path) -> None
     assert "lies in the run directory" in refused("run", "harmonic_dimer", *arguments, "--out", "run")
 
 
+@pytest.mark.parametrize(
+    ("start", "changes", "expected"),
+    [
+        ("nowhere", [], "no trained network in"),
+        ("alanine_dipeptide_b", ["model.n_layers=3"], "has n_layers 2, this run needs 3"),
+        ("alanine_dipeptide_b", [], "has n_atoms 22, this run needs 2"),
+    ],
+)
+def test_networks_to_start_from(refused: Refused, start: str, changes: list[str], expected: str) -> None:
+    given = overrides(f"train.start={start}", *changes)
+    assert expected in refused("run", "harmonic_dimer", *given, "--out", "run")
+
+
 def test_a_network_of_another_hamiltonian(tmp_path: Path, alanine: MolecularSystem) -> None:
     from boltzgen.errors import DataError
     from boltzgen.preflight import check_model

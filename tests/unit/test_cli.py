@@ -80,6 +80,8 @@ def test_lists(tmp_path: Path) -> None:
         (["train", "lj13", "--force", "sample"], "--force sample: this command ends with train"),
         (["run", "lj13", "lj55"], "unexpected extra argument"),
         (["rum"], "no such command 'rum'"),
+        (["export", "lj13", "--n", "0"], "export.n_resampled"),
+        (["export", "lj13", "--select", "elephant"], "export.select"),
         (["check"], "missing argument 'SYSTEM'; `boltzgen check --help`"),
         (["report"], "missing argument 'RUN...'"),
         (["train", "lj13", "--out", "file/run"], "file is a file"),
@@ -134,6 +136,22 @@ def test_interrupt(
     assert capsys.readouterr().err.splitlines() == [
         "boltzgen: stopped; finished stages are kept, run the same command to continue"
     ]
+
+
+def test_options_of_export_are_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from boltzgen import cli
+
+    calls = []
+    monkeypatch.setattr(workflow, "run", lambda *arguments, **options: calls.append(arguments))
+    monkeypatch.chdir(tmp_path)
+    options = ["--n", "7", "--select", "not element H", "--align", "name C", "--stride", "3"]
+    monkeypatch.setattr(sys, "argv", ["boltzgen", "export", "lj13", *options])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 0
+    settings = calls.pop()[0].export
+    assert (settings.n_resampled, settings.stride) == (7, 3)
+    assert (settings.select, settings.align) == ("not element H", "name C")
 
 
 def test_system_option_replaces_system_and_name(

@@ -56,10 +56,14 @@ def test_overrides_win_over_quick_and_are_yaml() -> None:
 def test_paths_become_absolute(tmp_path: Path) -> None:
     (tmp_path / "a.pdb").touch()
     text = "name: mine\nsystem: {name: molecule, parameters: {pdb: a.pdb, forcefield: [x.xml]}}\n"
-    workflow, base = load_workflow(write(tmp_path, text + "data: {trajectory: [t.dcd]}\n"))
+    text += "train: {start: other}\ndata: {trajectory: [t.dcd]}\n"
+    workflow, base = load_workflow(write(tmp_path, text))
     assert base == tmp_path.resolve()
     assert workflow.system.parameters == {"pdb": str(tmp_path.resolve() / "a.pdb"), "forcefield": ["x.xml"]}
     assert workflow.data.trajectory == (str(tmp_path.resolve() / "t.dcd"),)
+    assert workflow.train.start == str(tmp_path.resolve() / "other")
+    shipped = load_workflow(None, ["name=x", "system.name=harmonic_dimer", "train.start=alanine_dipeptide_b"])
+    assert shipped[0].train.start == "alanine_dipeptide_b"
 
 
 def test_training_always_ends(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_every_section_is_there(page: Page) -> None:
         "phi in [0, 2) rad",
         "sample.n_particles",
         f"{chr(0x2212)}191.90 ± 0.21",
+        f"95 %: {chr(0x2212)}192.31 to {chr(0x2212)}191.49",
         "both hands of the molecule",
         "Pareto k̂",
         "below 0.7",

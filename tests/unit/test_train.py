@@ -236,6 +236,21 @@ def test_training_that_makes_it_worse_returns_the_best_model(
     assert max(float((p.norm() / q.norm().clamp_min(1e-9)).detach()) for p, q in pairs) > 2.0
 
 
+def test_training_starts_from_another_network(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path
+) -> None:
+    """After one step of next to no length: what the other has learned, and the scales of its own data."""
+    train(system, data, MODEL, settings(60, warmup_steps=5), tmp_path / "a" / "model", seed=0)
+    small = settings(1, learning_rate=1e-9, start=str(tmp_path / "a"), height_paths=0)
+    wide = replace(data, positions=1.01 * data.positions)
+    train(system, wide, MODEL, small.model_copy(update={"denoise_to": "data"}), tmp_path / "b", seed=1)
+    a, b = load_model(tmp_path / "a" / "model"), load_model(tmp_path / "b" / "last")
+    for (name, p), q in zip(a.named_parameters(), b.parameters(), strict=True):
+        torch.testing.assert_close(q, p, rtol=0, atol=1e-6, msg=name)
+    assert b.spec.sigma_data == pytest.approx(1.01 * a.spec.sigma_data, rel=1e-2)
+    assert not torch.equal(a.prior.stiff_mean, b.prior.stiff_mean)
+
+
 def test_data_of_another_temperature_are_refused_unless_their_forces_are_not_used(
     system: MolecularSystem, tmp_path: Path
 ) -> None:

@@ -124,6 +124,21 @@ def test_reasons_are_given(chain: Chain) -> None:
     assert chain.said[2].startswith("sample: running (the model changed)")
 
 
+def test_a_change_of_the_network_to_start_from_is_noticed(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boltzgen.preflight._check_start", lambda *_: None)
+    network = tmp_path / "other" / "model" / "energy.safetensors"
+    network.parent.mkdir(parents=True)
+    network.write_text("a network")
+    start = f"train.start={tmp_path / 'other'}"
+    chain(start)
+    assert chain(start) == []
+    network.write_text("a better one")
+    assert chain(start) == ALL[1:]
+    assert "the network to start from changed" in chain.said[1]
+
+
 @pytest.mark.parametrize(
     ("override", "stage", "expected"),
     [

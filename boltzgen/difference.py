@@ -1,0 +1,54 @@
+"""Free energy between two finished runs of the same atoms: other force fields, solvents or temperatures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import DataError, NumericalError
+from boltzgen.estimates import Estimate
+from boltzgen.free_energy import log_z_difference
+from boltzgen.multistate import bar
+from boltzgen.potential import make_potential
+from boltzgen.runs import FinishedRun, load_run
+
+
+def difference(path_a: str | Path, path_b: str | Path, seed: int = 0) -> dict[str, Estimate]:
+    """``-ln(Z_b / Z_a)`` of the configurations of two runs, in kT, by the name of the estimator.
+
+    log Z of the samples
+        From the two normalisers alone: nothing has to overlap.
+    BAR of the samples, BAR of the MD
+        Bennett's acceptance ratio (J. Comput. Phys. 22, 245, 1976). Without a value where they do not
+        overlap; the note says so.
+
+    Masses play no part: at one temperature, the momenta of the same atoms contribute nothing. Raises
+    DataError for runs that are not finished, of other atoms, or sampled over other domains.
+    """
+    a, b = load_run(path_a), load_run(path_b)
+    _check(a, b)
+    change = log_z_difference(a.samples, b.samples)
+    return {
+        "log Z of the samples": Estimate(-change.value, change.error, change.note),
+        "BAR of the samples": _bar(a, b, (a.samples, b.samples), seed),
+        "BAR of the MD": _bar(a, b, (a.reference, b.reference), seed),
+    }
+
+
+def _check(a: FinishedRun, b: FinishedRun) -> None:
+    elements = [[atom.element for atom in run.system.topology.atoms()] for run in (a, b)]
+    if elements[0] != elements[1]:
+        raise DataError(f"{a.path} and {b.path} are not of the same atoms in the same order")
+    domains = [run.results["diagnostics"].get("z_domain") for run in (a, b)]
+    if domains[0] != domains[1]:
+        raise DataError(f"log Z of {a.path} is over {domains[0]}, that of {b.path} over {domains[1]}")
+
+
+def _bar(
+    a: FinishedRun, b: FinishedRun, ensembles: tuple[WeightedEnsemble, WeightedEnsemble], seed: int
+) -> Estimate:
+    try:
+        return bar(*ensembles, make_potential(a.system), make_potential(b.system), seed)
+    except NumericalError:
+        return Estimate(math.nan, None, "they do not overlap")
