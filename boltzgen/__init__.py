@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from boltzgen.free_energy import (
         free_energy_difference,
         free_energy_surface,
+        kernel_pmf,
+        kernel_surface,
         log_z_difference,
         potential_of_mean_force,
     )
@@ -41,6 +43,8 @@ _HOMES = {
     "free_energy_difference": "boltzgen.free_energy",
     "potential_of_mean_force": "boltzgen.free_energy",
     "free_energy_surface": "boltzgen.free_energy",
+    "kernel_pmf": "boltzgen.free_energy",
+    "kernel_surface": "boltzgen.free_energy",
     "log_z_difference": "boltzgen.free_energy",
     "reweighted": "boltzgen.reweighting",
     "bar": "boltzgen.multistate",
@@ -63,6 +67,8 @@ __all__ = [
     "bar",
     "free_energy_difference",
     "free_energy_surface",
+    "kernel_pmf",
+    "kernel_surface",
     "load_run",
     "load_system",
     "log_z_difference",

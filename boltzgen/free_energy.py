@@ -1,8 +1,8 @@
 """Expectations, state populations and free-energy differences of one ensemble, with standard errors.
 
-How errors are made is in `boltzgen.estimates`; profiles and surfaces are in `boltzgen.pmf`, differences
-between ensembles in `boltzgen.reweighting` and `boltzgen.multistate`. The names of the first two are
-importable from here.
+How errors are made is in `boltzgen.estimates`; profiles and surfaces are in `boltzgen.pmf` and
+`boltzgen.surface`, differences between ensembles in `boltzgen.reweighting` and `boltzgen.multistate`. The
+names of the first three are importable from here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from boltzgen.estimates import (
     n_carriers,
     normalised_weights,
 )
-from boltzgen.pmf import PMF, Surface, free_energy_surface, kernel_pmf, potential_of_mean_force
+from boltzgen.pmf import PMF, kernel_pmf, potential_of_mean_force
+from boltzgen.surface import Surface, free_energy_surface, kernel_surface
 from boltzgen.system import State
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "free_energy_difference",
     "free_energy_surface",
     "kernel_pmf",
+    "kernel_surface",
     "log_z_difference",
     "n_carriers",
     "normalised_weights",

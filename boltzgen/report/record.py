@@ -163,8 +163,9 @@ def _profile(item: Mapping[str, Any]) -> PMF:
 
 
 def _surface(item: Mapping[str, Any]) -> Surface:
-    edges = [_numbers(item[key]) for key in ("x_edges", "y_edges")]
-    return Surface(*edges, *(np.array([_numbers(row) for row in item[key]]) for key in ("f", "df", "dof")))
+    x_edges, y_edges = (_numbers(item[key]) for key in ("x_edges", "y_edges"))
+    f, df, dof = (np.array([_numbers(row) for row in item[key]]) for key in ("f", "df", "dof"))
+    return Surface(x_edges, y_edges, f, df, dof)
 
 
 def _numbers(values: list[float | str | None]) -> Array:

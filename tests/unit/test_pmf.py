@@ -10,8 +10,9 @@ import pytest
 from helpers.chain import END_TO_END, PHI, PSI, chain_ensemble, chain_positions
 from scipy.stats import norm, vonmises
 
+from boltzgen.densities import kernel
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.free_energy import free_energy_surface, kernel_pmf, potential_of_mean_force
+from boltzgen.free_energy import free_energy_surface, kernel_pmf, kernel_surface, potential_of_mean_force
 
 
 def von_mises_sample(n: int, kappa: float, seed: int) -> WeightedEnsemble:
@@ -49,6 +50,32 @@ def test_nothing_within_the_limits_is_an_empty_surface():
     sample = chain_ensemble(100, seed=2)
     surface = free_energy_surface(sample, (PHI, END_TO_END), 4, 10, limits=(None, (5.0, 6.0)))
     assert np.isposinf(surface.f).all() and np.isnan(surface.df).all()
+
+
+def test_kernel_surface_of_independent_torsions_crosses_both_boundaries():
+    rng, kappa, n = np.random.default_rng(8), 2.0, 20_000
+    x = chain_positions(rng.vonmises(math.pi, kappa, n), rng.vonmises(math.pi, kappa, n))
+    surface = kernel_surface(WeightedEnsemble(x, np.zeros(n), np.zeros(n), 300.0), (PHI, PSI), n_bootstrap=20)
+    centres = 0.5 * (surface.x_edges[1:] + surface.x_edges[:-1])
+    assert surface.bandwidths is not None and 0.1 < surface.bandwidths[0] < 0.5
+    smoothing = kernel(surface.x_edges, surface.bandwidths[0], periodic=True)
+    alone = -np.log(smoothing @ vonmises.pdf(centres, kappa, math.pi))
+    truth = alone[:, None] + alone
+    near = np.isfinite(surface.df) & (truth < truth.min() + 3)
+    gap = surface.f - truth
+    gap = (gap - gap.flat[np.argmin(surface.f)])[near]
+    assert near.sum() > 300 and np.sqrt(np.mean(gap**2)) < 0.1
+    assert np.mean(np.abs(gap) < 2.5 * surface.df[near]) > 0.9
+
+
+def test_kernel_surface_summed_over_one_variable_is_the_others_kernel_profile():
+    sample = chain_ensemble(3000, seed=2, p_positive=0.2, proposal=0.5)
+    surface = kernel_surface(sample, (PHI, PSI), 24, (0.3, 0.4), n_bootstrap=10)
+    profile = kernel_pmf(sample, PHI, 24, 0.3, n_bootstrap=10)
+    with np.errstate(divide="ignore"):
+        summed = -np.log(np.exp(-surface.f).sum(axis=1))
+    known = np.isfinite(profile.df) & (profile.f < 3.5)  # further out cells without rows nearby are empty
+    np.testing.assert_allclose((summed - summed.min())[known], profile.f[known], atol=0.02)
 
 
 @pytest.mark.parametrize("kappa", [0.5, 4.0])

@@ -1,0 +1,108 @@
+"""Binned and smoothed densities of collective variables, cluster by cluster, and their errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from boltzgen.ensemble import Array, WeightedEnsemble
+from boltzgen.estimates import cluster_index, normalised_weights, standard_errors
+from boltzgen.system import CollectiveVariable
+
+MIN_CARRIERS_OF_A_BIN = 5
+N_BANDWIDTHS = 16
+"""Widths that cross-validation chooses from, a geometric series."""
+
+
+def binned(
+    ensemble: WeightedEnsemble, cv: CollectiveVariable, n_bins: int, limits: tuple[float, float] | None
+) -> tuple[Array, NDArray[np.int64]]:
+    """Edges ``(n_bins + 1,)`` and the bin of each row ``(n,)``; -1 outside and at weight zero."""
+    weights, values = normalised_weights(ensemble), cv.values(ensemble.positions)
+    low, high = limits or _sampled_range(cv, values[weights > 0])
+    edges = np.linspace(low, high, n_bins + 1)
+    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_bins - 1)
+    return edges, np.where((values >= low) & (values <= high) & (weights > 0), bins, -1)
+
+
+def cluster_histogram(ensemble: WeightedEnsemble, bins: NDArray[np.int64], n_bins: int) -> csr_array:
+    """Weight of each cluster in each bin, ``(n_clusters, n_bins)``."""
+    cluster, island = cluster_index(ensemble)
+    rows = np.flatnonzero(bins >= 0)
+    entries = (normalised_weights(ensemble)[rows], (cluster[rows], bins[rows]))
+    return csr_array(entries, shape=(len(island), n_bins))
+
+
+def profile_of(
+    ensemble: WeightedEnsemble,
+    sums: Array | csr_array,
+    carriers: csr_array,
+    n_bootstrap: int,
+    seed: int,
+) -> tuple[Array, Array, Array]:
+    """``f``, ``df`` and ``dof`` of a profile from the weight of each cluster in each bin ``(c, n_bins)``.
+
+    ``carriers`` is positive where a cluster carries a bin.
+    """
+    total = sums.sum(0)
+    if not total.any():
+        return np.full(len(total), np.inf), np.full(len(total), np.nan), np.full(len(total), np.nan)
+    with np.errstate(divide="ignore"):
+        f = -np.log(total)
+    lowest = int(np.argmin(f))
+
+    def profile(s: Array) -> Array:
+        return np.log(s[..., lowest : lowest + 1]) - np.log(s)
+
+    _, island = cluster_index(ensemble)
+    df, dof = standard_errors(sums, island, profile, n_bootstrap, seed)
+    df[(carriers > 0).sum(0) < MIN_CARRIERS_OF_A_BIN] = np.nan
+    return f - f[lowest], df, dof
+
+
+def kernel(edges: Array, width: float, periodic: bool) -> Array:
+    """Weights ``(n, n)`` of a kernel of this standard deviation between the centres of bins."""
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    gap = centres[:, None] - centres
+    if periodic:
+        values = np.exp((np.cos(gap) - 1) / width**2)
+        return values / values.sum(1, keepdims=True)
+    return np.exp(-0.5 * np.square(gap / width)) * (edges[1] - edges[0]) / (width * np.sqrt(2 * np.pi))
+
+
+def likeliest_bandwidth(histogram: csr_array, edges: Array, periodic: bool) -> float:
+    """The width under which each cluster is likeliest given all others (Habbema 1974)."""
+    spacing, span = edges[1] - edges[0], edges[-1] - edges[0]
+    widths = np.geomspace(1.5 * spacing, span / 8, N_BANDWIDTHS)
+    likelihoods = [likelihood(histogram, kernel(edges, width, periodic)) for width in widths]
+    return float(widths[int(np.argmax(likelihoods))])
+
+
+def likelihood(histogram: csr_array, smoothing: Array) -> float:
+    """Log likelihood of every cluster under the smoothed density of all others."""
+    rows = np.repeat(np.arange(histogram.shape[0]), np.diff(histogram.indptr))
+    share, total = histogram.sum(1), histogram.sum(0)
+    own = (histogram @ smoothing)[rows, histogram.indices]
+    others = (total @ smoothing)[histogram.indices] - own
+    others = others / np.maximum(share.sum() - share[rows], 1e-12)
+    return float(histogram.data @ np.log(np.maximum(others, 1e-300)))
+
+
+def smoothed(histogram: csr_array, smoothing: Array) -> tuple[Array, csr_array]:
+    """Smoothed weight of each cluster in each bin, and which clusters have rows within two widths of it.
+
+    Bins that no row is close to are empty.
+    """
+    near = csr_array(np.where(smoothing > math.exp(-2.0) * smoothing.max(), 1.0, 0.0))
+    carriers = histogram @ near
+    return np.where(carriers.sum(0) > 0, histogram @ smoothing, 0.0), carriers
+
+
+def _sampled_range(cv: CollectiveVariable, values: Array) -> tuple[float, float]:
+    if cv.periodic:
+        return -np.pi, np.pi
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high > low else (low - 1e-6, high + 1e-6)

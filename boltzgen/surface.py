@@ -1,0 +1,113 @@
+"""Free-energy surfaces over two variables, from histograms and from kernels; errors as in `boltzgen.pmf`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from boltzgen.densities import (
+    binned,
+    cluster_histogram,
+    kernel,
+    likeliest_bandwidth,
+    likelihood,
+    profile_of,
+    smoothed,
+)
+from boltzgen.ensemble import Array, WeightedEnsemble
+from boltzgen.estimates import half_width
+from boltzgen.system import CollectiveVariable
+
+_WIDENINGS = np.geomspace(1.0, 4.0, 8)
+"""Factors on the widths of either variable alone that cross-validation chooses from."""
+
+Limits = tuple[tuple[float, float] | None, tuple[float, float] | None]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A free-energy surface ``-ln p`` in kT over two collective variables, zero in its lowest cell.
+
+    x_edges, y_edges
+        Shapes ``(n_x + 1,)`` and ``(n_y + 1,)``, in the units of the variables.
+    f, df, dof
+        As of a `PMF`, shape ``(n_x, n_y)``, the first variable along the first axis.
+    bandwidths
+        Standard deviations of the kernel along both variables; None for a histogram. A kernel estimate
+        holds at the centres of its cells.
+    """
+
+    x_edges: Array
+    y_edges: Array
+    f: Array
+    df: Array
+    dof: Array
+    bandwidths: tuple[float, float] | None = None
+
+    @property
+    def interval(self) -> tuple[Array, Array]:
+        """Lower and upper ends of cellwise 95 % intervals, ``(n_x, n_y)`` each."""
+        half = half_width(self.df, self.dof)
+        return self.f - half, self.f + half
+
+
+def free_energy_surface(
+    ensemble: WeightedEnsemble,
+    variables: tuple[CollectiveVariable, CollectiveVariable],
+    n_bins: int = 36,
+    n_bootstrap: int = 200,
+    seed: int = 0,
+    limits: Limits = (None, None),
+) -> Surface:
+    """``-ln`` of the joint density of two collective variables in kT, from ``n_bins`` by ``n_bins`` cells.
+
+    ``limits`` of each variable as in `potential_of_mean_force`.
+    """
+    (x_edges, x), (y_edges, y) = (
+        binned(ensemble, cv, n_bins, ends) for cv, ends in zip(variables, limits, strict=True)
+    )
+    cells = np.where((x < 0) | (y < 0), -1, x * n_bins + y)
+    sums = cluster_histogram(ensemble, cells, n_bins**2)
+    profile = profile_of(ensemble, sums, sums, n_bootstrap, seed)
+    f, df, dof = (values.reshape(n_bins, n_bins) for values in profile)
+    return Surface(x_edges, y_edges, f, df, dof)
+
+
+def kernel_surface(
+    ensemble: WeightedEnsemble,
+    variables: tuple[CollectiveVariable, CollectiveVariable],
+    n_points: int = 48,
+    bandwidths: tuple[float, float] | None = None,
+    n_bootstrap: int = 200,
+    seed: int = 0,
+    limits: Limits = (None, None),
+) -> Surface:
+    """``-ln`` of a kernel estimate of the joint density, in kT on ``n_points`` by ``n_points`` centres.
+
+    The kernel is the product of those of `boltzgen.pmf.kernel_pmf`. ``bandwidths`` [rad or nm] are by default
+    those of the two variables alone, both wider by the factor between 1 and 4 of the greatest likelihood of
+    each lineage under the density of all others. Errors, empty cells and ``limits`` as there.
+    """
+    (x_edges, x), (y_edges, y) = (
+        binned(ensemble, cv, n_points, ends) for cv, ends in zip(variables, limits, strict=True)
+    )
+    periodic = [cv.periodic for cv in variables]
+    cells = np.where((x < 0) | (y < 0), -1, x * n_points + y)
+    histogram = cluster_histogram(ensemble, cells, n_points**2)
+
+    def product(widths: tuple[float, float]) -> Array:
+        k_x = kernel(x_edges, widths[0], periodic[0])
+        return np.asarray(np.kron(k_x, kernel(y_edges, widths[1], periodic[1])))
+
+    if bandwidths is None:
+        alone = [
+            likeliest_bandwidth(cluster_histogram(ensemble, bins, n_points), edges, wraps)
+            for bins, edges, wraps in zip((x, y), (x_edges, y_edges), periodic, strict=True)
+        ]
+        candidates = [(float(c * alone[0]), float(c * alone[1])) for c in _WIDENINGS]
+        bandwidths = max(candidates, key=lambda widths: likelihood(histogram, product(widths)))
+    sums, carriers = smoothed(histogram, product(bandwidths))
+    profile = profile_of(ensemble, sums, carriers, n_bootstrap, seed)
+    f, df, dof = (values.reshape(n_points, n_points) for values in profile)
+    return Surface(x_edges, y_edges, f, df, dof, bandwidths)
