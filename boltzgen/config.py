@@ -101,7 +101,10 @@ class TrainSettings(Settings):
         description="levels of a sample: at a KL divergence of 0.05 to 10, neighbours of 512 levels, or any",
     )
     batch_size: Count = Field(128, description="configurations per step; each is noised to K levels")
-    learning_rate: Positive = 1e-2
+    optimiser: Literal["muon", "adam"] = Field(
+        "muon", description="Muon for matrices and Adam for the rest, or Adam for all parameters"
+    )
+    learning_rate: Positive = 1.5e-2
     gradient_clip: Positive = 1.0
     warmup_steps: int = Field(200, ge=0, description="linear learning-rate warm-up")
     steps: Count | None = Field(None, description="stop after this many steps")

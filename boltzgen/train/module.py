@@ -24,6 +24,7 @@ from boltzgen.model.compiled import BatchFunction, eager_derivatives
 from boltzgen.model.energy import EnergyModel
 from boltzgen.objective import Noised, dsm, height_loss, noised
 from boltzgen.train.denoising import DenoisingTarget
+from boltzgen.train.optimiser import optimiser_of
 from boltzgen.world import ALONE, World
 
 _RANK_STRIDE = 1_000_003
@@ -94,10 +95,11 @@ class EnergyTraining(L.LightningModule):
         return min(max(by_step, by_time), 1.0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimiser = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
+        settings = self.settings
+        optimiser = optimiser_of(self.model.parameters(), settings.optimiser, settings.learning_rate)
 
         def factor(step: int) -> float:
-            warm = min(1.0, (step + 1) / max(self.settings.warmup_steps, 1))
+            warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
             return warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * self.progress())))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
