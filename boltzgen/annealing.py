@@ -16,6 +16,7 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.estimate import network_chunk, will_compile
 from boltzgen.handedness import Hand
 from boltzgen.heights import state_members
+from boltzgen.memory import keep_freed_memory
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
 from boltzgen.model.energy import EnergyModel
 from boltzgen.potential import Potential, make_potential
@@ -107,6 +108,7 @@ def prepare(
 ) -> Annealing:
     """Put together what `boltzgen.sampling.sample` anneals; it describes the arguments."""
     check_translation_invariant(system)
+    keep_freed_memory()
     model = model.to(device).eval()
     counter = Counter(_network(model, data, settings, device, report))
     network = Tempered(counter, data.temperature_k / system.temperature_k)

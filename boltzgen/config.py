@@ -104,7 +104,7 @@ class TrainSettings(Settings):
     optimiser: Literal["muon", "adam"] = Field(
         "muon", description="Muon for matrices and Adam for the rest, or Adam for all parameters"
     )
-    learning_rate: Positive = 1.5e-2
+    learning_rate: Positive = 1e-2
     gradient_clip: Positive = 1.0
     warmup_steps: int = Field(200, ge=0, description="linear learning-rate warm-up")
     steps: Count | None = Field(None, description="stop after this many steps")

@@ -23,6 +23,7 @@ from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.files import replaced, write_atomically
 from boltzgen.heights import height_curves, level_offsets
+from boltzgen.memory import keep_freed_memory
 from boltzgen.model.calibration import calibrate
 from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chunks
 from boltzgen.model.energy import EnergyModel, load_model
@@ -69,6 +70,7 @@ def train(
     temperature, as far as their forces tell. Processes of ``world`` share each batch; the first one writes.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     before = read_checkpoint(resume, say)
     first = before["global_step"] if before else 0
     if world.first:
