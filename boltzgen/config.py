@@ -136,9 +136,9 @@ class SampleSettings(Settings):
     sampler: Literal["ais", "smc"] = Field("smc", description="smc resamples, ais does not")
     n_particles: Count = Field(2048, description="in all, over the islands")
     n_islands: Count = Field(4, description="independent populations; their spread gives the errors")
-    n_levels: Count = Field(200, description="noise levels of the ladder")
+    n_levels: Count = Field(400, description="noise levels of the ladder")
     bridge_cess: float = Field(
-        0.9,
+        0.98,
         gt=0.1,
         lt=1,
         description="conditional ESS of each step of the bridge from sigma_min to the target",
@@ -153,7 +153,7 @@ class SampleSettings(Settings):
     move_sigma_nm: Positive | None = Field(
         None, description="moves start below this level; default: sigma_data / 2"
     )
-    bridge_moves: int = Field(2, ge=0, description="MCMC moves per bridge step")
+    bridge_moves: int = Field(4, ge=0, description="MCMC moves per bridge step")
     leapfrog_steps: Count = Field(1, description="steps of a move: 1 is MALA, more are HMC")
     kernel: Literal["ddpm+mse", "ddpm", "ei", "ddim"] = Field(
         "ddpm+mse",

@@ -1,0 +1,37 @@
+"""The allocator keeps what large tensors give back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource, sys
+import torch
+from boltzgen.memory import keep_freed_memory
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    torch.ones(16_000_000)
+before = faults()
+for _ in range(5):
+    torch.ones(16_000_000)
+print(faults() - before)
+"""
+PAGES = 5 * 64_000_000 // 4096
+
+
+def faults(how: str) -> int:
+    """Page faults of five tensors of 64 MB."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
+def test_large_tensors_reuse_freed_memory() -> None:
+    assert faults("keep") < 0.05 * PAGES
