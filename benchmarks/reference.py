@@ -2,12 +2,14 @@
 
     python benchmarks/reference.py make ENSEMBLE.h5 --command "how it was made" [--name alanine_dipeptide_b]
     python benchmarks/reference.py compare RUN [RUN ...] [--name alanine_dipeptide_b] [--samples 10000]
+                                               [--figures DIR]
 
 `make` takes a weighted ensemble, such as `benchmarks/flat_histogram.py` writes, and keeps what comparisons
 need under `benchmarks/references/`: NAME.json has free energies, populations and potentials of mean force of
 all frames with their errors; NAME.npz has 10,000 frames drawn by weight, positions rounded to 0.0001 nm,
 and the energies that they had before. `compare` prints Delta F, populations, E-W2 and T-W2 with their noise
-floors, and effective sample sizes of the runs, whose own MD it does not look at.
+floors, effective sample sizes, and in how many bins a potential of mean force is within two combined standard
+errors, which ``--figures`` draws. It does not look at the MD of the runs.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from boltzgen import free_energy, load_run, load_system, metrics
 from boltzgen.analysis import json_safe
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.estimates import Estimate, cluster_index
+from boltzgen.report import figures
 from boltzgen.storage import load_ensemble
 from boltzgen.system import MolecularSystem
 
@@ -92,7 +95,7 @@ def stored(name: str) -> tuple[dict[str, Any], WeightedEnsemble]:
     return content, ensemble
 
 
-def compare(run: Path, name: str, n_samples: int) -> None:
+def compare(run: Path, name: str, n_samples: int, directory: Path | None) -> None:
     """Print one run beside the reference."""
     content, reference = stored(name)
     samples, system = load_ensemble(run / "samples" / "ensemble.h5"), load_run(run).system
@@ -113,6 +116,28 @@ def compare(run: Path, name: str, n_samples: int) -> None:
     for key in ("verdict", "log_z", "log_z_error", "kish_ess_fraction", "genealogical_ess", "jeffreys"):
         value = diagnostics.get(key)
         print(f"{key:24s}{value['level'] if key == 'verdict' else value:>18}")
+
+    compare_profiles(samples, content["pmf"], system, directory)
+
+
+def compare_profiles(
+    samples: WeightedEnsemble, expected: dict[str, Any], system: MolecularSystem, directory: Path | None
+) -> None:
+    """Potentials of mean force beside those of the reference, as a count of bins and as figures."""
+    for cv in system.collective_variables:
+        edges, f, df, dof = (
+            np.array([math.nan if v is None else float(v) for v in expected[cv.name][key]])
+            for key in ("bin_edges", "f", "df", "dof")
+        )
+        reference = free_energy.PMF(edges, f, df, dof)
+        limits = float(edges[0]), float(edges[-1])
+        found = free_energy.potential_of_mean_force(samples, cv, N_BINS, N_BOOTSTRAP, limits=limits)
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(found.f - f) / np.hypot(found.df, df)
+        known = np.isfinite(apart)
+        print(f"PMF along {cv.name}: {(apart[known] <= 2).sum()} of {known.sum()} bins within two errors")
+        if directory is not None:
+            figures.pmf(cv, found, reference, directory / f"pmf_{cv.name}_reference.png")
 
 
 def shown(estimate: Estimate) -> str:
@@ -136,13 +161,14 @@ def main() -> None:
     comparer = commands.add_parser("compare", help="finished runs beside a stored reference")
     comparer.add_argument("runs", type=Path, nargs="+")
     comparer.add_argument("--samples", type=int, default=10_000, help="points of T-W2, at most")
+    comparer.add_argument("--figures", type=Path, help="draw potentials of mean force there")
     for command in (maker, comparer):
         command.add_argument("--name", default="alanine_dipeptide_b")
     options = parser.parse_args()
     if options.command == "make":
         make(options.ensemble, options.name, load_system(options.system), options.made_by)
     for run in options.runs if options.command == "compare" else []:
-        compare(run, options.name, options.samples)
+        compare(run, options.name, options.samples, options.figures)
 
 
 if __name__ == "__main__":
