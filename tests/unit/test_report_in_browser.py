@@ -1,4 +1,7 @@
-"""The page of a run as a browser shows it; needs playwright and Chromium (`pip install playwright`)."""
+"""The page of a run as a browser shows it.
+
+Needs Chromium and ``pip install playwright axe-playwright-python``.
+"""
 
 from __future__ import annotations
 
@@ -77,4 +80,21 @@ def test_the_page_in_a_browser(browser: Any, page_file: Path, width: int, scheme
     page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
     page.wait_for_timeout(100)
     assert len({before, turned, dragged, canvas.evaluate(PAINTED)[1]}) == 4
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_on_the_page_fails_wcag_aa(browser: Any, page_file: Path, width: int, scheme: str) -> None:
+    """Contrast and whatever else axe-core finds; it is injected, which the policy of the page would refuse."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    options = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+    found = axe.run(page, options=options).response
+    assert "color-contrast" in {rule["id"] for rule in found["passes"]}
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
     context.close()
