@@ -86,7 +86,7 @@ def test_the_page_in_a_browser(browser: Any, page_file: Path, width: int, scheme
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_nothing_on_the_page_fails_wcag_aa(browser: Any, page_file: Path, width: int, scheme: str) -> None:
-    """Contrast and whatever else axe-core finds; it is injected, which the policy of the page would refuse."""
+    """Contrast and whatever else axe-core finds; injecting it takes the page out of its own policy."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     context = browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
