@@ -28,6 +28,7 @@ from boltzgen.analysis import json_safe
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.estimates import Estimate, cluster_index
 from boltzgen.report import figures
+from boltzgen.report.record import stored_pmf
 from boltzgen.storage import load_ensemble
 from boltzgen.system import MolecularSystem
 
@@ -125,15 +126,11 @@ def compare_profiles(
 ) -> None:
     """Potentials of mean force beside those of the reference, as a count of bins and as figures."""
     for cv in system.collective_variables:
-        edges, f, df, dof = (
-            np.array([math.nan if v is None else float(v) for v in expected[cv.name][key]])
-            for key in ("bin_edges", "f", "df", "dof")
-        )
-        reference = free_energy.PMF(edges, f, df, dof)
-        limits = float(edges[0]), float(edges[-1])
+        reference = stored_pmf(expected[cv.name])
+        limits = float(reference.bin_edges[0]), float(reference.bin_edges[-1])
         found = free_energy.potential_of_mean_force(samples, cv, N_BINS, N_BOOTSTRAP, limits=limits)
         with np.errstate(invalid="ignore"):
-            apart = np.abs(found.f - f) / np.hypot(found.df, df)
+            apart = np.abs(found.f - reference.f) / np.hypot(found.df, reference.df)
         known = np.isfinite(apart)
         print(f"PMF along {cv.name}: {(apart[known] <= 2).sum()} of {known.sum()} bins within two errors")
         if directory is not None:

@@ -208,9 +208,9 @@ def difference_of_runs(
     from boltzgen.report.table import difference_table
     from boltzgen.runs import load_run
 
-    found = difference(run_a, run_b, seed)
-    temperatures = [load_run(run).system.temperature_k for run in (run_a, run_b)]
-    Console().print(difference_table(str(run_a), str(run_b), found, temperatures))
+    a, b = load_run(run_a), load_run(run_b)
+    temperatures = a.system.temperature_k, b.system.temperature_k
+    Console().print(difference_table(str(run_a), str(run_b), difference(a, b, seed), temperatures))
 
 
 @app.command("systems")

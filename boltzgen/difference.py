@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
@@ -11,10 +10,11 @@ from boltzgen.estimates import Estimate
 from boltzgen.free_energy import log_z_difference
 from boltzgen.multistate import bar
 from boltzgen.potential import make_potential
-from boltzgen.runs import FinishedRun, load_run
+from boltzgen.reweighting import ReducedEnergy
+from boltzgen.runs import FinishedRun
 
 
-def difference(path_a: str | Path, path_b: str | Path, seed: int = 0) -> dict[str, Estimate]:
+def difference(a: FinishedRun, b: FinishedRun, seed: int = 0) -> dict[str, Estimate]:
     """``-ln(Z_b / Z_a)`` of the configurations of two runs, in kT, by the name of the estimator.
 
     log Z of the samples
@@ -26,13 +26,13 @@ def difference(path_a: str | Path, path_b: str | Path, seed: int = 0) -> dict[st
     Masses play no part: at one temperature, the momenta of the same atoms contribute nothing. Raises
     DataError for runs that are not finished, of other atoms, or sampled over other domains.
     """
-    a, b = load_run(path_a), load_run(path_b)
     _check(a, b)
+    potentials = make_potential(a.system), make_potential(b.system)
     change = log_z_difference(a.samples, b.samples)
     return {
         "log Z of the samples": Estimate(-change.value, change.error, change.note),
-        "BAR of the samples": _bar(a, b, (a.samples, b.samples), seed),
-        "BAR of the MD": _bar(a, b, (a.reference, b.reference), seed),
+        "BAR of the samples": _bar((a.samples, b.samples), potentials, seed),
+        "BAR of the MD": _bar((a.reference, b.reference), potentials, seed),
     }
 
 
@@ -46,9 +46,11 @@ def _check(a: FinishedRun, b: FinishedRun) -> None:
 
 
 def _bar(
-    a: FinishedRun, b: FinishedRun, ensembles: tuple[WeightedEnsemble, WeightedEnsemble], seed: int
+    ensembles: tuple[WeightedEnsemble, WeightedEnsemble],
+    potentials: tuple[ReducedEnergy, ReducedEnergy],
+    seed: int,
 ) -> Estimate:
     try:
-        return bar(*ensembles, make_potential(a.system), make_potential(b.system), seed)
+        return bar(*ensembles, *potentials, seed)
     except NumericalError:
         return Estimate(math.nan, None, "they do not overlap")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from boltzgen.densities import (
     binned,
@@ -64,11 +66,8 @@ def free_energy_surface(
 
     ``limits`` of each variable as in `potential_of_mean_force`.
     """
-    (x_edges, x), (y_edges, y) = (
-        binned(ensemble, cv, n_bins, ends) for cv, ends in zip(variables, limits, strict=True)
-    )
-    cells = np.where((x < 0) | (y < 0), -1, x * n_bins + y)
-    sums = cluster_histogram(ensemble, cells, n_bins**2)
+    (x_edges, x), (y_edges, y) = _binned(ensemble, variables, n_bins, limits)
+    sums = _joint_histogram(ensemble, x, y, n_bins)
     profile = profile_of(ensemble, sums, sums, n_bootstrap, seed)
     f, df, dof = (values.reshape(n_bins, n_bins) for values in profile)
     return Surface(x_edges, y_edges, f, df, dof)
@@ -89,12 +88,9 @@ def kernel_surface(
     those of the two variables alone, both wider by the factor between 1 and 4 of the greatest likelihood of
     each lineage under the density of all others. Errors, empty cells and ``limits`` as there.
     """
-    (x_edges, x), (y_edges, y) = (
-        binned(ensemble, cv, n_points, ends) for cv, ends in zip(variables, limits, strict=True)
-    )
+    (x_edges, x), (y_edges, y) = _binned(ensemble, variables, n_points, limits)
     periodic = [cv.periodic for cv in variables]
-    cells = np.where((x < 0) | (y < 0), -1, x * n_points + y)
-    histogram = cluster_histogram(ensemble, cells, n_points**2)
+    histogram = _joint_histogram(ensemble, x, y, n_points)
 
     def product(widths: tuple[float, float]) -> Array:
         k_x = kernel(x_edges, widths[0], periodic[0])
@@ -111,3 +107,20 @@ def kernel_surface(
     profile = profile_of(ensemble, sums, carriers, n_bootstrap, seed)
     f, df, dof = (values.reshape(n_points, n_points) for values in profile)
     return Surface(x_edges, y_edges, f, df, dof, bandwidths)
+
+
+def _binned(
+    ensemble: WeightedEnsemble,
+    variables: tuple[CollectiveVariable, CollectiveVariable],
+    n: int,
+    limits: Limits,
+) -> list[tuple[Array, NDArray[np.int64]]]:
+    """Edges and bins of the rows, as `boltzgen.densities.binned` gives them, of both variables."""
+    return [binned(ensemble, cv, n, ends) for cv, ends in zip(variables, limits, strict=True)]
+
+
+def _joint_histogram(
+    ensemble: WeightedEnsemble, x: NDArray[np.int64], y: NDArray[np.int64], n: int
+) -> csr_array:
+    """Weight of each cluster in each of ``n`` by ``n`` cells, ``(n_clusters, n^2)``."""
+    return cluster_histogram(ensemble, np.where((x < 0) | (y < 0), -1, x * n + y), n**2)

@@ -112,7 +112,9 @@ class Record:
 
     def _profiles(self, key: str) -> dict[str, tuple[PMF, PMF]]:
         pairs = self.results.get(key) or {}
-        return {name: (_profile(pair["model"]), _profile(pair["reference"])) for name, pair in pairs.items()}
+        return {
+            name: (stored_pmf(pair["model"]), stored_pmf(pair["reference"])) for name, pair in pairs.items()
+        }
 
 
 def read_run(directory: Path) -> Record:
@@ -156,7 +158,8 @@ def _variable(item: Mapping[str, Any]) -> CollectiveVariable:
     return CollectiveVariable(item["name"], item["kind"], tuple(item["atoms"]), reference)
 
 
-def _profile(item: Mapping[str, Any]) -> PMF:
+def stored_pmf(item: Mapping[str, Any]) -> PMF:
+    """A potential of mean force as a results file holds it."""
     edges, f, df = (_numbers(item[key]) for key in ("bin_edges", "f", "df"))
     dof, width = item.get("dof"), item.get("bandwidth")
     return PMF(edges, f, df, None if dof is None else _numbers(dof), width)

@@ -96,7 +96,7 @@ class EnergyTraining(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings = self.settings
-        optimiser = optimiser_of(self.model.parameters(), settings.optimiser, settings.learning_rate)
+        optimiser = optimiser_of(self.model.parameters(), settings)
 
         def factor(step: int) -> float:
             warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from boltzgen.config import TrainSettings
+
 MATRIX_RATE = 1.5
 """Learning rate of matrices in units of that of the rest; steps of Muon are scaled to Adam's size."""
 
-Optimiser = Literal["muon", "adam"]
+
+def optimiser_of(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimiser that ``train.optimiser`` names, at ``train.learning_rate``."""
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(parameters, lr=settings.learning_rate)
+    return MuonAndAdam(list(parameters), settings.learning_rate)
 
 
-def optimiser_of(parameters: Iterable[nn.Parameter], name: Optimiser, rate: float) -> torch.optim.Optimizer:
-    """The optimiser by its name in ``train.optimiser``."""
-    parameters = list(parameters)
-    return MuonAndAdam(parameters, rate) if name == "muon" else torch.optim.Adam(parameters, lr=rate)
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    return parameter.ndim == 2 and min(parameter.shape) > 1
 
 
 class MuonAndAdam(torch.optim.Optimizer):
@@ -28,8 +33,8 @@ class MuonAndAdam(torch.optim.Optimizer):
     """
 
     def __init__(self, parameters: list[nn.Parameter], rate: float) -> None:
-        matrices = [p for p in parameters if p.ndim == 2 and min(p.shape) > 1]
-        others = [p for p in parameters if not (p.ndim == 2 and min(p.shape) > 1)]
+        matrices = [p for p in parameters if _is_matrix(p)]
+        others = [p for p in parameters if not _is_matrix(p)]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.Muon(
                 matrices, lr=MATRIX_RATE * rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"

@@ -16,6 +16,7 @@ from boltzgen.difference import difference
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.registry import load_system
+from boltzgen.runs import FinishedRun, load_run
 from boltzgen.storage import save_ensemble
 from boltzgen.systems.harmonic import dimer_log_z
 from boltzgen.units import thermal_energy
@@ -38,7 +39,7 @@ def exact_samples(stiffness: float, n: int, rng: np.random.Generator, length: fl
     return WeightedEnsemble(positions, np.zeros(n), u, 300.0, log_z=log_z, log_z_error=0.01)
 
 
-def finished(directory: Path, stiffness: float, length: float = LENGTH, domain: str = "all") -> Path:
+def finished(directory: Path, stiffness: float, length: float = LENGTH, domain: str = "all") -> FinishedRun:
     """What a finished run of the dimer leaves for the difference to another."""
     parameters = {"stiffness": stiffness, "length_nm": length}
     system, rng = load_system("harmonic_dimer", parameters), np.random.default_rng(int(stiffness))
@@ -50,7 +51,7 @@ def finished(directory: Path, stiffness: float, length: float = LENGTH, domain: 
     config = {"name": "x", "system": {"name": "harmonic_dimer", "parameters": parameters}}
     (directory / "config.yaml").write_text(yaml.safe_dump(config))
     (directory / "results" / "results.json").write_text(json.dumps({"diagnostics": {"z_domain": domain}}))
-    return directory
+    return load_run(directory)
 
 
 def test_three_estimators_of_a_stiffer_bond(tmp_path: Path) -> None:
