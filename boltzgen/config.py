@@ -54,8 +54,13 @@ class SimulateSettings(Settings):
     production_ps: Positive = Field(2000.0, description="kept length of each run (per temperature)")
     frame_interval_ps: Positive = Field(0.1, description="time between stored frames")
     swap_interval_ps: Positive = Field(0.5, description="time between exchange attempts")
-    platform: Literal["auto", "Reference", "CPU", "OpenCL", "CUDA", "HIP"] = Field(
-        "auto", description="OpenMM platform; auto is the fastest here, as timed, and recorded with the run"
+    platform: Literal["auto", "batched", "Reference", "CPU", "OpenCL", "CUDA", "HIP"] = Field(
+        "auto",
+        description="OpenMM platform, or batched: many walkers at once on energies in torch; auto is the "
+        "fastest here, as timed, and recorded with the run",
+    )
+    n_walkers: Count = Field(
+        16, description="walkers that share the production of a batched run; each is equilibrated by itself"
     )
 
 

@@ -26,12 +26,10 @@ _BYTES_PER_ATOM = {"xtc": 5, "pdb": 81}
 
 
 def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
-    """MD steps over the measured speed of 0.2 s of dynamics, and the size of the stored frames."""
-    rungs = settings.n_temperatures if settings.method == "parallel_tempering" else 1
-    length_ps = settings.equilibration_ps + settings.production_ps
-    steps = settings.n_runs * rungs * length_ps * 1000 / settings.timestep_fs
-    workers = max(1, min(settings.n_runs, usable_cores()))
-    seconds = steps / (_steps_per_second(system) * workers)
+    """MD steps over a speed measured now, and the size of the stored frames."""
+    from boltzgen.walkers import expected
+
+    steps, seconds = expected(system, settings)
     frames = settings.n_runs * settings.production_ps / settings.frame_interval_ps
     stored = size(frames * system.n_atoms * 3 * 4)
     return f"estimate: {steps:.3g} MD steps, about {clock(seconds)}, about {stored} of frames at the target"
@@ -119,23 +117,6 @@ def _n_frames(n_atoms: int, workflow: Workflow) -> float:
         return sum(path.stat().st_size / (each * n_atoms) for path, each in sizes)
     simulate = workflow.simulate
     return simulate.n_runs * simulate.production_ps / simulate.frame_interval_ps
-
-
-def _steps_per_second(system: MolecularSystem, seconds: float = 0.2) -> float:
-    """Langevin steps per second on the platform that simulations use."""
-    import openmm
-
-    from boltzgen.platform import fastest_platform, make_context
-
-    integrator = openmm.LangevinMiddleIntegrator(system.temperature_k, 1.0, 1e-4)
-    integrator.setRandomNumberSeed(1)
-    context = make_context(system, integrator, fastest_platform(system).getName())
-    steps, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        integrator.step(20)
-        context.getState(energy=True)
-        steps += 20
-    return steps / elapsed
 
 
 def _network_throughput(

@@ -14,7 +14,7 @@ import yaml
 
 from boltzgen import estimate, shipped
 from boltzgen.config import ModelSettings, Workflow
-from boltzgen.errors import ConfigError, DataError, MolecularSystemError
+from boltzgen.errors import ConfigError, DataError, MolecularSystemError, UserError
 from boltzgen.files import nearest_existing
 from boltzgen.observables import check_observables
 from boltzgen.platform import installed_platforms
@@ -22,6 +22,7 @@ from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
 from boltzgen.system import MolecularSystem
+from boltzgen.walkers import BATCHED
 
 HOTTEST_K = 10_000.0
 """A rung of parallel tempering above this breaks any molecule."""
@@ -40,7 +41,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     _check_energy(system)
     _check_temperatures(workflow, system)
     check_observables(workflow.analyze.observables, system)
-    _check_platform(workflow)
+    _check_platform(workflow, system)
     for key in ("select", "align"):
         if (selection := getattr(workflow.export, key)) is not None:
             selected_atoms(mdtraj.Topology.from_openmm(system.topology), f"export.{key}", selection)
@@ -141,13 +142,19 @@ def _check_energy(system: MolecularSystem) -> None:
     check_translation_invariant(system)
 
 
-def _check_platform(workflow: Workflow) -> None:
+def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
     wanted, there = workflow.simulate.platform, installed_platforms()
-    if wanted != "auto" and wanted not in there and not (workflow.data.trajectory or workflow.pretrained):
+    if workflow.data.trajectory or workflow.pretrained or wanted in ("auto", *there):
+        return
+    if wanted != BATCHED:
         raise ConfigError(
             f"simulate.platform: OpenMM has no {wanted} on this machine; there is {', '.join(there)}, "
-            "or auto for the fastest"
+            "batched, or auto for the fastest"
         )
+    try:
+        make_potential(system, backend="batched", dtype=torch.float32)
+    except UserError as error:
+        raise ConfigError(f"simulate.platform: {system.name} cannot be batched: {error}") from None
 
 
 def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:

@@ -31,6 +31,7 @@ from boltzgen.kept import Kept
 from boltzgen.platform import fastest_platform, installed_platforms, make_context
 from boltzgen.progress import Report, silent
 from boltzgen.system import MolecularSystem
+from boltzgen.walkers import BATCHED, by_walkers, run_walkers
 from boltzgen.world import ALONE, World
 
 Advance = Callable[[float, str], None]
@@ -73,7 +74,9 @@ def simulate(
     say: Callable[[str], None] = lambda line: None,
     world: World = ALONE,
 ) -> WeightedEnsemble:
-    """Run ``settings.n_runs`` independent simulations, one process each, and join their frames.
+    """Run ``settings.n_runs`` independent simulations and join their frames.
+
+    OpenMM makes each in a process of its own; batched ones (`boltzgen.walkers`) follow one another here.
 
     system
         Simulated without constraints by LangevinMiddle dynamics from its reference configuration.
@@ -87,7 +90,7 @@ def simulate(
     report
         Told simulated ps over all runs.
     platform
-        OpenMM platform name; the one of `choose_platform` by default.
+        OpenMM platform name, or ``batched``; the one of `choose_platform` by default.
     resume
         Where every run that has finished is kept, so that the same call after a kill makes only the others;
         for the caller to remove. None keeps nothing.
@@ -113,10 +116,10 @@ def simulate(
         progress.done_ps[run] = settings.equilibration_ps + settings.production_ps
     left = [tasks[run] for run in world.share(len(tasks)) if run not in runs]
     n_workers = min(len(left), max(1, usable_cores() // world.local_size))
-    alone = len(left) == 1
+    here = len(left) == 1 or platform == BATCHED
     made = (
-        [_run(left[0], progress.of_run(left[0].run))]
-        if alone
+        [_run(task, progress.of_run(task.run)) for task in left]
+        if here
         else _run_in_processes(left, n_workers, progress)
     )
     runs |= {task.run: frames for task, frames in zip(left, made, strict=True)}
@@ -133,7 +136,9 @@ def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume:
         return settings.platform
     kept = (Kept(resume).load(f"run_{run}", lambda line: None) for run in range(settings.n_runs))
     used = next((piece["platform"] for piece in kept if piece), None)
-    return used if used in installed_platforms() else fastest_platform(system).getName()
+    if used in (BATCHED, *installed_platforms()):
+        return str(used)
+    return BATCHED if by_walkers(system, settings) else fastest_platform(system).getName()
 
 
 def correlated_stretches(
@@ -200,7 +205,9 @@ def _run(task: _Task, advance: Advance) -> Frames:
     """One simulation, in this process, kept when it is done; breakdowns become a NumericalError."""
     settings, frames = task.settings, Frames()
     try:
-        if settings.method == "langevin" or settings.n_temperatures == 1:
+        if task.platform == BATCHED:
+            run_walkers(task.system, settings, task.seed, frames, advance)
+        elif settings.method == "langevin" or settings.n_temperatures == 1:
             _run_langevin(task, frames, advance)
         else:
             from boltzgen.tempering import run_parallel_tempering  # openmmtools takes seconds to import

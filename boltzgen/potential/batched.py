@@ -93,10 +93,18 @@ class BatchedEvaluator:
     compiled
         Whether to fuse everything into one kernel with ``torch.compile``; by default once the eager
         evaluation has taken as long as compiling would have.
+    chunk
+        Configurations in one pass where fewer than fit the cache are enough.
     """
 
-    def __init__(self, system: openmm.System, dtype: torch.dtype, compiled: bool | None = None) -> None:
-        self.system, self.dtype, self.compiled = system, dtype, compiled
+    def __init__(
+        self,
+        system: openmm.System,
+        dtype: torch.dtype,
+        compiled: bool | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        self.system, self.dtype, self.compiled, self.chunk = system, dtype, compiled, chunk
         self._programs: dict[torch.device, _Program] = {}
         self.forces = sorted(self._program(torch.device("cpu")).forces)
 
@@ -130,7 +138,8 @@ class _Program:
         n_atoms = evaluator.system.getNumParticles()
         budget = _PAIR_BUDGET.get(like.device.type, _PAIR_BUDGET["cuda"])
         pairs = max(32, n_atoms * (n_atoms - 1) // 2)
-        self.chunk = max(16, 2 ** ((budget // pairs).bit_length() - 1) if budget > pairs else 16)
+        fitting = max(16, 2 ** ((budget // pairs).bit_length() - 1) if budget > pairs else 16)
+        self.chunk = min(fitting, evaluator.chunk or fitting)
         self._compile_after = {None: COMPILE_AFTER_SECONDS, True: 0.0, False: float("inf")}[
             evaluator.compiled
         ]

@@ -110,6 +110,7 @@ def make_potential(
     positions: Array | None = None,
     platform: str | None = None,
     compiled: bool | None = None,
+    chunk: int | None = None,
 ) -> Potential:
     """The reduced energy of a system, batched in torch where that agrees with OpenMM.
 
@@ -131,6 +132,9 @@ def make_potential(
     compiled
         Whether batched evaluation is fused by ``torch.compile``: by default once it has run long enough
         to win the compilation time back.
+    chunk
+        How many configurations there will be at a time, where fewer than fit the cache: compiled code is
+        made for one number.
     """
     openmm_system, temperature, positions = _parts(system, temperature, positions)
     kT = thermal_energy(temperature)
@@ -141,7 +145,7 @@ def make_potential(
     reason = "asked for"
     if backend != "openmm":
         try:
-            evaluator = BatchedEvaluator(openmm_system, dtype, compiled)
+            evaluator = BatchedEvaluator(openmm_system, dtype, compiled, chunk)
             start = embedding(openmm_system, temperature) if positions is None else positions
             agreement = compare(evaluator, start, temperature)
             if agreement.ok:
