@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -141,6 +142,9 @@ class SampleSettings(Settings):
     sampler: Literal["ais", "smc"] = Field("smc", description="smc resamples, ais does not")
     n_particles: Count = Field(2048, description="in all, over the islands")
     n_islands: Count = Field(4, description="independent populations; their spread gives the errors")
+    max_island: Count = Field(
+        8192, description="particles of a population at most: where there are more, so are populations"
+    )
     n_levels: Count = Field(400, description="noise levels of the ladder")
     bridge_cess: float = Field(
         0.98,
@@ -169,6 +173,12 @@ class SampleSettings(Settings):
     chunk_size: Count | None = Field(
         None, description="configurations evaluated at once; by default 256 on a CPU, 4096 on a GPU"
     )
+
+    @property
+    def populations(self) -> int:
+        """Islands there will be, which follow one another: memory in use is that of one."""
+        wanted = max(self.n_islands, math.ceil(self.n_particles / self.max_island))
+        return min(wanted, self.n_particles)
 
 
 class AnalyzeSettings(Settings):

@@ -66,7 +66,7 @@ def will_compile(settings: SampleSettings) -> bool:
 def network_chunk(settings: SampleSettings, device: str) -> int:
     """Configurations that the network is given at once: compiled code fills up what is smaller."""
     size = settings.chunk_size or DEFAULT_CHUNK[device]
-    return max(1, min(size, settings.n_particles // settings.n_islands))
+    return max(1, min(size, settings.n_particles // settings.populations))
 
 
 def usable_cores() -> int:

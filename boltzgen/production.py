@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -164,7 +164,7 @@ def run_islands(
     a part of them and finds the others in ``kept``.
     """
     kept = kept or Kept()
-    n_islands = min(settings.n_islands, settings.n_particles)
+    n_islands = settings.populations
     n_levels = len(production_levels(annealing, ladder))
     watcher = Watcher(annealing.members, report, n_islands, n_levels)
     islands: dict[int, Island] = {}
@@ -219,4 +219,6 @@ def _run_island(
         scheme=settings.resampling,
         observe=watcher,
     )
+    gradients = population.particles.gradients[:, :0]  # most of the memory, and of no more use
+    population.particles = replace(population.particles, gradients=gradients)
     return Island(population, watcher.shares, dict(tally), Spent.so_far(annealing).since(before))

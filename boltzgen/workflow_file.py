@@ -101,7 +101,7 @@ def _read(name_or_path: str | None) -> tuple[Document, str, Path]:
     if name_or_path is None:
         return {}, "defaults", Path.cwd()
     path = Path(name_or_path)
-    if path.is_dir():
+    if path.is_dir() and name_or_path not in available_workflows():  # as a run directory may be called
         hint = f"did you mean {path / 'config.yaml'}?" if (path / "config.yaml").is_file() else "name a file"
         raise ConfigError(f"{path}: is a directory, not a workflow file; {hint}")
     if path.suffix not in (".yaml", ".yml"):

@@ -20,6 +20,7 @@ from boltzgen import cli, workflow
 from boltzgen.platform import installed_platforms
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
+from boltzgen.workflow_file import load_workflow
 
 Refused = Callable[..., str]
 
@@ -218,7 +219,8 @@ def test_workflow_files(refused: Refused, tmp_path: Path, text: str, expected: s
 def test_a_platform_that_is_not_installed(refused: Refused) -> None:
     line = refused("run", "harmonic_dimer", "--set", "simulate.platform=HIP")
     assert "simulate.platform: OpenMM has no HIP on this machine; there is Reference" in line
-    assert "input should be 'auto', 'Reference'" in refused(
+    assert "batched, or auto" in line
+    assert "input should be 'auto', 'batched', 'Reference'" in refused(
         "run", "harmonic_dimer", "--set", "simulate.platform=cpu"
     )
 
@@ -234,6 +236,15 @@ def test_what_is_no_workflow_file(refused: Refused, tmp_path: Path) -> None:
     assert "no such workflow file" in refused("run", "nowhere.yaml")
     assert "did you mean harmonic_dimer?" in refused("run", "harmonic_dimr")
     assert "no WORKFLOW given" in refused("run")
+
+
+def test_a_run_directory_does_not_hide_the_workflow_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "harmonic_dimer").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings, _ = load_workflow("harmonic_dimer")
+    assert settings.name == "harmonic_dimer"
 
 
 # ---- systems in Python -------------------------------------------------------------------------------

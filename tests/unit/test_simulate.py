@@ -27,16 +27,19 @@ from boltzgen.system import MolecularSystem
 from boltzgen.systems.harmonic import mean_bond_length
 
 STIFFNESS, LENGTH = 10000.0, 0.2
-SHORT = SimulateSettings(n_runs=1, friction_per_ps=5.0, equilibration_ps=2.0, production_ps=20.0)
+SHORT = SimulateSettings(
+    n_runs=1, friction_per_ps=5.0, equilibration_ps=2.0, production_ps=20.0, n_walkers=10
+)
+both_ways = pytest.mark.parametrize("platform", ["Reference", "batched"])
 
 
 def dimer() -> MolecularSystem:
     return load_system("harmonic_dimer", {"stiffness": STIFFNESS, "length_nm": LENGTH})
 
 
-def replicate_means(settings: SimulateSettings, n: int, directory: Path) -> np.ndarray:
+def replicate_means(settings: SimulateSettings, n: int, directory: Path, platform: str) -> np.ndarray:
     system = dimer()
-    runs = [simulate(system, settings, directory, seed, platform="Reference") for seed in range(n)]
+    runs = [simulate(system, settings, directory, seed, platform=platform) for seed in range(n)]
     return np.array([system.collective_variables[0].values(run.positions).mean() for run in runs])
 
 
@@ -51,18 +54,21 @@ def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
     assert abs(means.mean() - hotter) > 3.5 * error
 
 
-def test_langevin_gives_the_mean_bond_length(tmp_path: Path) -> None:
+@both_ways
+def test_langevin_gives_the_mean_bond_length(platform: str, tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0})
-    check_mean_bond_length(replicate_means(settings, 8, tmp_path), bound=3e-4)
+    check_mean_bond_length(replicate_means(settings, 8, tmp_path, platform), bound=3e-4)
 
 
-def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(tmp_path: Path) -> None:
+@both_ways
+def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(platform: str, tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"n_temperatures": 2, "temperature_ratio": 2.0, "production_ps": 50.0})
-    check_mean_bond_length(replicate_means(settings, 6, tmp_path), bound=5e-4)
+    check_mean_bond_length(replicate_means(settings, 6, tmp_path, platform), bound=5e-4)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_exchanges_do_not_heat_stiff_bonds(tmp_path: Path) -> None:
+@both_ways
+def test_exchanges_do_not_heat_stiff_bonds(platform: str, tmp_path: Path) -> None:
     """A time step of half the inverse frequency, as 1 fs is for C-H bonds; exchanges every 20 steps."""
     system = dimer()
     long = {"timestep_fs": 25.0, "friction_per_ps": 1.0, "production_ps": 4000.0, "equilibration_ps": 10.0}
@@ -73,7 +79,7 @@ def test_exchanges_do_not_heat_stiff_bonds(tmp_path: Path) -> None:
         "swap_interval_ps": 0.5,
     }
     settings = SHORT.model_copy(update=long | ladder)
-    run = simulate(system, settings, tmp_path, 1, platform="Reference")
+    run = simulate(system, settings, tmp_path, 1, platform=platform)
     r = np.linspace(0.05, 0.35, 20_001)
     u = 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT
     exact = np.average(u, weights=r**2 * np.exp(-u))
@@ -82,13 +88,12 @@ def test_exchanges_do_not_heat_stiff_bonds(tmp_path: Path) -> None:
     assert abs(run.reduced_energies.mean() - exact) < 2.5 * error
 
 
-def test_energies_belong_to_the_frames(tmp_path: Path) -> None:
+@both_ways
+def test_energies_belong_to_the_frames(platform: str, tmp_path: Path) -> None:
     system = dimer()
     settings = SHORT.model_copy(update={"n_temperatures": 3})
     for method in ("langevin", "parallel_tempering"):
-        run = simulate(
-            system, settings.model_copy(update={"method": method}), tmp_path, 3, platform="Reference"
-        )
+        run = simulate(system, settings.model_copy(update={"method": method}), tmp_path, 3, platform=platform)
         r = system.collective_variables[0].values(run.positions)
         np.testing.assert_allclose(
             run.reduced_energies, 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT, atol=1e-4
@@ -96,23 +101,25 @@ def test_energies_belong_to_the_frames(tmp_path: Path) -> None:
         assert len(run) == 200
         assert np.abs(run.positions.mean(axis=1)).max() < 1e-6
         sparse = settings.model_copy(update={"method": method, "frame_interval_ps": 1.0})
-        assert len(simulate(system, sparse, tmp_path, 3, platform="Reference")) == 20
+        assert len(simulate(system, sparse, tmp_path, 3, platform=platform)) == 20
 
 
-def test_the_seed_fixes_the_frames(tmp_path: Path) -> None:
+@both_ways
+def test_the_seed_fixes_the_frames(platform: str, tmp_path: Path) -> None:
     system = load_system("alanine_dipeptide")
     settings = SHORT.model_copy(update={"equilibration_ps": 0.5, "production_ps": 1.0})
     for method in ("langevin", "parallel_tempering"):
         chosen = settings.model_copy(update={"method": method})
-        a, b, c = (simulate(system, chosen, tmp_path, seed, platform="Reference") for seed in (1, 1, 2))
+        a, b, c = (simulate(system, chosen, tmp_path, seed, platform=platform) for seed in (1, 1, 2))
         np.testing.assert_array_equal(a.positions, b.positions)
         assert not np.array_equal(a.positions, c.positions)
 
 
-def test_several_runs_make_islands(tmp_path: Path) -> None:
+@both_ways
+def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"n_runs": 2, "n_temperatures": 2, "production_ps": 5.0})
     told: list[tuple[float, float, str]] = []
-    run = simulate(dimer(), settings, tmp_path, 1, lambda *a: told.append(a), platform="Reference")
+    run = simulate(dimer(), settings, tmp_path, 1, lambda *a: told.append(a), platform=platform)
     assert run.islands is not None and run.lineages is not None
     np.testing.assert_array_equal(run.islands, np.repeat([0, 1], 50))
     assert not set(run.lineages[:50]) & set(run.lineages[50:])
@@ -122,13 +129,16 @@ def test_several_runs_make_islands(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@both_ways
 @pytest.mark.parametrize("method", ["langevin", "parallel_tempering"])
-def test_finished_runs_are_kept_and_the_others_are_the_same(method: str, tmp_path: Path) -> None:
+def test_finished_runs_are_kept_and_the_others_are_the_same(
+    method: str, platform: str, tmp_path: Path
+) -> None:
     """As after a kill: of three runs one is left, another is damaged, the third is missing."""
     small = {"n_runs": 3, "n_temperatures": 2, "production_ps": 4.0, "method": method}
     settings, scratch, resume = SHORT.model_copy(update=small), tmp_path / "scratch", tmp_path / "resume"
     said: list[str] = []
-    run = partial(simulate, dimer(), settings, scratch, 1, platform="Reference")
+    run = partial(simulate, dimer(), settings, scratch, 1, platform=platform)
     whole = run()
     np.testing.assert_array_equal(run(resume=resume).positions, whole.positions)
     assert sorted(path.name for path in resume.iterdir()) == ["run_0.pt", "run_1.pt", "run_2.pt"]
@@ -160,9 +170,10 @@ def test_the_platform_is_the_one_asked_for_or_that_of_what_is_kept(
     assert choose_platform(dimer(), settings.model_copy(update={"platform": "Reference"})) == "Reference"
 
 
+@both_ways
 @pytest.mark.parametrize("method", ["langevin", "parallel_tempering"])
-def test_exploding_dynamics_is_one_line(method: str, tmp_path: Path) -> None:
-    settings = SHORT.model_copy(update={"method": method, "timestep_fs": 20.0})
+def test_exploding_dynamics_is_one_line(method: str, platform: str, tmp_path: Path) -> None:
+    settings = SHORT.model_copy(update={"method": method, "timestep_fs": 20.0, "platform": platform})
     with pytest.raises(NumericalError, match=r"run 1 broke down.*smaller simulate.timestep_fs") as caught:
         simulate(load_system("alanine_dipeptide"), settings, tmp_path, 0)
     assert "\n" not in str(caught.value)
