@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from boltzgen.model.graph import MAX_TOPOLOGICAL_DISTANCE
 
+USUAL_NEIGHBOURS = 21
+"""Sums over more neighbours are scaled down to so many: products of three would grow with the cube."""
+
 Coupling = list[tuple[float, int, int, int]]
 """Entries ``(w, m1, m2, m3)`` of a Wigner 3j symbol that are not zero."""
 
@@ -198,6 +201,7 @@ class DensityLayer(nn.Module):
     def forward(self, h: Tensor, radial: Tensor, angular: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Features ``(C, n_atoms, B)`` -> updated features and atomic energies ``(n_atoms, B)``."""
         own = (self.radial @ radial.flatten(1)).view(-1, *radial.shape[1:])
+        own = own * min(1.0, USUAL_NEIGHBOURS / max(h.shape[1] - 1, 1))
         density = (angular * (own * h.unsqueeze(1)).unsqueeze(1)).sum(3)
         scale, shift = self.film(noise).T.unsqueeze(1).chunk(2)
         hidden = _linear(self.inward, torch.cat([self.invariants(density), h]))
