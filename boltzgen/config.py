@@ -100,7 +100,11 @@ class TrainSettings(Settings):
         description="target of score matching: the data with the system's forces there as a control variate, "
         "which is far less noisy at low noise levels, or the data alone",
     )
-    height_weight: float = Field(1.0, ge=0, description="w in L = L_DSM + w L_heights")
+    height_weight: float = Field(
+        0.1,
+        ge=0,
+        description="w in L = L_DSM + w L_heights; the noise of classifying swamps score matching at 1",
+    )
     levels_per_sample: int = Field(2, ge=2, le=16, description="K, noise levels that a sample is noised to")
     level_choice: Literal["kl", "neighbouring", "uniform"] = Field(
         "kl",
