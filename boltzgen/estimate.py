@@ -27,7 +27,7 @@ _BYTES_PER_ATOM = {"xtc": 5, "pdb": 81}
 
 def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
     """MD steps over a speed measured now, and the size of the stored frames."""
-    from boltzgen.walkers import expected
+    from boltzgen.pace import expected
 
     steps, seconds = expected(system, settings)
     frames = settings.n_runs * settings.production_ps / settings.frame_interval_ps

@@ -28,10 +28,11 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.estimate import usable_cores
 from boltzgen.kept import Kept
+from boltzgen.pace import by_walkers
 from boltzgen.platform import fastest_platform, installed_platforms, make_context
 from boltzgen.progress import Report, silent
 from boltzgen.system import MolecularSystem
-from boltzgen.walkers import BATCHED, by_walkers, run_walkers
+from boltzgen.walkers import BATCHED, run_walkers
 from boltzgen.world import ALONE, World
 
 Advance = Callable[[float, str], None]

@@ -6,9 +6,8 @@ hundred configurations in one pass of torch take little more than one.
 
 from __future__ import annotations
 
-import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +15,6 @@ import torch
 from torch import Tensor
 
 from boltzgen.config import SimulateSettings
-from boltzgen.errors import UserError
-from boltzgen.estimate import usable_cores
-from boltzgen.platform import steps_per_second
 from boltzgen.potential import Potential, make_potential
 from boltzgen.system import MolecularSystem
 from boltzgen.units import thermal_energy
@@ -30,11 +26,6 @@ BATCHED = "batched"
 """Name of this way of simulating among OpenMM's platforms."""
 COMPILE_FROM_EVALUATIONS = 1_000_000
 """Evaluations from which compiling wins its time back. Never by the clock: rounding would depend on it."""
-_COMPILED_GAIN = 4.0
-"""Speed of compiled over eager evaluation, typically (`benchmarks/target_energy.py` has 4 to 6)."""
-_WORTH_SECONDS = 60.0
-"""Simulations that OpenMM does in less are left to it."""
-_WORTH_FACTOR = 2.0
 
 
 @dataclass
@@ -44,8 +35,8 @@ class Walkers:
     Row ``ladder * R + rung`` of each tensor. BAOAB splitting (Leimkuhler and Matthews 2013): positions are
     sampled as by OpenMM's LangevinMiddle, and velocities belong to the same time as positions.
 
-    x, v
-        Positions [nm] and velocities [nm/ps], float64 ``(n_ladders * R, n_atoms, 3)``.
+    x
+        Positions [nm], float64 ``(n_ladders * R, n_atoms, 3)``.
     masses
         ``(n_atoms, 1)`` [dalton].
     temperatures
@@ -54,15 +45,16 @@ class Walkers:
 
     potential: Potential
     x: Tensor
-    v: Tensor
     masses: Tensor
     temperatures: Tensor
     generator: torch.Generator
+    v: Tensor = field(init=False)
     n_accepted: int = 0
     n_proposed: int = 0
     n_exchanges: int = 0
 
     def __post_init__(self) -> None:
+        """Velocities [nm/ps] of each temperature, and the forces of the start."""
         self.kT = thermal_energy(1.0) * self.temperatures
         self.n_ladders = len(self.x) // len(self.kT)
         kT = self.kT.repeat(self.n_ladders)[:, None, None]
@@ -115,18 +107,14 @@ def run_walkers(
     Each starts at the reference configuration and is equilibrated by itself. Raises FloatingPointError
     where the dynamics blow up, and UserError where the system cannot be batched.
     """
-    rungs = _rungs(settings)
-    temperatures = system.temperature_k * settings.temperature_ratio ** torch.arange(
-        rungs, dtype=torch.float64
-    )
-    n = settings.n_walkers * rungs
+    ladder = settings.temperature_ratio ** torch.arange(n_rungs(settings), dtype=torch.float64)
+    n = settings.n_walkers * len(ladder)
     masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]
     walkers = Walkers(
-        _potential(system, n, compiled=_evaluations(settings) >= COMPILE_FROM_EVALUATIONS),
+        batched_potential(system, n, compiled=evaluations(settings) >= COMPILE_FROM_EVALUATIONS),
         torch.as_tensor(system.positions).expand(n, -1, -1).clone(),
-        torch.zeros(n, system.n_atoms, 3, dtype=torch.float64),
         torch.tensor(masses, dtype=torch.float64)[:, None],
-        temperatures,
+        system.temperature_k * ladder,
         torch.Generator().manual_seed(seed),
     )
     found = _moved(walkers, settings, advance)
@@ -155,65 +143,26 @@ def _moved(walkers: Walkers, settings: SimulateSettings, advance: Advance) -> li
             walkers.exchange()
         if time.monotonic() - told > 0.2 or k == n_pieces:
             told = time.monotonic()
-            words = f"{settings.n_walkers} walkers"
-            if rungs > 1:
-                accepted = walkers.n_accepted / max(walkers.n_proposed, 1)
-                words += f" x {rungs} temperatures, swap acceptance {accepted:.2f}"
-            advance(whole_ps * k / n_pieces, words)
+            advance(whole_ps * k / n_pieces, _in_words(walkers))
     return found
 
 
-def by_walkers(system: MolecularSystem, settings: SimulateSettings) -> bool:
-    """Whether walkers were asked for, or are expected to be much faster than OpenMM on this machine."""
-    if settings.platform != "auto":
-        return settings.platform == BATCHED
-    by_openmm = _openmm_seconds(system, settings)
-    return by_openmm >= _WORTH_SECONDS and by_openmm > _WORTH_FACTOR * _batched_seconds(system, settings)
+def _in_words(walkers: Walkers) -> str:
+    """What one watches."""
+    rungs = len(walkers.temperatures)
+    if rungs == 1:
+        return f"{walkers.n_ladders} walkers"
+    accepted = walkers.n_accepted / max(walkers.n_proposed, 1)
+    return f"{walkers.n_ladders} walkers x {rungs} temperatures, swap acceptance {accepted:.2f}"
 
 
-def expected(system: MolecularSystem, settings: SimulateSettings) -> tuple[float, float]:
-    """Time steps of all runs and rungs together, and roughly the seconds they take here."""
-    if by_walkers(system, settings):
-        return settings.n_runs * _evaluations(settings), _batched_seconds(system, settings)
-    return _openmm_steps(settings), _openmm_seconds(system, settings)
-
-
-def _openmm_steps(settings: SimulateSettings) -> float:
-    length_ps = settings.equilibration_ps + settings.production_ps
-    return settings.n_runs * _rungs(settings) * length_ps * 1000 / settings.timestep_fs
-
-
-@functools.lru_cache(maxsize=4)
-def _openmm_seconds(system: MolecularSystem, settings: SimulateSettings) -> float:
-    """By one process for each run, from the speed of 0.2 s of dynamics."""
-    workers = max(1, min(settings.n_runs, usable_cores()))
-    return _openmm_steps(settings) / (steps_per_second(system) * workers)
-
-
-@functools.lru_cache(maxsize=4)
-def _batched_seconds(system: MolecularSystem, settings: SimulateSettings) -> float:
-    """One run after the other, from the speed of eager evaluation; infinite where that is not possible."""
-    n = settings.n_walkers * _rungs(settings)
-    try:
-        potential = _potential(system, n, compiled=False)
-    except UserError:
-        return float("inf")
-    x = torch.as_tensor(system.positions).expand(n, -1, -1).contiguous()
-    potential.energy_and_forces(x)
-    started, passes = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - started) < 0.1:
-        potential.energy_and_forces(x)
-        passes += 1
-    evaluations = _evaluations(settings)
-    gain = _COMPILED_GAIN if evaluations >= COMPILE_FROM_EVALUATIONS else 1.0
-    return settings.n_runs * evaluations * elapsed / (passes * n) / gain
-
-
-def _potential(system: MolecularSystem, n: int, compiled: bool) -> Potential:
+def batched_potential(system: MolecularSystem, n: int, compiled: bool) -> Potential:
+    """Energies of ``n`` configurations at a time; raises UserError where the system cannot be batched."""
     return make_potential(system, backend="batched", dtype=torch.float32, compiled=compiled, chunk=n)
 
 
-def _rungs(settings: SimulateSettings) -> int:
+def n_rungs(settings: SimulateSettings) -> int:
+    """Temperatures that are simulated."""
     return settings.n_temperatures if settings.method == "parallel_tempering" else 1
 
 
@@ -221,7 +170,7 @@ def _frames_of_walker(settings: SimulateSettings) -> int:
     return max(1, round(settings.production_ps / settings.n_walkers / settings.frame_interval_ps))
 
 
-def _evaluations(settings: SimulateSettings) -> float:
+def evaluations(settings: SimulateSettings) -> float:
     """Target energies of one run."""
     length_ps = settings.equilibration_ps + _frames_of_walker(settings) * settings.frame_interval_ps
-    return settings.n_walkers * _rungs(settings) * length_ps * 1000 / settings.timestep_fs
+    return settings.n_walkers * n_rungs(settings) * length_ps * 1000 / settings.timestep_fs

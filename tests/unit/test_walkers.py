@@ -9,7 +9,7 @@ import openmm
 import pytest
 from openmm import app
 
-from boltzgen import walkers
+from boltzgen import pace
 from boltzgen.config import SimulateSettings
 from boltzgen.errors import UserError
 from boltzgen.registry import load_system
@@ -76,26 +76,26 @@ def test_walkers_share_the_production_and_stay_apart(tmp_path: Path) -> None:
 def test_walkers_are_taken_where_they_are_much_faster(
     openmm_s: float, batched_s: float, chosen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walkers, "_openmm_seconds", lambda *_: openmm_s)
-    monkeypatch.setattr(walkers, "_batched_seconds", lambda *_: batched_s)
+    monkeypatch.setattr(pace, "_openmm_seconds", lambda *_: openmm_s)
+    monkeypatch.setattr(pace, "_batched_seconds", lambda *_: batched_s)
     system = load_system("harmonic_dimer")
     assert (choose_platform(system, SimulateSettings()) == "batched") == chosen
     asked = SimulateSettings(platform="Reference")
     assert choose_platform(system, asked) == "Reference"
-    assert walkers.expected(system, SimulateSettings(platform="batched"))[1] == batched_s
+    assert pace.expected(system, SimulateSettings(platform="batched"))[1] == batched_s
 
 
 def test_what_openmm_does_slowly_is_batched() -> None:
     """Generalised Born by custom forces: OpenMM takes an hour for what walkers do in minutes."""
     system = load_system("alanine_dipeptide", {"hamiltonian": "A"})
-    assert walkers.by_walkers(system, SimulateSettings())
-    assert not walkers.by_walkers(system, SimulateSettings(production_ps=1.0, equilibration_ps=1.0))
+    assert pace.by_walkers(system, SimulateSettings())
+    assert not pace.by_walkers(system, SimulateSettings(production_ps=1.0, equilibration_ps=1.0))
 
 
 def test_a_system_that_cannot_be_batched_is_left_to_openmm(tmp_path: Path) -> None:
     system = two_wells()
     system.openmm_system.addForce(openmm.CustomHbondForce("distance(a1,d1)"))
     settings = SHORT.model_copy(update={"production_ps": 1e6})
-    assert not walkers.by_walkers(system, settings)
+    assert not pace.by_walkers(system, settings)
     with pytest.raises(UserError, match="not batched: a CustomHbondForce"):
         simulate(system, settings, tmp_path, 0, platform="batched")

@@ -1,0 +1,67 @@
+"""How long a simulation takes on this machine, by OpenMM or with walkers: the faster one makes it."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import torch
+
+from boltzgen.config import SimulateSettings
+from boltzgen.errors import UserError
+from boltzgen.estimate import usable_cores
+from boltzgen.platform import steps_per_second
+from boltzgen.system import MolecularSystem
+from boltzgen.walkers import BATCHED, COMPILE_FROM_EVALUATIONS, batched_potential, evaluations, n_rungs
+
+_COMPILED_GAIN = 4.0
+"""Speed of compiled over eager evaluation, typically (`benchmarks/target_energy.py` has 4 to 6)."""
+_WORTH_SECONDS = 60.0
+"""Simulations that OpenMM does in less are left to it."""
+_WORTH_FACTOR = 2.0
+
+
+def by_walkers(system: MolecularSystem, settings: SimulateSettings) -> bool:
+    """Whether walkers were asked for, or are expected to be much faster than OpenMM on this machine."""
+    if settings.platform != "auto":
+        return settings.platform == BATCHED
+    by_openmm = _openmm_seconds(system, settings)
+    return by_openmm >= _WORTH_SECONDS and by_openmm > _WORTH_FACTOR * _batched_seconds(system, settings)
+
+
+def expected(system: MolecularSystem, settings: SimulateSettings) -> tuple[float, float]:
+    """Time steps of all runs and rungs together, and roughly the seconds they take here."""
+    if by_walkers(system, settings):
+        return settings.n_runs * evaluations(settings), _batched_seconds(system, settings)
+    return _openmm_steps(settings), _openmm_seconds(system, settings)
+
+
+def _openmm_steps(settings: SimulateSettings) -> float:
+    length_ps = settings.equilibration_ps + settings.production_ps
+    return settings.n_runs * n_rungs(settings) * length_ps * 1000 / settings.timestep_fs
+
+
+@functools.lru_cache(maxsize=4)
+def _openmm_seconds(system: MolecularSystem, settings: SimulateSettings) -> float:
+    """By one process for each run, from the speed of 0.2 s of dynamics."""
+    workers = max(1, min(settings.n_runs, usable_cores()))
+    return _openmm_steps(settings) / (steps_per_second(system) * workers)
+
+
+@functools.lru_cache(maxsize=4)
+def _batched_seconds(system: MolecularSystem, settings: SimulateSettings) -> float:
+    """One run after the other, from the speed of eager evaluation; infinite where that is not possible."""
+    n = settings.n_walkers * n_rungs(settings)
+    try:
+        potential = batched_potential(system, n, compiled=False)
+    except UserError:
+        return float("inf")
+    x = torch.as_tensor(system.positions).expand(n, -1, -1).contiguous()
+    potential.energy_and_forces(x)
+    started, passes = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - started) < 0.1:
+        potential.energy_and_forces(x)
+        passes += 1
+    wanted = evaluations(settings)
+    gain = _COMPILED_GAIN if wanted >= COMPILE_FROM_EVALUATIONS else 1.0
+    return settings.n_runs * wanted * elapsed / (passes * n) / gain
