@@ -23,6 +23,7 @@ from boltzgen.model.compiled import (
 )
 from boltzgen.model.energy import EnergyModel, load_model
 from boltzgen.objective import OBJECTIVES, Objective, dsm, height_loss, noised
+from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 from boltzgen.testing.energies import automorphisms, check_energy
 
@@ -202,3 +203,21 @@ def test_gpu_agrees_with_cpu(model: EnergyModel, x: torch.Tensor, log_sigma: tor
     u_gpu, score_gpu = on_gpu.energy_and_score(x.float().cuda(), log_sigma.float().cuda())
     torch.testing.assert_close(u_gpu.cpu(), u, rtol=1e-4, atol=1e-2)
     torch.testing.assert_close(score_gpu.cpu(), score, rtol=1e-3, atol=1e-3 * float(score.abs().max()))
+
+
+def test_features_do_not_explode_with_the_number_of_atoms() -> None:
+    """Products of three sums over 54 neighbours, twice in a row, against the same of 12."""
+
+    def size(name: str) -> float:
+        cluster = load_system(name)
+        reference = torch.as_tensor(cluster.positions).float()
+        generator = torch.Generator().manual_seed(0)
+        x = remove_centroid(reference + 0.1 * torch.randn(64, *reference.shape, generator=generator))
+        torch.manual_seed(0)
+        model = EnergyModel.from_data(cluster, x, prior="none")
+        seen: list[torch.Tensor] = []
+        model.layers[1].invariants.register_forward_hook(lambda _, __, output: seen.append(output.detach()))
+        model.energy(x[:8], torch.full((8,), -1.0))
+        return float(seen[0].square().mean().sqrt())
+
+    assert size("lj55") < 30.0 * size("lj13")
