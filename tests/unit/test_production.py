@@ -11,7 +11,9 @@ import torch
 
 from boltzgen.config import SampleSettings
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.kept import Kept
 from boltzgen.model.energy import EnergyModel
+from boltzgen.production import Island, kept_in
 from boltzgen.progress import Report
 from boltzgen.registry import load_system
 from boltzgen.sampling import sample
@@ -101,3 +103,14 @@ def test_a_damaged_island_is_sampled_again_and_that_is_said(problem: Problem, tm
     again, _ = run(say=said.append)
     assert len(said) == 1 and "island_1.pt: cannot be read" in said[0]
     np.testing.assert_array_equal(again.positions, whole.positions)
+
+
+def test_many_particles_become_more_islands_and_leave_no_gradients(problem: Problem, tmp_path: Path) -> None:
+    """What is in memory at a time is one island, and of finished ones what the ensemble needs."""
+    settings = SETTINGS.model_copy(update={"n_islands": 2, "max_island": 6})
+    ensemble, _ = sample(*problem, settings, seed=5, resume=tmp_path)
+    assert ensemble.islands is not None
+    assert np.bincount(ensemble.islands).tolist() == [6, 6, 6, 6]
+    island = kept_in(Kept(tmp_path)).load("island_3", print)
+    assert isinstance(island, Island)
+    assert island.population.particles.gradients.numel() == 0
