@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import time
 
 import torch
 
+from boltzgen.check import configurations_per_second
 from boltzgen.config import SimulateSettings
 from boltzgen.errors import UserError
 from boltzgen.estimate import usable_cores
@@ -57,11 +57,7 @@ def _batched_seconds(system: MolecularSystem, settings: SimulateSettings) -> flo
     except UserError:
         return float("inf")
     x = torch.as_tensor(system.positions).expand(n, -1, -1).contiguous()
-    potential.energy_and_forces(x)
-    started, passes = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - started) < 0.1:
-        potential.energy_and_forces(x)
-        passes += 1
+    speed = configurations_per_second(potential.energy_and_forces, x, seconds=0.1)
     wanted = evaluations(settings)
     gain = _COMPILED_GAIN if wanted >= COMPILE_FROM_EVALUATIONS else 1.0
-    return settings.n_runs * wanted * elapsed / (passes * n) / gain
+    return settings.n_runs * wanted / (speed * gain)

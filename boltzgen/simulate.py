@@ -32,7 +32,7 @@ from boltzgen.pace import by_walkers
 from boltzgen.platform import fastest_platform, installed_platforms, make_context
 from boltzgen.progress import Report, silent
 from boltzgen.system import MolecularSystem
-from boltzgen.walkers import BATCHED, run_walkers
+from boltzgen.walkers import BATCHED, n_rungs, run_walkers
 from boltzgen.world import ALONE, World
 
 Advance = Callable[[float, str], None]
@@ -208,7 +208,7 @@ def _run(task: _Task, advance: Advance) -> Frames:
     try:
         if task.platform == BATCHED:
             run_walkers(task.system, settings, task.seed, frames, advance)
-        elif settings.method == "langevin" or settings.n_temperatures == 1:
+        elif n_rungs(settings) == 1:
             _run_langevin(task, frames, advance)
         else:
             from boltzgen.tempering import run_parallel_tempering  # openmmtools takes seconds to import
