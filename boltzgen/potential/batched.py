@@ -22,7 +22,7 @@ COMPILE_AFTER_SECONDS = 10.0
 LARGEST = 500
 """Atoms up to which all pairs of many configurations are worth holding in memory."""
 _PAIR_BUDGET = {"cpu": 2**17, "cuda": 2**22}
-"""Pairs times configurations in one pass: a tensor of them stays in the CPU's cache."""
+"""Pairs times configurations in one pass, on a CPU for each thread: a tensor of them stays in its cache."""
 _EAGER_COST = 8
 """Roughly the cost of an eager pass over that of a compiled one of the same size."""
 
@@ -137,6 +137,7 @@ class _Program:
         self.forces = compiled
         n_atoms = evaluator.system.getNumParticles()
         budget = _PAIR_BUDGET.get(like.device.type, _PAIR_BUDGET["cuda"])
+        budget *= torch.get_num_threads() if like.device.type == "cpu" else 1
         pairs = max(32, n_atoms * (n_atoms - 1) // 2)
         fitting = max(16, 2 ** ((budget // pairs).bit_length() - 1) if budget > pairs else 16)
         self.chunk = min(fitting, evaluator.chunk or fitting)

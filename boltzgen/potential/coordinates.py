@@ -19,6 +19,8 @@ from boltzgen.errors import UserError
 
 SMALLEST_SQUARE = 1e-12
 """Squared lengths [nm^2] below this are treated as this, with zero derivative: no division by zero."""
+_NEXT_TO_ZERO = 1e-24
+"""Added to squared distances [nm^2] under a root: lost in all but zero, and its third power is not."""
 _LARGEST_INCIDENCE = 2**23
 """Elements of the largest dense incidence matrix; beyond it, rows are added up one by one."""
 
@@ -106,8 +108,9 @@ class Frame:
         """Distances [nm] ``(R, B)``; exactly zero, with zero derivative, where two atoms coincide."""
         if pairs not in self._distances:
             apart = pairs.difference(self.x)
-            r = norm(apart)
-            self._distances[pairs] = torch.where(dot(apart, apart) > 0.0, r, torch.zeros_like(r))
+            square = dot(apart, apart)
+            # No comparison: a mask that is kept for the gradient costs more than the rest of a pair.
+            self._distances[pairs] = square * torch.rsqrt(square + _NEXT_TO_ZERO)
         return self._distances[pairs]
 
     def angle(self, first: Pairs, second: Pairs) -> Tensor:

@@ -32,8 +32,7 @@ def _power(x: Tensor, exponent: Tensor | float) -> Tensor:
         if k == 0.5:
             return torch.sqrt(x)
         if k.is_integer() and abs(k) <= 64:
-            whole = _whole_power(x, abs(int(k)))
-            return whole if k >= 0 else 1.0 / whole
+            return _whole_power(x if k >= 0 else 1.0 / x, abs(int(k)))
     return torch.pow(x, exponent)
 
 
@@ -122,6 +121,7 @@ class Expression:
         self._functions = _FUNCTIONS | dict(functions or {})
         main, self._definitions = _parse(text)
         self._known: dict[str, _Node] = {}
+        self._reciprocals: dict[str | int, _Node] = {}
         self._root = _cast(self._fold(main), like, {})
 
     def __call__(self, **variables: Tensor) -> Tensor:
@@ -141,11 +141,29 @@ class Expression:
                 return self._lookup(name[1:])
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
                 return _apply(_OPERATORS[type(op)], self._fold(operand))
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                return self._quotient(self._fold(left), self._fold(right))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
                 return _apply(_OPERATORS[type(op)], self._fold(left), self._fold(right))
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
                 return self._call(name[1:], [self._fold(argument) for argument in args])
         raise Unsupported(f"the expression '{self.text}' uses {ast.unparse(node)}")
+
+    def _quotient(self, numerator: _Node, denominator: _Node) -> _Node:
+        """A product with one reciprocal of each denominator: divisions are most of the time of a term."""
+        if isinstance(numerator, Tensor) and isinstance(denominator, Tensor):
+            return numerator / denominator
+        reciprocal = self._reciprocal(denominator)
+        return reciprocal if _is_one(numerator) else _apply(operator.mul, numerator, reciprocal)
+
+    def _reciprocal(self, node: _Node) -> _Node:
+        match node:
+            case Tensor():
+                return 1.0 / node
+            case _Call(function=function, arguments=(base, exponent)) if function is _power:
+                return _apply(_power, self._reciprocal(base), exponent)
+        key = node if isinstance(node, str) else id(node)
+        return self._reciprocals.setdefault(key, _apply(torch.reciprocal, node))
 
     def _lookup(self, name: str) -> _Node:
         if name in self._definitions and name not in self._known:
@@ -193,6 +211,10 @@ def _apply(function: Function, *arguments: _Node) -> _Node:
     if all(isinstance(argument, Tensor) for argument in arguments):
         return function(*arguments)
     return _Call(function, arguments)
+
+
+def _is_one(node: _Node) -> bool:
+    return isinstance(node, Tensor) and node.ndim == 0 and float(node) == 1.0
 
 
 def _cast(node: _Node, like: Tensor, done: dict[int, _Node]) -> _Node:
