@@ -68,8 +68,9 @@ def _compile_traced(
     """``of(energy, x, log_sigma)`` traced with the parameters as inputs, and compiled."""
     names, parameters = zip(*model.named_parameters(), strict=True)
 
-    def function(parameters: list[Tensor], x: Tensor, log_sigma: Tensor) -> Any:
+    def function(parameters: list[Tensor], columns: Tensor, log_sigma: Tensor) -> Any:
         values = dict(zip(names, parameters, strict=True))
+        x = columns.permute(2, 0, 1)
 
         def energy(x: Tensor, log_sigma: Tensor) -> Tensor:
             return torch.func.functional_call(model, values, (x, log_sigma))
@@ -78,7 +79,7 @@ def _compile_traced(
 
     # make_fx tells its inputs apart by identity, so every example must be a tensor of its own.
     example = [p.detach().clone().requires_grad_(True) for p in parameters]
-    traced = make_fx(function)(example, x.clone(), log_sigma.clone())
+    traced = make_fx(function)(example, _columns(x).clone(), log_sigma.clone())
     for node in list(traced.graph.nodes):
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
@@ -88,11 +89,16 @@ def _compile_traced(
     current = list(model.parameters())
     if not x.is_cuda:
         compiled = torch.compile(traced, dynamic=False)
-        return lambda x, log_sigma: compiled(current, x, log_sigma)
+        return lambda x, log_sigma: compiled(current, _columns(x), log_sigma)
     # Kernels this small take longer to launch than to run: replay them as one CUDA graph, whose outputs
     # the next replay overwrites.
     compiled = torch.compile(traced, dynamic=False, mode="reduce-overhead")
-    return lambda x, log_sigma: tree_map(torch.clone, compiled(current, x, log_sigma))
+    return lambda x, log_sigma: tree_map(torch.clone, compiled(current, _columns(x), log_sigma))
+
+
+def _columns(x: Tensor) -> Tensor:
+    """Configurations along the last, contiguous axis: the compiler lays out its loops as its inputs are."""
+    return x.permute(1, 2, 0).contiguous()
 
 
 def _checked(

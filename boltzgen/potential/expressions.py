@@ -64,7 +64,6 @@ _OPERATORS: dict[type, Function] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
     ast.Pow: _power,
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
@@ -150,7 +149,7 @@ class Expression:
         raise Unsupported(f"the expression '{self.text}' uses {ast.unparse(node)}")
 
     def _quotient(self, numerator: _Node, denominator: _Node) -> _Node:
-        """A product with one reciprocal of each denominator: divisions are most of the time of a term."""
+        """A product with one reciprocal of each denominator: gradients of quotients would divide again."""
         if isinstance(numerator, Tensor) and isinstance(denominator, Tensor):
             return numerator / denominator
         reciprocal = self._reciprocal(denominator)
