@@ -79,7 +79,7 @@ def _compile_traced(
 
     # make_fx tells its inputs apart by identity, so every example must be a tensor of its own.
     example = [p.detach().clone().requires_grad_(True) for p in parameters]
-    traced = make_fx(function)(example, _columns(x).clone(), log_sigma.clone())
+    traced = make_fx(function)(example, _columns(x), log_sigma.clone())
     for node in list(traced.graph.nodes):
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
