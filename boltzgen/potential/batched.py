@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,19 @@ from boltzgen.potential import compound, custom, forces
 from boltzgen.potential.coordinates import Frame, Unsupported
 from boltzgen.potential.terms import Layout, Term
 
+OnePass = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""``(n_atoms, 3, B)`` positions to energies ``(B,)`` and forces ``(n_atoms, 3, B)``."""
+
 COMPILE_AFTER_SECONDS = 10.0
 """Eager evaluation that has taken this long is compiled: about what compilation itself takes."""
 LARGEST = 500
 """Atoms up to which all pairs of many configurations are worth holding in memory."""
-_PAIR_BUDGET = {"cpu": 2**17, "cuda": 2**22}
-"""Pairs times configurations in one pass, on a CPU for each thread: a tensor of them stays in its cache."""
+_PAIR_BUDGET = {"cpu": 2**16, "cuda": 2**22}
+"""Pairs times configurations in one pass: on a CPU, a tensor of them stays in the cache of one core."""
 _EAGER_COST = 8
 """Roughly the cost of an eager pass over that of a compiled one of the same size."""
+_ONE_THREAD = {"cpp_wrapper": True, "cpp.threads": 1}
+"""Options of the compiler for a pass that runs on one core and without the interpreter's lock."""
 
 _COMPILERS: dict[str, Callable[[Any, Layout], list[Term]]] = {
     "HarmonicBondForce": forces.harmonic_bonds,
@@ -53,10 +59,11 @@ _WITHOUT_ENERGY = {
 }
 
 
-def compile_forces(system: openmm.System, like: Tensor) -> dict[str, list[Term]]:
+def compile_forces(system: openmm.System, like: Tensor, fused: bool = False) -> dict[str, list[Term]]:
     """The terms of every force, by force name, in the dtype and on the device of ``like``.
 
-    Raises Unsupported, with the name of what is in the way.
+    ``fused`` terms are for a compiler, which merges their operations (see Sum). Raises Unsupported, with
+    the name of what is in the way.
     """
     if system.getNumParticles() > LARGEST:
         raise Unsupported(f"{system.getNumParticles()} atoms: all pairs are held in memory up to {LARGEST}")
@@ -64,7 +71,7 @@ def compile_forces(system: openmm.System, like: Tensor) -> dict[str, list[Term]]
         if system.isVirtualSite(atom):
             raise Unsupported("virtual sites")
     masses = [system.getParticleMass(atom)._value for atom in range(system.getNumParticles())]
-    layout = Layout(np.array(masses), like)
+    layout = Layout(np.array(masses), like, fused)
     compiled: dict[str, list[Term]] = {}
     for force in system.getForces():
         name = type(force).__name__
@@ -122,7 +129,7 @@ class BatchedEvaluator:
     def _program(self, device: torch.device) -> _Program:
         if device not in self._programs:
             like = torch.empty(0, dtype=self.dtype, device=device)
-            self._programs[device] = _Program(compile_forces(self.system, like), like, self)
+            self._programs[device] = _Program(self, like)
         return self._programs[device]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,11 +140,11 @@ class BatchedEvaluator:
 class _Program:
     """The terms on one device, in passes of at most ``chunk`` configurations."""
 
-    def __init__(self, compiled: dict[str, list[Term]], like: Tensor, evaluator: BatchedEvaluator) -> None:
-        self.forces = compiled
-        n_atoms = evaluator.system.getNumParticles()
+    def __init__(self, evaluator: BatchedEvaluator, like: Tensor) -> None:
+        self.system, self.like = evaluator.system, like
+        self.forces = compile_forces(self.system, like)
+        n_atoms = self.system.getNumParticles()
         budget = _PAIR_BUDGET.get(like.device.type, _PAIR_BUDGET["cuda"])
-        budget *= torch.get_num_threads() if like.device.type == "cpu" else 1
         pairs = max(32, n_atoms * (n_atoms - 1) // 2)
         fitting = max(16, 2 ** ((budget // pairs).bit_length() - 1) if budget > pairs else 16)
         self.chunk = min(fitting, evaluator.chunk or fitting)
@@ -145,32 +152,24 @@ class _Program:
             evaluator.compiled
         ]
         self._eager_seconds = 0.0
-        self._kernel: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+        self._kernel: OnePass | None = None
+        self._workers: ThreadPoolExecutor | None = None
+        if like.device.type == "cpu" and torch.get_num_threads() > 1:
+            self._workers = ThreadPoolExecutor(torch.get_num_threads(), "target-energies")
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies ``(B,)`` of ``(n_atoms, 3, B)`` positions."""
-        frame = Frame(x)
-        # The first summand is zero, or NaN where a position is not a finite number.
-        return sum((term(frame) for terms in self.forces.values() for term in terms), 0.0 * x.sum((0, 1)))
-
-    def one_pass(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies ``(B,)`` and forces ``(n_atoms, 3, B)``, eagerly."""
-        with torch.enable_grad():
-            x = x.requires_grad_(True)
-            energy = self.energy(x)
-            (gradient,) = torch.autograd.grad(energy.sum(), x)
-        energy = torch.where(energy.isfinite(), energy, torch.inf)
-        usable = gradient.isfinite().all(1).all(0) & energy.isfinite()
-        return energy, torch.where(usable, -gradient, torch.zeros_like(gradient))
+        return _energy(self.forces, x)
 
     def energy_and_forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies ``(n,)`` and forces ``(n, n_atoms, 3)`` of any number of configurations."""
-        energy, force = x.new_empty(len(x)), torch.empty_like(x)
-        for first in range(0, len(x), self.chunk):
-            part = slice(first, first + self.chunk)
-            energy[part], columns = self._pass(x[part].permute(1, 2, 0).contiguous())
-            force[part] = columns.permute(2, 0, 1)
-        return energy, force
+        columns = [part.permute(1, 2, 0).contiguous() for part in x.split(self.chunk)]
+        if self._workers is None or self._kernel is None:
+            passes = [self._pass(x) for x in columns]
+        else:
+            passes = list(self._workers.map(self._pass, columns))
+        energy, force = zip(*passes, strict=True)
+        return torch.cat(energy), torch.cat(force, dim=-1).permute(2, 0, 1).contiguous()
 
     def _pass(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self._kernel is None and self._eager_seconds >= self._compile_after:
@@ -180,17 +179,19 @@ class _Program:
             energy, force = self._kernel(_filled(x, self.chunk))
             return energy[:n], force[..., :n]
         started = time.perf_counter()
-        energy, force = self.one_pass(x.detach())
+        energy, force = _one_pass(self.forces, x.detach())
         self._eager_seconds += time.perf_counter() - started
         return energy.detach(), force.detach()
 
     def _compile(self, x: Tensor) -> None:
         """Trace one pass of a full chunk, gradient included, and fuse it; stay eager if that fails."""
         example = _filled(x, self.chunk)
+        # Sums are spelled out where that was measured to pay.
+        fused = compile_forces(self.system, self.like, fused=x.device.type == "cpu")
         try:
-            kernel = torch.compile(make_fx(lambda x: self.one_pass(x))(example.clone()), dynamic=False)
+            kernel = _compiled(lambda x: _one_pass(fused, x), example)
             with torch.no_grad():
-                ours, expected = kernel(example), self.one_pass(example.clone())
+                ours, expected = kernel(example), _one_pass(self.forces, example.clone())
             _check_same(ours, expected)
         except Exception as error:  # any failure of the compiler leaves a working, slower program
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -198,6 +199,43 @@ class _Program:
             self._compile_after = float("inf")
             return
         self._kernel = torch.no_grad()(kernel)
+
+
+def _energy(forces: dict[str, list[Term]], x: Tensor) -> Tensor:
+    """Energies ``(B,)`` of ``(n_atoms, 3, B)`` positions."""
+    frame = Frame(x)
+    # The first summand is zero, or NaN where a position is not a finite number.
+    return sum((term(frame) for terms in forces.values() for term in terms), 0.0 * x.sum((0, 1)))
+
+
+def _one_pass(forces: dict[str, list[Term]], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Energies ``(B,)`` and forces ``(n_atoms, 3, B)``."""
+    with torch.enable_grad():
+        x = x.requires_grad_(True)
+        energy = _energy(forces, x)
+        (gradient,) = torch.autograd.grad(energy.sum(), x)
+    energy = torch.where(energy.isfinite(), energy, torch.inf)
+    usable = gradient.isfinite().all(1).all(0) & energy.isfinite()
+    return energy, torch.where(usable, -gradient, torch.zeros_like(gradient))
+
+
+def _compiled(one_pass: OnePass, example: Tensor) -> OnePass:
+    """The same function of configurations like the example, fused.
+
+    On a CPU it takes one core, so that passes run beside each other: threads that share one pass wait for
+    each other after each of its loops. It is also called without the guards of ``torch.compile``, which take
+    the interpreter's lock for a tenth of a pass.
+    """
+    graph = make_fx(one_pass)(example.clone())
+    if example.device.type != "cpu":
+        return torch.compile(graph, dynamic=False)
+    with torch.no_grad():
+        return torch._inductor.standalone_compile(
+            graph,
+            [example],
+            dynamic_shapes="from_example_inputs",
+            options={"config_patches": _ONE_THREAD},
+        )
 
 
 def _check_same(ours: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:

@@ -64,7 +64,7 @@ def centroid_bonds(force: openmm.CustomCentroidBondForce, layout: Layout) -> lis
         np.add.at(weights[group], list(atoms), values / values.sum())
     rows = [force.getBondParameters(k) for k in range(force.getNumBonds())]
     groups = np.array([row[0] for row in rows], dtype=np.int64)
-    term = _compound(force, groups, rows, Layout(np.ones(len(weights)), layout.like))
+    term = _compound(force, groups, rows, Layout(np.ones(len(weights)), layout.like, layout.fused))
     return [OfCentroids(torch.from_numpy(weights).to(layout.like), term)]
 
 

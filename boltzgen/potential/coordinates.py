@@ -7,6 +7,8 @@ both keeps every derivative a gather or one matrix product, where autograd alone
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +25,8 @@ _NEXT_TO_ZERO = 1e-24
 """Added to squared distances [nm^2] under a root: lost in all but zero, and its third power is not."""
 _LARGEST_INCIDENCE = 2**23
 """Elements of the largest dense incidence matrix; beyond it, rows are added up one by one."""
+_MOST_GATHERS = 128
+"""Rows of one atom up to which a sum is spelled out for the compiler: its time grows with them."""
 
 LinearMap = Callable[[Tensor], Tensor]
 
@@ -47,54 +51,99 @@ class _Linear(torch.autograd.Function):
         return _Linear.apply(gradient, ctx.back, ctx.forth), None, None
 
 
+class Sum:
+    """Adds up R rows over the atoms they belong to, ``(R, ..., B)`` to ``(n_atoms, ..., B)``.
+
+    ends
+        Signs, each with the atom of every row that counts with this sign.
+    fused
+        Spell the sum out, one gather for every row of an atom: a compiler merges these with the arithmetic
+        around them, which it cannot do to a matrix product. Slow where nothing is compiled.
+    """
+
+    def __init__(self, ends: Sequence[tuple[float, Tensor]], n_atoms: int, like: Tensor, fused: bool) -> None:
+        self.n_atoms = n_atoms
+        n_rows = len(ends[0][1])
+        self.atoms = torch.cat([atoms for _, atoms in ends])
+        self.rows = torch.arange(n_rows, device=like.device).repeat(len(ends))
+        self.signs = torch.cat([torch.full((n_rows,), sign, dtype=like.dtype) for sign, _ in ends]).to(like)
+        self.gathers: list[tuple[Tensor, Tensor]] = []
+        self.incidence: Tensor | None = None
+        most = int(self.atoms.bincount(minlength=n_atoms).max())
+        if fused and 0 < most <= _MOST_GATHERS:
+            self.gathers = self._gathers(most)
+        elif n_atoms * n_rows <= _LARGEST_INCIDENCE:
+            self.incidence = like.new_zeros(n_atoms, n_rows)
+            self.incidence.index_put_((self.atoms, self.rows), self.signs, accumulate=True)
+
+    def _gathers(self, most: int) -> list[tuple[Tensor, Tensor]]:
+        """One row of every atom and its sign, ``most`` times; the sign is zero once an atom has no more."""
+        order = self.atoms.argsort(stable=True)
+        counts = self.atoms.bincount(minlength=self.n_atoms)
+        first = (counts.cumsum(0) - counts).repeat_interleave(counts)
+        place = torch.arange(len(order), device=order.device) - first, self.atoms[order]
+        rows = self.rows.new_zeros(most, self.n_atoms).index_put_(place, self.rows[order])
+        signs = self.signs.new_zeros(most, self.n_atoms).index_put_(place, self.signs[order])
+        return list(zip(rows, signs, strict=True))
+
+    def __call__(self, values: Tensor) -> Tensor:
+        shape = self.n_atoms, *values.shape[1:]
+        if self.gathers:
+            each = -1, *[1] * (values.ndim - 1)
+            return functools.reduce(
+                operator.add, [values[rows] * signs.view(each) for rows, signs in self.gathers]
+            )
+        if self.incidence is not None:
+            return (self.incidence @ values.flatten(1)).view(shape)
+        signed = values[self.rows] * self.signs.view(-1, *[1] * (values.ndim - 1))
+        return values.new_zeros(shape).index_add(0, self.atoms, signed)
+
+
 class Rows:
     """R rows of one atom each: picks ``(R, ..., B)`` from ``(n_atoms, ..., B)`` and adds up the other way."""
 
-    def __init__(self, index: np.ndarray, n_atoms: int, like: Tensor) -> None:
-        self.n_atoms = n_atoms
+    def __init__(self, index: np.ndarray, n_atoms: int, like: Tensor, fused: bool = False) -> None:
         self.index = torch.as_tensor(index, dtype=torch.long, device=like.device)
-        self.incidence: Tensor | None = None
-        if n_atoms * len(index) <= _LARGEST_INCIDENCE:
-            self.incidence = torch.zeros(n_atoms, len(index), dtype=like.dtype, device=like.device)
-            self.incidence[self.index, torch.arange(len(index), device=like.device)] = 1.0
+        self._sum = Sum([(1.0, self.index)], n_atoms, like, fused)
 
     def take(self, values: Tensor) -> Tensor:
         """Values of each row's atom."""
-        return _Linear.apply(values, self._pick, self._add)
+        return _Linear.apply(values, self._pick, self._sum)
 
     def add_up(self, values: Tensor) -> Tensor:
         """Sums of row values over the rows of each atom."""
-        return _Linear.apply(values, self._add, self._pick)
+        return _Linear.apply(values, self._sum, self._pick)
 
     def _pick(self, values: Tensor) -> Tensor:
         return values[self.index]
-
-    def _add(self, values: Tensor) -> Tensor:
-        if self.incidence is None:
-            return values.new_zeros(self.n_atoms, *values.shape[1:]).index_add(0, self.index, values)
-        return (self.incidence @ values.flatten(1)).view(self.n_atoms, *values.shape[1:])
 
 
 class Pairs:
     """R rows of two atoms ``i`` and ``j``."""
 
-    def __init__(self, i: Rows, j: Rows) -> None:
-        self.i, self.j = i, j
-        self.incidence: Tensor | None = None
-        if i.incidence is not None and j.incidence is not None:
-            self.incidence = j.incidence - i.incidence
+    def __init__(self, i: np.ndarray, j: np.ndarray, n_atoms: int, like: Tensor, fused: bool = False) -> None:
+        self.i, self.j = (torch.as_tensor(index, dtype=torch.long, device=like.device) for index in (i, j))
+        self._ends = Rows(np.concatenate([i, j]), n_atoms, like, fused)
+        self._spread = Sum([(-1.0, self.i), (1.0, self.j)], n_atoms, like, fused)
+
+    def __len__(self) -> int:
+        return len(self.i)
 
     def difference(self, values: Tensor) -> Tensor:
         """``values_j - values_i`` with shape ``(R, ..., B)``."""
         return _Linear.apply(values, self._subtract, self._spread)
 
-    def _subtract(self, values: Tensor) -> Tensor:
-        return values[self.j.index] - values[self.i.index]
+    def take(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """``values_i`` and ``values_j`` of every pair, each ``(R, ..., B)``."""
+        at_i, at_j = self._ends.take(values).chunk(2)
+        return at_i, at_j
 
-    def _spread(self, values: Tensor) -> Tensor:
-        if self.incidence is None:
-            return self.j._add(values) - self.i._add(values)
-        return (self.incidence @ values.flatten(1)).view(self.j.n_atoms, *values.shape[1:])
+    def add_up(self, at_i: Tensor, at_j: Tensor) -> Tensor:
+        """Sums over the pairs of each atom, of ``at_i`` where it comes first and ``at_j`` where second."""
+        return self._ends.add_up(torch.cat([at_i, at_j]))
+
+    def _subtract(self, values: Tensor) -> Tensor:
+        return values[self.j] - values[self.i]
 
 
 @dataclass

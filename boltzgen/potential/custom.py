@@ -118,16 +118,18 @@ class Born:
             name, pairs, towards_i, towards_j = self.pair_value
             r = frame.distance(pairs)
             at_i, at_j = towards_i(r=r).expand_as(r), towards_j(r=r).expand_as(r)
-            known[name] = pairs.i.add_up(at_i) + pairs.j.add_up(at_j)
+            known[name] = pairs.add_up(at_i, at_j)
         for name, expression in self.values:
             known[name] = expression(**known).expand_as(x)
         energy = sum(summed(expression(**known), len(x), frame) for expression in self.single_energies)
         for pairs, expression in self.pair_energies:
             used = names_in(expression.text)
-            values = {f"{name}1": pairs.i.take(known[name]) for name in known if f"{name}1" in used}
-            values |= {f"{name}2": pairs.j.take(known[name]) for name in known if f"{name}2" in used}
+            values: dict[str, Tensor] = {}
+            for name in known:
+                if used & {f"{name}1", f"{name}2"}:
+                    values[f"{name}1"], values[f"{name}2"] = pairs.take(known[name])
             pair_energy = expression(r=frame.distance(pairs), **values)
-            energy = energy + summed(pair_energy, len(pairs.i.index), frame)
+            energy = energy + summed(pair_energy, len(pairs), frame)
         return energy + frame.x.new_zeros(frame.x.shape[-1])
 
 

@@ -29,25 +29,28 @@ class Layout:
         Of its particles [Da] ``(n_atoms,)``.
     like
         A tensor with the dtype and device of the evaluation.
+    fused
+        Whether a compiler will merge the operations (see Sum).
     """
 
-    def __init__(self, masses: NDArray[np.float64], like: Tensor) -> None:
-        self.n_atoms, self.masses, self.like = len(masses), masses, like
+    def __init__(self, masses: NDArray[np.float64], like: Tensor, fused: bool = False) -> None:
+        self.n_atoms, self.masses, self.like, self.fused = len(masses), masses, like, fused
         self._rows: dict[bytes, Rows] = {}
-        self._pairs: dict[tuple[Rows, Rows], Pairs] = {}
+        self._pairs: dict[tuple[bytes, bytes], Pairs] = {}
 
     def rows(self, atoms: Sequence[int] | Index) -> Rows:
         """One atom per row."""
         index = np.asarray(atoms, dtype=np.int64)
         if index.tobytes() not in self._rows:
-            self._rows[index.tobytes()] = Rows(index, self.n_atoms, self.like)
+            self._rows[index.tobytes()] = Rows(index, self.n_atoms, self.like, self.fused)
         return self._rows[index.tobytes()]
 
     def pairs(self, i: Sequence[int] | Index, j: Sequence[int] | Index) -> Pairs:
         """Two atoms per row."""
-        key = self.rows(i), self.rows(j)
+        i, j = np.asarray(i, dtype=np.int64), np.asarray(j, dtype=np.int64)
+        key = i.tobytes(), j.tobytes()
         if key not in self._pairs:
-            self._pairs[key] = Pairs(*key)
+            self._pairs[key] = Pairs(i, j, self.n_atoms, self.like, self.fused)
         return self._pairs[key]
 
     def bonds(self, atoms: Index) -> list[Pairs]:
@@ -85,7 +88,7 @@ class Stretch:
     expression: Expression
 
     def __call__(self, frame: Frame) -> Tensor:
-        return summed(self.expression(r=frame.distance(self.pairs)), len(self.pairs.i.index), frame)
+        return summed(self.expression(r=frame.distance(self.pairs)), len(self.pairs), frame)
 
 
 @dataclass(frozen=True)
