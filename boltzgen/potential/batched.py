@@ -25,10 +25,14 @@ COMPILE_AFTER_SECONDS = 10.0
 """Eager evaluation that has taken this long is compiled: about what compilation itself takes."""
 LARGEST = 500
 """Atoms up to which all pairs of many configurations are worth holding in memory."""
+LARGEST_FUSED = 128
+"""Atoms up to which, on a CPU, sums over pairs are spelled out: the compiler's time grows with them."""
 _PAIR_BUDGET = {"cpu": 2**16, "cuda": 2**22}
 """Pairs times configurations in one pass: on a CPU, a tensor of them stays in the cache of one core."""
 _EAGER_COST = 8
 """Roughly the cost of an eager pass over that of a compiled one of the same size."""
+_EAGER_PASSES = 4
+"""Compiled passes on a CPU that make an eager one: all threads share it, and its operations one by one."""
 _ONE_THREAD = {"cpp_wrapper": True, "cpp.threads": 1}
 """Options of the compiler for a pass that runs on one core and without the interpreter's lock."""
 
@@ -145,17 +149,18 @@ class _Program:
         self.forces = compile_forces(self.system, like)
         n_atoms = self.system.getNumParticles()
         budget = _PAIR_BUDGET.get(like.device.type, _PAIR_BUDGET["cuda"])
-        pairs = max(32, n_atoms * (n_atoms - 1) // 2)
+        # Six an atom at least: below 2^15 coordinates a copy of a pass is not shared between threads either.
+        pairs = max(32, 6 * n_atoms, n_atoms * (n_atoms - 1) // 2)
         fitting = max(16, 2 ** ((budget // pairs).bit_length() - 1) if budget > pairs else 16)
         self.chunk = min(fitting, evaluator.chunk or fitting)
+        self.eager_chunk = self.chunk * (_EAGER_PASSES if like.device.type == "cpu" else 1)
         self._compile_after = {None: COMPILE_AFTER_SECONDS, True: 0.0, False: float("inf")}[
             evaluator.compiled
         ]
         self._eager_seconds = 0.0
         self._kernel: OnePass | None = None
-        self._workers: ThreadPoolExecutor | None = None
-        if like.device.type == "cpu" and torch.get_num_threads() > 1:
-            self._workers = ThreadPoolExecutor(torch.get_num_threads(), "target-energies")
+        self.fused = like.device.type == "cpu" and n_atoms <= LARGEST_FUSED
+        self._workers = ThreadPoolExecutor(torch.get_num_threads()) if self.fused else None
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies ``(B,)`` of ``(n_atoms, 3, B)`` positions."""
@@ -163,21 +168,41 @@ class _Program:
 
     def energy_and_forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies ``(n,)`` and forces ``(n, n_atoms, 3)`` of any number of configurations."""
-        columns = [part.permute(1, 2, 0).contiguous() for part in x.split(self.chunk)]
-        if self._workers is None or self._kernel is None:
-            passes = [self._pass(x) for x in columns]
-        else:
-            passes = list(self._workers.map(self._pass, columns))
-        energy, force = zip(*passes, strict=True)
-        return torch.cat(energy), torch.cat(force, dim=-1).permute(2, 0, 1).contiguous()
+        energy, force = x.new_empty(len(x)), torch.empty_like(x)
 
-    def _pass(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        def fill(first: int, size: int, evaluate: OnePass) -> None:
+            part = slice(first, first + size)
+            energy[part], columns = evaluate(x[part].permute(1, 2, 0).contiguous())
+            force[part] = columns.permute(2, 0, 1)
+
+        first = 0
+        while first < len(x) and not self._is_compiled(x[first:]):
+            fill(first, self.eager_chunk, self._eager)
+            first += self.eager_chunk
+        if (kernel := self._kernel) is not None and first < len(x):
+            last = len(x) - (len(x) - first) % self.chunk
+            # Whole passes only: once two threads share work among others, all such work is slower for good.
+            parallel = self._workers.map if self._workers is not None else map
+            list(parallel(lambda start: fill(start, self.chunk, kernel), range(first, last, self.chunk)))
+            if last < len(x):
+                fill(last, self.chunk, self._rest)
+        return energy, force
+
+    def _is_compiled(self, x: Tensor) -> bool:
+        """Whether there is a kernel; it is made once eager passes have taken long enough."""
         if self._kernel is None and self._eager_seconds >= self._compile_after:
-            self._compile(x)
+            self._compile(x[: self.chunk].permute(1, 2, 0).contiguous())
+        return self._kernel is not None
+
+    def _rest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Less than a whole pass: by the kernel, filled up, unless so few are faster without."""
         n = x.shape[-1]
-        if self._kernel is not None and n * _EAGER_COST >= self.chunk:
-            energy, force = self._kernel(_filled(x, self.chunk))
-            return energy[:n], force[..., :n]
+        if self._kernel is None or n * _EAGER_COST < self.chunk:
+            return self._eager(x)
+        energy, force = self._kernel(_filled(x, self.chunk))
+        return energy[:n], force[..., :n]
+
+    def _eager(self, x: Tensor) -> tuple[Tensor, Tensor]:
         started = time.perf_counter()
         energy, force = _one_pass(self.forces, x.detach())
         self._eager_seconds += time.perf_counter() - started
@@ -186,10 +211,9 @@ class _Program:
     def _compile(self, x: Tensor) -> None:
         """Trace one pass of a full chunk, gradient included, and fuse it; stay eager if that fails."""
         example = _filled(x, self.chunk)
-        # Sums are spelled out where that was measured to pay.
-        fused = compile_forces(self.system, self.like, fused=x.device.type == "cpu")
+        terms = compile_forces(self.system, self.like, self.fused)
         try:
-            kernel = _compiled(lambda x: _one_pass(fused, x), example)
+            kernel = _compiled(lambda x: _one_pass(terms, x), example, self.fused)
             with torch.no_grad():
                 ours, expected = kernel(example), _one_pass(self.forces, example.clone())
             _check_same(ours, expected)
@@ -219,15 +243,15 @@ def _one_pass(forces: dict[str, list[Term]], x: Tensor) -> tuple[Tensor, Tensor]
     return energy, torch.where(usable, -gradient, torch.zeros_like(gradient))
 
 
-def _compiled(one_pass: OnePass, example: Tensor) -> OnePass:
+def _compiled(one_pass: OnePass, example: Tensor, one_core: bool) -> OnePass:
     """The same function of configurations like the example, fused.
 
-    On a CPU it takes one core, so that passes run beside each other: threads that share one pass wait for
-    each other after each of its loops. It is also called without the guards of ``torch.compile``, which take
-    the interpreter's lock for a tenth of a pass.
+    ``one_core`` has no loop shared between threads and holds no lock of the interpreter, for passes beside
+    each other: threads that share one pass wait for each other after each of its loops. It is also called
+    without the guards of ``torch.compile``, which take the lock for a tenth of a pass.
     """
     graph = make_fx(one_pass)(example.clone())
-    if example.device.type != "cpu":
+    if not one_core:
         return torch.compile(graph, dynamic=False)
     with torch.no_grad():
         return torch._inductor.standalone_compile(

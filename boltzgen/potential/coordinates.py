@@ -25,8 +25,6 @@ _NEXT_TO_ZERO = 1e-24
 """Added to squared distances [nm^2] under a root: lost in all but zero, and its third power is not."""
 _LARGEST_INCIDENCE = 2**23
 """Elements of the largest dense incidence matrix; beyond it, rows are added up one by one."""
-_MOST_GATHERS = 128
-"""Rows of one atom up to which a sum is spelled out for the compiler: its time grows with them."""
 
 LinearMap = Callable[[Tensor], Tensor]
 
@@ -70,7 +68,7 @@ class Sum:
         self.gathers: list[tuple[Tensor, Tensor]] = []
         self.incidence: Tensor | None = None
         most = int(self.atoms.bincount(minlength=n_atoms).max())
-        if fused and 0 < most <= _MOST_GATHERS:
+        if fused and most > 0:
             self.gathers = self._gathers(most)
         elif n_atoms * n_rows <= _LARGEST_INCIDENCE:
             self.incidence = like.new_zeros(n_atoms, n_rows)
