@@ -22,15 +22,13 @@ OnePass = Callable[[Tensor], tuple[Tensor, Tensor]]
 """``(n_atoms, 3, B)`` positions to energies ``(B,)`` and forces ``(n_atoms, 3, B)``."""
 
 COMPILE_AFTER_SECONDS = 10.0
-"""Eager evaluation that has taken this long is compiled: about what compilation itself takes."""
+"""Eager evaluation that has taken this long is compiled: half of what compiling takes the first time."""
 LARGEST = 500
 """Atoms up to which all pairs of many configurations are worth holding in memory."""
 LARGEST_FUSED = 128
 """Atoms up to which, on a CPU, sums over pairs are spelled out: the compiler's time grows with them."""
 _PAIR_BUDGET = {"cpu": 2**16, "cuda": 2**22}
 """Pairs times configurations in one pass: on a CPU, a tensor of them stays in the cache of one core."""
-_EAGER_COST = 8
-"""Roughly the cost of an eager pass over that of a compiled one of the same size."""
 _EAGER_PASSES = 4
 """Compiled passes on a CPU that make an eager one: all threads share it, and its operations one by one."""
 _ONE_THREAD = {"cpp_wrapper": True, "cpp.threads": 1}
@@ -179,13 +177,12 @@ class _Program:
         while first < len(x) and not self._is_compiled(x[first:]):
             fill(first, self.eager_chunk, self._eager)
             first += self.eager_chunk
-        if (kernel := self._kernel) is not None and first < len(x):
-            last = len(x) - (len(x) - first) % self.chunk
-            # Whole passes only: once two threads share work among others, all such work is slower for good.
+        if (kernel := self._kernel) is not None:
+            # Nothing here is large enough for torch to share between threads: once two threads have shared
+            # work with others, all such work is slower for good.
             parallel = self._workers.map if self._workers is not None else map
-            list(parallel(lambda start: fill(start, self.chunk, kernel), range(first, last, self.chunk)))
-            if last < len(x):
-                fill(last, self.chunk, self._rest)
+            starts = range(first, len(x), self.chunk)
+            list(parallel(lambda start: fill(start, self.chunk, kernel), starts))
         return energy, force
 
     def _is_compiled(self, x: Tensor) -> bool:
@@ -193,14 +190,6 @@ class _Program:
         if self._kernel is None and self._eager_seconds >= self._compile_after:
             self._compile(x[: self.chunk].permute(1, 2, 0).contiguous())
         return self._kernel is not None
-
-    def _rest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Less than a whole pass: by the kernel, filled up, unless so few are faster without."""
-        n = x.shape[-1]
-        if self._kernel is None or n * _EAGER_COST < self.chunk:
-            return self._eager(x)
-        energy, force = self._kernel(_filled(x, self.chunk))
-        return energy[:n], force[..., :n]
 
     def _eager(self, x: Tensor) -> tuple[Tensor, Tensor]:
         started = time.perf_counter()
@@ -222,7 +211,7 @@ class _Program:
             warnings.warn(f"target energies stay uncompiled: {message}", stacklevel=2)
             self._compile_after = float("inf")
             return
-        self._kernel = torch.no_grad()(kernel)
+        self._kernel = torch.no_grad()(lambda x: _padded(kernel, x, self.chunk))
 
 
 def _energy(forces: dict[str, list[Term]], x: Tensor) -> Tensor:
@@ -269,6 +258,12 @@ def _check_same(ours: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) ->
         value, reference = value[..., finite], reference[..., finite]
         scale = float(reference.abs().max()) if reference.numel() else 0.0
         torch.testing.assert_close(value, reference, rtol=1e-3, atol=1e-5 * scale)
+
+
+def _padded(kernel: OnePass, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """A pass of ``size`` configurations or less: however few, this is faster than an eager pass."""
+    energy, force = kernel(_filled(x, size))
+    return energy[: x.shape[-1]], force[..., : x.shape[-1]]
 
 
 def _filled(x: Tensor, size: int) -> Tensor:
