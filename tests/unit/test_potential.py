@@ -167,7 +167,7 @@ def test_compiled_and_chunked_evaluation_is_the_eager_one(dtype: torch.dtype) ->
 
 
 def test_long_eager_evaluation_is_compiled_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("boltzgen.potential.batched.COMPILE_AFTER_SECONDS", 1e-6)
+    monkeypatch.setattr("boltzgen.potential.program.COMPILE_AFTER_SECONDS", 1e-6)
     system = load_system("harmonic_dimer")
     potential = make_potential(system)
     (program,) = potential.evaluator._programs.values()  # type: ignore[union-attr]

@@ -1,0 +1,175 @@
+"""Terms of energy on one device: eager at first, then compiled, in passes beside each other on a CPU."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from boltzgen.potential.coordinates import Frame
+from boltzgen.potential.terms import Term
+
+Terms = dict[str, list[Term]]
+"""By the name of the force they come from."""
+OnePass = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""``(n_atoms, 3, B)`` positions to energies ``(B,)`` and forces ``(n_atoms, 3, B)``."""
+
+COMPILE_AFTER_SECONDS = 10.0
+"""Eager evaluation that has taken this long is compiled: half of what compiling takes the first time."""
+LARGEST_FUSED = 128
+"""Atoms up to which, on a CPU, sums over pairs are spelled out: the compiler's time grows with them."""
+_PAIR_BUDGET = {"cpu": 2**16, "cuda": 2**22}
+"""Pairs times configurations in one pass: on a CPU, a tensor of them stays in the cache of one core."""
+_EAGER_PASSES = 4
+"""Compiled passes on a CPU that make an eager one: all threads share it, and its operations one by one."""
+_ONE_THREAD = {"cpp_wrapper": True, "cpp.threads": 1}
+"""Options of the compiler for a pass that runs on one core and without the interpreter's lock."""
+
+
+class Program:
+    """The terms of a System on one device, in passes of at most ``chunk`` configurations.
+
+    terms
+        Makes them, by force name; fused ones for a compiler where it is given True.
+    like
+        A tensor with the dtype and device of the evaluation.
+    compiled, chunk
+        See BatchedEvaluator.
+    """
+
+    def __init__(
+        self,
+        terms: Callable[[bool], Terms],
+        n_atoms: int,
+        like: Tensor,
+        compiled: bool | None,
+        chunk: int | None,
+    ) -> None:
+        self._terms, self.forces = terms, terms(False)
+        budget = _PAIR_BUDGET.get(like.device.type, _PAIR_BUDGET["cuda"])
+        # Six an atom at least: below 2^15 coordinates a copy of a pass is not shared between threads either.
+        pairs = max(32, 6 * n_atoms, n_atoms * (n_atoms - 1) // 2)
+        fitting = max(16, 2 ** ((budget // pairs).bit_length() - 1) if budget > pairs else 16)
+        self.chunk = min(fitting, chunk or fitting)
+        self.eager_chunk = self.chunk * (_EAGER_PASSES if like.device.type == "cpu" else 1)
+        self._compile_after = {None: COMPILE_AFTER_SECONDS, True: 0.0, False: float("inf")}[compiled]
+        self._eager_seconds = 0.0
+        self._kernel: OnePass | None = None
+        self.fused = like.device.type == "cpu" and n_atoms <= LARGEST_FUSED
+        self._workers = ThreadPoolExecutor(torch.get_num_threads()) if self.fused else None
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Energies ``(B,)`` of ``(n_atoms, 3, B)`` positions."""
+        return _energy(self.forces, x)
+
+    def energy_and_forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies ``(n,)`` and forces ``(n, n_atoms, 3)`` of any number of configurations."""
+        energy, force = x.new_empty(len(x)), torch.empty_like(x)
+
+        def fill(first: int, size: int, evaluate: OnePass) -> None:
+            part = slice(first, first + size)
+            energy[part], columns = evaluate(x[part].permute(1, 2, 0).contiguous())
+            force[part] = columns.permute(2, 0, 1)
+
+        first = 0
+        while first < len(x) and not self._is_compiled(x[first:]):
+            fill(first, self.eager_chunk, self._eager)
+            first += self.eager_chunk
+        if (kernel := self._kernel) is not None:
+            # Nothing here is large enough for torch to share between threads: once two threads have shared
+            # work with others, all such work is slower for good.
+            starts = range(first, len(x), self.chunk)
+            parallel = self._workers.map if self._workers is not None and len(starts) > 1 else map
+            list(parallel(lambda start: fill(start, self.chunk, kernel), starts))
+        return energy, force
+
+    def _is_compiled(self, x: Tensor) -> bool:
+        """Whether there is a kernel; it is made once eager passes have taken long enough."""
+        if self._kernel is None and self._eager_seconds >= self._compile_after:
+            self._compile(x[: self.chunk].permute(1, 2, 0).contiguous())
+        return self._kernel is not None
+
+    def _eager(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        started = time.perf_counter()
+        energy, force = _one_pass(self.forces, x.detach())
+        self._eager_seconds += time.perf_counter() - started
+        return energy.detach(), force.detach()
+
+    def _compile(self, x: Tensor) -> None:
+        """Trace one pass of a full chunk, gradient included, and fuse it; stay eager if that fails."""
+        example = _filled(x, self.chunk)
+        terms = self._terms(self.fused)
+        try:
+            kernel = _compiled(lambda x: _one_pass(terms, x), example, self.fused)
+            with torch.no_grad():
+                ours, expected = kernel(example), _one_pass(self.forces, example.clone())
+            _check_same(ours, expected)
+        except Exception as error:  # any failure of the compiler leaves a working, slower program
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            warnings.warn(f"target energies stay uncompiled: {message}", stacklevel=2)
+            self._compile_after = float("inf")
+            return
+        self._kernel = torch.no_grad()(lambda x: _padded(kernel, x, self.chunk))
+
+
+def _energy(forces: Terms, x: Tensor) -> Tensor:
+    """Energies ``(B,)`` of ``(n_atoms, 3, B)`` positions."""
+    frame = Frame(x)
+    # The first summand is zero, or NaN where a position is not a finite number.
+    return sum((term(frame) for terms in forces.values() for term in terms), 0.0 * x.sum((0, 1)))
+
+
+def _one_pass(forces: Terms, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Energies ``(B,)`` and forces ``(n_atoms, 3, B)``."""
+    with torch.enable_grad():
+        x = x.requires_grad_(True)
+        energy = _energy(forces, x)
+        (gradient,) = torch.autograd.grad(energy.sum(), x)
+    energy = torch.where(energy.isfinite(), energy, torch.inf)
+    usable = gradient.isfinite().all(1).all(0) & energy.isfinite()
+    return energy, torch.where(usable, -gradient, torch.zeros_like(gradient))
+
+
+def _compiled(one_pass: OnePass, example: Tensor, one_core: bool) -> OnePass:
+    """The same function of configurations like the example, fused.
+
+    ``one_core`` has no loop shared between threads and holds no lock of the interpreter, for passes beside
+    each other: threads that share one pass wait for each other after each of its loops. It is also called
+    without the guards of ``torch.compile``, which take the lock for a tenth of a pass.
+    """
+    graph = make_fx(one_pass)(example.clone())
+    if not one_core:
+        return torch.compile(graph, dynamic=False)
+    with torch.no_grad():
+        return torch._inductor.standalone_compile(
+            graph,
+            [example],
+            dynamic_shapes="from_example_inputs",
+            options={"config_patches": _ONE_THREAD},
+        )
+
+
+def _check_same(ours: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    """Raise AssertionError unless the kernel gives the energies and forces of the eager pass."""
+    finite = expected[0].isfinite()
+    for value, reference in zip(ours, expected, strict=True):
+        value, reference = value[..., finite], reference[..., finite]
+        scale = float(reference.abs().max()) if reference.numel() else 0.0
+        torch.testing.assert_close(value, reference, rtol=1e-3, atol=1e-5 * scale)
+
+
+def _padded(kernel: OnePass, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """A pass of ``size`` configurations or less: however few, this is faster than an eager pass."""
+    energy, force = kernel(_filled(x, size))
+    return energy[: x.shape[-1]], force[..., : x.shape[-1]]
+
+
+def _filled(x: Tensor, size: int) -> Tensor:
+    """Exactly ``size`` configurations: the last one repeated as often as it takes."""
+    missing = size - x.shape[-1]
+    return torch.cat([x, x[..., -1:].expand(*x.shape[:-1], missing)], dim=-1) if missing else x
