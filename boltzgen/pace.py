@@ -15,7 +15,7 @@ from boltzgen.system import MolecularSystem
 from boltzgen.walkers import BATCHED, COMPILE_FROM_EVALUATIONS, batched_potential, evaluations, n_rungs
 
 _COMPILED_GAIN = 4.0
-"""Speed of compiled over eager evaluation, typically (`benchmarks/target_energy.py` has 4 to 9)."""
+"""Speed of compiled over eager evaluation, typically (`benchmarks/target_energy.py` has 4 to 11)."""
 _WORTH_SECONDS = 60.0
 """Simulations that OpenMM does in less are left to it."""
 _WORTH_FACTOR = 2.0

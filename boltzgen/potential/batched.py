@@ -115,7 +115,8 @@ class BatchedEvaluator:
         if device not in self._programs:
             like = torch.empty(0, dtype=self.dtype, device=device)
             self._programs[device] = Program(
-                lambda fused: compile_forces(self.system, like, fused),
+                compile_forces(self.system, like),
+                lambda: compile_forces(self.system, like, fused=True),
                 self.system.getNumParticles(),
                 like,
                 self.compiled,

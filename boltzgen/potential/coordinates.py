@@ -2,7 +2,7 @@
 
 A quantity of R rows (pairs, angles, ...) in B configurations is a tensor ``(R, B)``, positions are
 ``(n_atoms, 3, B)``. Picking atoms and adding up over them are linear maps, each the other's adjoint: naming
-both keeps every derivative a gather or one matrix product, where autograd alone would scatter.
+both keeps every derivative gathers or one matrix product, where autograd alone would scatter.
 """
 
 from __future__ import annotations
@@ -65,19 +65,17 @@ class Sum:
         self.atoms = torch.cat([atoms for _, atoms in ends])
         self.rows = torch.arange(n_rows, device=like.device).repeat(len(ends))
         self.signs = torch.cat([torch.full((n_rows,), sign, dtype=like.dtype) for sign, _ in ends]).to(like)
-        self.gathers: list[tuple[Tensor, Tensor]] = []
+        self.gathers = self._gathers() if fused else []
         self.incidence: Tensor | None = None
-        most = int(self.atoms.bincount(minlength=n_atoms).max())
-        if fused and most > 0:
-            self.gathers = self._gathers(most)
-        elif n_atoms * n_rows <= _LARGEST_INCIDENCE:
+        if not self.gathers and n_atoms * n_rows <= _LARGEST_INCIDENCE:
             self.incidence = like.new_zeros(n_atoms, n_rows)
             self.incidence.index_put_((self.atoms, self.rows), self.signs, accumulate=True)
 
-    def _gathers(self, most: int) -> list[tuple[Tensor, Tensor]]:
-        """One row of every atom and its sign, ``most`` times; the sign is zero once an atom has no more."""
+    def _gathers(self) -> list[tuple[Tensor, Tensor]]:
+        """One row of every atom and its sign, time after time; the sign is zero once an atom has no more."""
         order = self.atoms.argsort(stable=True)
         counts = self.atoms.bincount(minlength=self.n_atoms)
+        most = int(counts.max())
         first = (counts.cumsum(0) - counts).repeat_interleave(counts)
         place = torch.arange(len(order), device=order.device) - first, self.atoms[order]
         rows = self.rows.new_zeros(most, self.n_atoms).index_put_(place, self.rows[order])
@@ -86,15 +84,14 @@ class Sum:
 
     def __call__(self, values: Tensor) -> Tensor:
         shape = self.n_atoms, *values.shape[1:]
+        each = -1, *[1] * (values.ndim - 1)
         if self.gathers:
-            each = -1, *[1] * (values.ndim - 1)
             return functools.reduce(
                 operator.add, [values[rows] * signs.view(each) for rows, signs in self.gathers]
             )
         if self.incidence is not None:
             return (self.incidence @ values.flatten(1)).view(shape)
-        signed = values[self.rows] * self.signs.view(-1, *[1] * (values.ndim - 1))
-        return values.new_zeros(shape).index_add(0, self.atoms, signed)
+        return values.new_zeros(shape).index_add(0, self.atoms, values[self.rows] * self.signs.view(each))
 
 
 class Rows:
@@ -121,7 +118,6 @@ class Pairs:
 
     def __init__(self, i: np.ndarray, j: np.ndarray, n_atoms: int, like: Tensor, fused: bool = False) -> None:
         self.i, self.j = (torch.as_tensor(index, dtype=torch.long, device=like.device) for index in (i, j))
-        self._ends = Rows(np.concatenate([i, j]), n_atoms, like, fused)
         self._spread = Sum([(-1.0, self.i), (1.0, self.j)], n_atoms, like, fused)
 
     def __len__(self) -> int:
@@ -130,15 +126,6 @@ class Pairs:
     def difference(self, values: Tensor) -> Tensor:
         """``values_j - values_i`` with shape ``(R, ..., B)``."""
         return _Linear.apply(values, self._subtract, self._spread)
-
-    def take(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """``values_i`` and ``values_j`` of every pair, each ``(R, ..., B)``."""
-        at_i, at_j = self._ends.take(values).chunk(2)
-        return at_i, at_j
-
-    def add_up(self, at_i: Tensor, at_j: Tensor) -> Tensor:
-        """Sums over the pairs of each atom, of ``at_i`` where it comes first and ``at_j`` where second."""
-        return self._ends.add_up(torch.cat([at_i, at_j]))
 
     def _subtract(self, values: Tensor) -> Tensor:
         return values[self.j] - values[self.i]

@@ -102,32 +102,31 @@ class Born:
     """Per-atom values computed one from another, and an energy of them (CustomGBForce).
 
     The first value may sum an expression over pairs, ``value_i = sum_j f(r, parameters_i, parameters_j)``:
-    ``pair_value`` holds its name, the pairs, and f in both directions.
+    ``pair_value`` holds its name, the pairs, their ends (first atoms, then second ones), and f at either.
     """
 
     atoms: Rows
-    pair_value: tuple[str, Pairs, Expression, Expression] | None
+    pair_value: tuple[str, Pairs, Rows, Expression, Expression] | None
     values: list[tuple[str, Expression]]
     single_energies: list[Expression]
-    pair_energies: list[tuple[Pairs, Expression]]
+    pair_energies: list[tuple[Pairs, Rows, Expression]]
 
     def __call__(self, frame: Frame) -> Tensor:
         x, y, z = self.atoms.take(frame.x).unbind(1)
         known = {"x": x, "y": y, "z": z}
         if self.pair_value is not None:
-            name, pairs, towards_i, towards_j = self.pair_value
+            name, pairs, ends, *towards = self.pair_value
             r = frame.distance(pairs)
-            at_i, at_j = towards_i(r=r).expand_as(r), towards_j(r=r).expand_as(r)
-            known[name] = pairs.add_up(at_i, at_j)
+            known[name] = ends.add_up(torch.cat([expression(r=r).expand_as(r) for expression in towards]))
         for name, expression in self.values:
             known[name] = expression(**known).expand_as(x)
         energy = sum(summed(expression(**known), len(x), frame) for expression in self.single_energies)
-        for pairs, expression in self.pair_energies:
+        for pairs, ends, expression in self.pair_energies:
             used = names_in(expression.text)
             values: dict[str, Tensor] = {}
             for name in known:
                 if used & {f"{name}1", f"{name}2"}:
-                    values[f"{name}1"], values[f"{name}2"] = pairs.take(known[name])
+                    values[f"{name}1"], values[f"{name}2"] = ends.take(known[name]).chunk(2)
             pair_energy = expression(r=frame.distance(pairs), **values)
             energy = energy + summed(pair_energy, len(pairs), frame)
         return energy + frame.x.new_zeros(frame.x.shape[-1])
@@ -178,21 +177,21 @@ def born(
         for kind in (with_exclusions, openmm.CustomGBForce.ParticlePairNoExclusions)
     }
 
-    def of_pairs(text: str, kind: int, swapped: bool = False) -> tuple[Pairs, Expression]:
+    def of_pairs(text: str, kind: int, swapped: bool = False) -> tuple[Pairs, Rows, Expression]:
         i, j = in_pairs[kind]
         own = constants | (_of_pairs(particles, j, i) if swapped else _of_pairs(particles, i, j))
         if cutoff is not None:
             text, own = _times("step(_cutoff-r)", text), own | {"_cutoff": cutoff}
         variables = ("r", *(f"{name}{k}" for name in known for k in "12"))
-        return layout.pairs(i, j), layout.expression(text, own, variables, functions)
+        expression = layout.expression(text, own, variables, functions)
+        return layout.pairs(i, j), layout.rows(np.concatenate([i, j])), expression
 
     for name, text, kind in values:
         if kind == single:
             expression = layout.expression(text, constants | particles, ("x", "y", "z", *known), functions)
             chain.append((name, expression))
         else:
-            pairs, towards_i = of_pairs(text, kind)
-            pair_value = name, pairs, towards_i, of_pairs(text, kind, swapped=True)[1]
+            pair_value = name, *of_pairs(text, kind), of_pairs(text, kind, swapped=True)[-1]
         known.append(name)
     variables = ("x", "y", "z", *known)
     return Born(

@@ -130,7 +130,7 @@ def make_potential(
     platform
         OpenMM platform for the openmm backend; the fastest one here by default.
     compiled
-        Whether batched evaluation is fused by ``torch.compile``: by default once it has run long enough
+        Whether batched evaluation is fused into one kernel: by default once it has run long enough
         to win the compilation time back.
     chunk
         How many configurations there will be at a time, where fewer than fit the cache: compiled code is

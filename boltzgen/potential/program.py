@@ -34,8 +34,8 @@ _ONE_THREAD = {"cpp_wrapper": True, "cpp.threads": 1}
 class Program:
     """The terms of a System on one device, in passes of at most ``chunk`` configurations.
 
-    terms
-        Makes them, by force name; fused ones for a compiler where it is given True.
+    forces, fused_forces
+        The terms, and what makes them for a compiler that merges their operations (see Sum).
     like
         A tensor with the dtype and device of the evaluation.
     compiled, chunk
@@ -44,13 +44,14 @@ class Program:
 
     def __init__(
         self,
-        terms: Callable[[bool], Terms],
+        forces: Terms,
+        fused_forces: Callable[[], Terms],
         n_atoms: int,
         like: Tensor,
         compiled: bool | None,
         chunk: int | None,
     ) -> None:
-        self._terms, self.forces = terms, terms(False)
+        self.forces, self._fused_forces = forces, fused_forces
         budget = _PAIR_BUDGET.get(like.device.type, _PAIR_BUDGET["cuda"])
         # Six an atom at least: below 2^15 coordinates a copy of a pass is not shared between threads either.
         pairs = max(32, 6 * n_atoms, n_atoms * (n_atoms - 1) // 2)
@@ -103,9 +104,9 @@ class Program:
     def _compile(self, x: Tensor) -> None:
         """Trace one pass of a full chunk, gradient included, and fuse it; stay eager if that fails."""
         example = _filled(x, self.chunk)
-        terms = self._terms(self.fused)
+        forces = self._fused_forces() if self.fused else self.forces
         try:
-            kernel = _compiled(lambda x: _one_pass(terms, x), example, self.fused)
+            kernel = _compiled(lambda x: _one_pass(forces, x), example, self.fused)
             with torch.no_grad():
                 ours, expected = kernel(example), _one_pass(self.forces, example.clone())
             _check_same(ours, expected)
