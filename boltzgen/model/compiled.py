@@ -2,13 +2,14 @@
 
 ``torch.compile`` cannot differentiate twice through a compiled region. So the function (parameters, x,
 log_sigma) -> (energy, score), gradient included, is traced once into a flat graph of tensor operations;
-compiling that graph needs only its own first-order backward.
+compiling that graph needs only its own first-order backward. On a CPU a batch is evaluated, and
+differentiated, in parts beside each other (`boltzgen.cores`).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -16,9 +17,12 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
+from boltzgen.cores import ONE_CORE, workers
 from boltzgen.model.energy import derivatives
 
 BatchFunction = Callable[[Tensor, Tensor], Any]
+LARGEST_PART = 32
+"""Configurations that one core is given at once: what the passes of a part hold stays in its cache."""
 
 
 class Energy(Protocol):
@@ -37,10 +41,14 @@ def eager_derivatives(model: Energy, *, slope: bool = False) -> BatchFunction:
 def compile_energy(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction:
     """Compiled ``(x, log_sigma) -> U`` for the shapes of the examples, or eager with a warning."""
 
-    def of(energy: BatchFunction, x: Tensor, log_sigma: Tensor) -> Tensor:
-        return energy(x, log_sigma)
+    def of(energy: BatchFunction, x: Tensor, log_sigma: Tensor) -> tuple[Tensor]:
+        return (energy(x, log_sigma),)
 
-    return _checked(lambda: _compile_traced(model, x, log_sigma, of), model.energy, x, log_sigma)
+    def build() -> BatchFunction:
+        compiled = _compile_traced(model, x, log_sigma, of)
+        return lambda x, log_sigma: compiled(x, log_sigma)[0]
+
+    return _checked(build, model.energy, x, log_sigma)
 
 
 def compile_derivatives(model: Energy, x: Tensor, log_sigma: Tensor, *, slope: bool = False) -> BatchFunction:
@@ -63,7 +71,7 @@ def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> Bat
 
 
 def _compile_traced(
-    model: Any, x: Tensor, log_sigma: Tensor, of: Callable[[BatchFunction, Tensor, Tensor], Any]
+    model: Any, x: Tensor, log_sigma: Tensor, of: Callable[..., tuple[Tensor, ...]]
 ) -> BatchFunction:
     """``of(energy, x, log_sigma)`` traced with the parameters as inputs, and compiled."""
     names, parameters = zip(*model.named_parameters(), strict=True)
@@ -77,9 +85,11 @@ def _compile_traced(
 
         return of(energy, x, log_sigma)
 
+    on_cpu, n = not x.is_cuda, len(x)
+    size = min(LARGEST_PART, -(-n // torch.get_num_threads())) if on_cpu else n
     # make_fx tells its inputs apart by identity, so every example must be a tensor of its own.
     example = [p.detach().clone().requires_grad_(True) for p in parameters]
-    traced = make_fx(function)(example, _columns(x), log_sigma.clone())
+    traced = make_fx(function)(example, _columns(x[:size]), log_sigma[:size].clone())
     for node in list(traced.graph.nodes):
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
@@ -87,13 +97,64 @@ def _compile_traced(
     traced.graph.eliminate_dead_code()
     traced.recompile()
     current = list(model.parameters())
-    if not x.is_cuda:
-        compiled = torch.compile(traced, dynamic=False)
-        return lambda x, log_sigma: compiled(current, _columns(x), log_sigma)
+    if on_cpu:
+        compiled = torch.compile(traced, dynamic=False, options=ONE_CORE)
+        return in_parts(lambda x, log_sigma: compiled(current, _columns(x), log_sigma), size, current)
     # Kernels this small take longer to launch than to run: replay them as one CUDA graph, whose outputs
     # the next replay overwrites.
     compiled = torch.compile(traced, dynamic=False, mode="reduce-overhead")
     return lambda x, log_sigma: tree_map(torch.clone, compiled(current, _columns(x), log_sigma))
+
+
+def in_parts(function: BatchFunction, size: int, parameters: Iterable[Tensor]) -> BatchFunction:
+    """``function``, a tuple for ``size`` rows, of any number of rows in parts beside each other.
+
+    Differentiable in the parameters, once.
+    """
+    parameters = tuple(parameters)
+
+    def parted(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled():
+            return _Parts.apply(function, size, x, log_sigma, *parameters)
+        return _joined(workers().map(torch.no_grad()(function), *_split(size, x, log_sigma)), len(x))
+
+    return parted
+
+
+class _Parts(torch.autograd.Function):
+    """Differentiates a function of many rows by its parameters as it was evaluated: in parts."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, function: BatchFunction, size: int, x: Tensor, log_sigma: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.size, ctx.parameters = size, parameters
+        ctx.parts = list(workers().map(torch.enable_grad()(function), *_split(size, x, log_sigma)))
+        return _joined(ctx.parts, len(x))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        def differentiate(outputs: tuple[Tensor, ...], *gradients: Tensor) -> tuple[Tensor | None, ...]:
+            return torch.autograd.grad(outputs, ctx.parameters, gradients, allow_unused=True)
+
+        parts = workers().map(differentiate, ctx.parts, *_split(ctx.size, *gradients, weight=0.0))
+        sums = [None if each[0] is None else sum(each) for each in zip(*parts, strict=True)]
+        return None, None, None, None, *sums
+
+
+def _split(size: int, *tensors: Tensor, weight: float = 1.0) -> list[list[Tensor]]:
+    """Parts of exactly ``size`` rows of each tensor: what is missing, its last row times ``weight``."""
+
+    def full(rows: Tensor) -> Tensor:
+        missing = size - len(rows)
+        return torch.cat([rows, weight * rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
+
+    return [[full(rows) for rows in tensor.detach().split(size)] for tensor in tensors]
+
+
+def _joined(parts: Iterable[tuple[Tensor, ...]], n: int) -> tuple[Tensor, ...]:
+    """The first ``n`` rows of each result."""
+    return tuple(torch.cat([part.detach() for part in each])[:n] for each in zip(*parts, strict=True))
 
 
 def _columns(x: Tensor) -> Tensor:

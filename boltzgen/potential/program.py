@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from boltzgen.cores import ONE_CORE, workers
 from boltzgen.potential.coordinates import Frame
 from boltzgen.potential.terms import Term
 
@@ -27,8 +27,6 @@ _PAIR_BUDGET = {"cpu": 2**16, "cuda": 2**22}
 """Pairs times configurations in one pass: on a CPU, a tensor of them stays in the cache of one core."""
 _EAGER_PASSES = 4
 """Compiled passes on a CPU that make an eager one: all threads share it, and its operations one by one."""
-_ONE_THREAD = {"cpp_wrapper": True, "cpp.threads": 1}
-"""Options of the compiler for a pass that runs on one core and without the interpreter's lock."""
 
 
 class Program:
@@ -62,7 +60,6 @@ class Program:
         self._eager_seconds = 0.0
         self._kernel: OnePass | None = None
         self.fused = like.device.type == "cpu" and n_atoms <= LARGEST_FUSED
-        self._workers = ThreadPoolExecutor(torch.get_num_threads()) if self.fused else None
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies ``(B,)`` of ``(n_atoms, 3, B)`` positions."""
@@ -82,10 +79,8 @@ class Program:
             fill(first, self.eager_chunk, self._eager)
             first += self.eager_chunk
         if (kernel := self._kernel) is not None:
-            # Nothing here is large enough for torch to share between threads: once two threads have shared
-            # work with others, all such work is slower for good.
             starts = range(first, len(x), self.chunk)
-            parallel = self._workers.map if self._workers is not None and len(starts) > 1 else map
+            parallel = workers().map if self.fused and len(starts) > 1 else map
             list(parallel(lambda start: fill(start, self.chunk, kernel), starts))
         return energy, force
 
@@ -139,9 +134,8 @@ def _one_pass(forces: Terms, x: Tensor) -> tuple[Tensor, Tensor]:
 def _compiled(one_pass: OnePass, example: Tensor, one_core: bool) -> OnePass:
     """The same function of configurations like the example, fused.
 
-    ``one_core`` has no loop shared between threads and holds no lock of the interpreter, for passes beside
-    each other: threads that share one pass wait for each other after each of its loops. It is also called
-    without the guards of ``torch.compile``, which take the lock for a tenth of a pass.
+    ``one_core`` is for passes beside each other (`boltzgen.cores`). It is also called without the guards of
+    ``torch.compile``, which take the interpreter's lock for a tenth of a pass.
     """
     graph = make_fx(one_pass)(example.clone())
     if not one_core:
@@ -151,7 +145,7 @@ def _compiled(one_pass: OnePass, example: Tensor, one_core: bool) -> OnePass:
             graph,
             [example],
             dynamic_shapes="from_example_inputs",
-            options={"config_patches": _ONE_THREAD},
+            options={"config_patches": ONE_CORE},
         )
 
 

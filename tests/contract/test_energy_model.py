@@ -20,6 +20,7 @@ from boltzgen.model.compiled import (
     compile_derivatives,
     compile_energy,
     eager_derivatives,
+    in_parts,
 )
 from boltzgen.model.energy import EnergyModel, load_model
 from boltzgen.objective import OBJECTIVES, Objective, dsm, height_loss, noised
@@ -161,6 +162,22 @@ def test_saved_model_is_the_same_model(
     torch.testing.assert_close(loaded.energy(x, log_sigma), model.energy(x, log_sigma), rtol=1e-5, atol=1e-4)
     with pytest.raises(DataError):
         load_model(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_parts_are_the_whole(model: EnergyModel, x: torch.Tensor, log_sigma: torch.Tensor, size: int) -> None:
+    """Energies, scores and parameter gradients, also where the last part is not full."""
+    parameters = list(model.parameters())
+    whole = eager_derivatives(model)
+    results = []
+    for function in (whole, in_parts(whole, size, parameters)):
+        u, score = function(x, log_sigma)
+        loss = (torch.arange(len(x)) * u).sum() + score[2:].square().sum() + score[:2].sum()
+        results.append([u, score, *torch.autograd.grad(loss, parameters, materialize_grads=True)])
+    for ours, expected in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+    with torch.no_grad():
+        assert not any(value.requires_grad for value in in_parts(whole, size, parameters)(x, log_sigma))
 
 
 @pytest.mark.slow

@@ -1,0 +1,26 @@
+"""Work on several cores of a CPU as independent parts, each on one core.
+
+Threads that share one computation wait for each other after every loop of it; parts do not. A compiled part
+has to be built with `ONE_CORE`, or the threads take turns.
+"""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+ONE_CORE: dict[str, Any] = {"cpp_wrapper": True, "cpp.threads": 1}
+"""Options of the compiler for code that runs on one core and without the interpreter's lock."""
+
+
+@functools.cache
+def workers() -> ThreadPoolExecutor:
+    """As many threads as torch uses, in which torch shares no work with other threads.
+
+    Once two threads have shared work with others, all such work is slower for good: OpenMP then no longer
+    keeps waiting threads awake.
+    """
+    return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
