@@ -168,4 +168,4 @@ def _network(
     rows = np.arange(size) % len(data)
     x = torch.as_tensor(data.positions[rows]).to(device)
     log_sigma = torch.linspace(*model.log_sigma_range, size, device=device)
-    return in_chunks(compile_energy_and_score(model, x, log_sigma), size)
+    return compile_energy_and_score(model, x, log_sigma)

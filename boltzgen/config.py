@@ -175,9 +175,7 @@ class SampleSettings(Settings):
     )
     ddim_eta: float = Field(0.5, gt=0, le=1, description="stochasticity of ddim; 1 is ddpm")
     chunk_size: Count | None = Field(
-        None,
-        description="configurations evaluated at once; by default 256 on a CPU (1024 if compiled), "
-        "4096 on a GPU",
+        None, description="configurations evaluated at once; by default 256 on a CPU, 4096 on a GPU"
     )
 
     @property

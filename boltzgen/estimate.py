@@ -21,8 +21,6 @@ COMPILED_GAIN = 4.0
 """Speed of energy and score once compiled over that before (4.3 on two cores of a Xeon)."""
 DEFAULT_CHUNK = {"cpu": 256, "cuda": 4096}
 """Configurations at once: what stays in a CPU's cache, what fills a GPU."""
-COMPILED_CPU_CHUNK = 1024
-"""Configurations at once where each core takes parts of them: they wait for each other after each chunk."""
 _BYTES_PER_ATOM = {"xtc": 5, "pdb": 81}
 """Of a frame in formats that are not plain float32 positions."""
 
@@ -67,8 +65,7 @@ def will_compile(settings: SampleSettings) -> bool:
 
 def network_chunk(settings: SampleSettings, device: str) -> int:
     """Configurations that the network is given at once: compiled code fills up what is smaller."""
-    in_parts = device == "cpu" and will_compile(settings)
-    size = settings.chunk_size or (COMPILED_CPU_CHUNK if in_parts else DEFAULT_CHUNK[device])
+    size = settings.chunk_size or DEFAULT_CHUNK[device]
     return max(1, min(size, settings.n_particles // settings.populations))
 
 

@@ -62,12 +62,16 @@ def compile_derivatives(model: Energy, x: Tensor, log_sigma: Tensor, *, slope: b
 
 
 def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction:
-    """Compiled ``(x, log_sigma) -> (U, score)`` where gradients stop, or eager with a warning."""
+    """Compiled ``(x, log_sigma) -> (U, score)`` where gradients stop, or eager with a warning.
+
+    Of any number of rows, in chunks like the examples or smaller ones.
+    """
 
     def build() -> BatchFunction:
-        return torch.no_grad()(_compile_traced(model, x, log_sigma, derivatives))
+        compiled = torch.no_grad()(_compile_traced(model, x, log_sigma, derivatives))
+        return in_chunks(compiled, len(x)) if x.is_cuda else compiled
 
-    return _checked(build, model.energy_and_score, x, log_sigma)
+    return _checked(build, in_chunks(model.energy_and_score, len(x)), x, log_sigma)
 
 
 def _compile_traced(
@@ -186,16 +190,10 @@ def _checked(
 def in_chunks(function: BatchFunction, size: int) -> BatchFunction:
     """Evaluate ``(x, log_sigma) -> (U, score)`` on any number of rows in batches of exactly ``size``.
 
-    The last batch is padded with copies of its first row, so a compiled function sees one shape only.
+    The last batch is padded with copies of its last row, so a compiled function sees one shape only.
     """
 
-    def chunked(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
-        energies, scores = [], []
-        for rows in torch.arange(len(x), device=x.device).split(size):
-            padded = torch.cat([rows, rows[:1].expand(size - len(rows))])
-            u, score = function(x[padded], log_sigma[padded])
-            energies.append(u[: len(rows)])
-            scores.append(score[: len(rows)])
-        return torch.cat(energies), torch.cat(scores)
+    def chunked(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
+        return _joined(map(function, *_split(size, x, log_sigma)), len(x))
 
     return chunked
