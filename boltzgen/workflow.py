@@ -6,71 +6,26 @@ A run that has been analysed ends with its page, report.html.
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from boltzgen import estimate, shipped
+from boltzgen import estimate
 from boltzgen.config import DataSettings, Workflow
 from boltzgen.errors import ConfigError, DataError
-from boltzgen.files import atomic_directory, write_atomically
 from boltzgen.lock import run_lock
-from boltzgen.manifest import (
-    Manifest,
-    check_output_directory,
-    file_digest,
-)
-from boltzgen.progress import Report, progress_bar, silent
+from boltzgen.manifest import Manifest, check_output_directory, file_digest
+from boltzgen.progress import progress_bar, silent
+from boltzgen.stage_functions import STAGE_FUNCTIONS, Run, json_object
 from boltzgen.stages import OUTPUTS, READS, STAGES, Stage, inputs_of
 from boltzgen.world import ALONE, World
 
 if TYPE_CHECKING:
-    from boltzgen.ensemble import WeightedEnsemble
     from boltzgen.system import MolecularSystem
-
-
-@dataclass(frozen=True)
-class Run:
-    """What every stage is given: the settings, the built system, and where things go."""
-
-    workflow: Workflow
-    base: Path
-    out: Path
-    device: str
-    system: MolecularSystem
-    say: Callable[[str], None]
-    own_data: WeightedEnsemble | None = None
-    """The user's own MD, read before the stage that stores it."""
-    world: World = ALONE
-
-    def seed(self, stage: Stage) -> int:
-        """Seed of one stage, so that no two stages share random numbers."""
-        words = np.random.SeedSequence([self.workflow.seed, STAGES.index(stage)]).generate_state(1)
-        return int(words[0]) & 0x3FFFFFFF
-
-    def resume(self, stage: Stage) -> Path:
-        """Where a stage keeps what it has finished, until the stage is recorded as done."""
-        return self.out / "resume" / stage
-
-    @property
-    def target(self) -> MolecularSystem:
-        """What is sampled: the system, at another temperature than that of its data if so asked."""
-        return self.system.at_temperature(self.workflow.sample.temperature_k)
-
-    def data(self) -> WeightedEnsemble:
-        """The training ensemble."""
-        return _load(self.out / "data" / "ensemble.h5")
-
-    def samples(self) -> WeightedEnsemble:
-        """The weighted samples."""
-        return _load(self.out / "samples" / "ensemble.h5")
 
 
 def run(
@@ -125,7 +80,7 @@ def check(
 def _assist(this: Run) -> None:
     """Take part in the stages that the first process comes to, until it has no more."""
     while stage := this.world.from_first(None):
-        _STAGE_FUNCTIONS[cast("Stage", stage)](this, silent)
+        STAGE_FUNCTIONS[cast("Stage", stage)](this, silent)
 
 
 def _shared(stage: Stage, this: Run) -> bool:
@@ -162,11 +117,11 @@ def _run_stages(
         with manifest.running(stage, inputs, outputs, clear) as recorded, progress_bar(stage) as report:
             if _shared(stage, this):
                 this.world.from_first(stage)
-            recorded.update(_STAGE_FUNCTIONS[stage](this, report) or {})
+            recorded.update(STAGE_FUNCTIONS[stage](this, report) or {})
         _forget(this, stage)
     if until not in ("analyze", "export"):
         return None
-    results = _results(out)
+    results = json_object(out / "results" / "results.json", "analyze")
     _report(out)
     return results
 
@@ -195,114 +150,6 @@ def resolve_device(device: str) -> str:
             "device: cuda was asked for but torch sees no CUDA device; use --device cpu or auto"
         )
     return "cpu"
-
-
-# ---- the stages ------------------------------------------------------------------------------------
-
-
-def _simulate(this: Run, report: Report) -> dict[str, Any]:
-    from boltzgen.frames import unvisited_states
-    from boltzgen.storage import save_ensemble
-
-    if this.workflow.pretrained:
-        shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
-        return {}
-    directory, ensemble, recorded = this.out / "data", this.own_data, {}
-    if ensemble is None:
-        from boltzgen.simulate import choose_platform, simulate
-
-        settings, resume = this.workflow.simulate, this.resume("simulate")
-        platform = this.world.from_first(choose_platform(this.system, settings, resume))
-        recorded["platform"], seed = platform, this.seed("simulate")
-        ensemble = simulate(
-            this.system, settings, resume, seed, report, platform, resume, this.say, this.world
-        )
-    if not this.world.first:
-        return recorded
-    for line in unvisited_states(this.system, ensemble):
-        this.say(line)
-    directory.mkdir(exist_ok=True)
-    save_ensemble(ensemble, this.system.topology, directory / "ensemble.h5")
-    return recorded
-
-
-def _train(this: Run, report: Report) -> dict[str, Any]:
-    from boltzgen.train import train
-
-    settings, directory = this.workflow, this.out / "model"
-    if settings.pretrained:
-        shipped.copy(settings.pretrained, this.system, model=directory)
-        return {}
-    data, seed, resume = this.data(), this.seed("train"), this.resume("train")
-    where: tuple[Any, ...] = (directory, seed, this.device, report, resume, this.say, this.world)
-    try:
-        train(this.system, data, settings.model, settings.train, *where)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from None
-    came_to = json.loads((directory / "training.json").read_text(encoding="utf-8"))
-    return {"train_steps": came_to["steps"], "compile": came_to["compile"]}
-
-
-def _sample(this: Run, report: Report) -> None:
-    from boltzgen.model import load_model
-    from boltzgen.sampling import sample
-    from boltzgen.storage import save_ensemble
-
-    model = load_model(this.out / "model", this.device, this.system)
-    data, seed, resume = this.data(), this.seed("sample"), this.resume("sample")
-    samples, diagnostics = sample(
-        this.target,
-        model,
-        data,
-        this.workflow.sample,
-        seed,
-        this.device,
-        report,
-        resume,
-        this.say,
-        this.world,
-    )
-    if not this.world.first:
-        return
-    with atomic_directory(this.out / "samples") as directory:
-        save_ensemble(samples, this.system.topology, directory / "ensemble.h5")
-        write_atomically(directory / "diagnostics.json", _json(diagnostics))
-
-
-def _analyze(this: Run, report: Report) -> None:
-    from boltzgen.analysis import analyze
-    from boltzgen.simulate import with_stretches
-
-    diagnostics = _json_object(this.out / "samples" / "diagnostics.json", "sample")
-    data = this.data()
-    if this.workflow.collective_variables:  # declared after the data were made, perhaps, and slower
-        data = with_stretches(this.system, data)
-    analyze(
-        this.target,
-        this.samples(),
-        reference=data.at_temperature(this.target.temperature_k),
-        diagnostics=diagnostics,
-        settings=this.workflow.analyze,
-        directory=this.out / "results",
-        seed=this.seed("analyze"),
-        metrics_csv=this.out / "model" / "metrics.csv",
-    )
-
-
-def _export(this: Run, report: Report) -> None:
-    from boltzgen.export import export_samples
-
-    seed, directory = this.seed("export"), this.out / "export"
-    export_samples(this.target, this.samples(), this.workflow.export, directory, seed)
-
-
-_STAGE_FUNCTIONS: dict[Stage, Callable[[Run, Report], dict[str, Any] | None]] = {
-    "simulate": _simulate,
-    "train": _train,
-    "sample": _sample,
-    "analyze": _analyze,
-    "export": _export,
-}
 
 
 def _report(out: Path) -> None:
@@ -367,37 +214,3 @@ def _outlook(stage: Stage, this: Run) -> str:
     if stage == "sample":
         return "; " + estimate.of_sampling(this.system, this.out / "model", this.workflow.sample, this.device)
     return ""
-
-
-def _results(out: Path) -> dict[str, Any]:
-    return _json_object(out / "results" / "results.json", "analyze")
-
-
-def _json_object(path: Path, stage: Stage) -> dict[str, Any]:
-    """What a stage wrote as JSON; DataError where it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: is damaged; `--force {stage}` makes it again")
-    return content
-
-
-def _load(path: Path) -> WeightedEnsemble:
-    from boltzgen.storage import load_ensemble
-
-    return load_ensemble(path)
-
-
-def _json(value: object) -> str:
-    """JSON text; NumPy and torch values become numbers and lists."""
-
-    def plain(item: Any) -> Any:
-        if hasattr(item, "tolist"):
-            return item.tolist()
-        if isinstance(item, Path):
-            return str(item)
-        raise DataError(f"a result of type {type(item).__name__} cannot be written as JSON")
-
-    return json.dumps(value, indent=2, default=plain)

@@ -33,7 +33,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
         raise AssertionError("a stage was started")
 
     for stage in workflow.STAGES:
-        monkeypatch.setitem(workflow._STAGE_FUNCTIONS, stage, never)
+        monkeypatch.setitem(workflow.STAGE_FUNCTIONS, stage, never)
 
     def run(*arguments: str) -> str:
         before = sorted(tmp_path.rglob("*"))

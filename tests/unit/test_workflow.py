@@ -52,7 +52,7 @@ def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
     chain = Chain(tmp_path / "run")
     monkeypatch.setattr(workflow, "_examined", lambda stage, this: this)
     for name in workflow.STAGES:
-        monkeypatch.setitem(workflow._STAGE_FUNCTIONS, name, chain.stage(name))
+        monkeypatch.setitem(workflow.STAGE_FUNCTIONS, name, chain.stage(name))
     for name in ("of_simulation", "of_training", "of_sampling"):
         monkeypatch.setattr(estimate, name, lambda *_: "estimate")
     monkeypatch.setattr(workflow, "_report", lambda out: chain.reported.append(out))
@@ -252,7 +252,7 @@ def test_an_error_before_anything_is_made_leaves_nothing(
         (this.out / "data").mkdir()
         raise DataError("no frames")
 
-    monkeypatch.setitem(workflow._STAGE_FUNCTIONS, "simulate", fails)
+    monkeypatch.setitem(workflow.STAGE_FUNCTIONS, "simulate", fails)
     with pytest.raises(DataError):
         chain()
     assert not chain.out.exists()
@@ -287,7 +287,7 @@ def test_one_run_at_a_time(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert chain(until="train") == ["simulate", "train"]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setitem(workflow._STAGE_FUNCTIONS, "sample", again)
+        patch.setitem(workflow.STAGE_FUNCTIONS, "sample", again)
         chain()
     assert not (chain.out / "run.lock").exists()
     assert chain() == ALL[2:]
