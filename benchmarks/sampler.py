@@ -32,16 +32,16 @@ import yaml
 from boltzgen import load_system, with_variables
 from boltzgen.annealing import Annealing, plan, prepare
 from boltzgen.config import SampleSettings
-from boltzgen.diffusion import ReverseKernel
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.free_energy import Estimate, state_probability
 from boltzgen.metrics import energy_w2, torsion_pair, torsion_w2
 from boltzgen.model import load_model
 from boltzgen.production import run_islands
 from boltzgen.progress import silent
+from boltzgen.sampler.denoising import measured_errors, spaced_levels
 from boltzgen.sampler.islands import combine
+from boltzgen.sampler.kernels import ReverseKernel
 from boltzgen.sampler.ladder import Ladder
-from boltzgen.sampler.pilot import denoising_errors, interpolated, spaced_levels
 from boltzgen.sampling import ensemble_of
 from boltzgen.storage import load_ensemble
 
@@ -51,10 +51,10 @@ Row = dict[str, Any]
 
 def paper_ladder(annealing: Annealing, kernel: ReverseKernel, generator: torch.Generator) -> Ladder:
     """Levels equally spaced in log sigma, no moves, one jump to the target."""
-    grid = spaced_levels(annealing.sigma_max, annealing.sigma_min, np.ones_like, 24)
-    errors = denoising_errors(annealing.network, annealing.x0, grid, generator)
-    sigmas = spaced_levels(annealing.sigma_max, annealing.sigma_min, np.ones_like, PAPER_LEVELS)
-    return Ladder(tuple(sigmas), interpolated(grid, errors, sigmas), kernel=kernel)
+    ends = annealing.sigma_max, annealing.sigma_min
+    errors = measured_errors(annealing.network, annealing.x0, ends, None, generator)
+    sigmas = spaced_levels(*ends, np.ones_like, PAPER_LEVELS)
+    return Ladder(tuple(sigmas), errors.at(sigmas), kernel=kernel)
 
 
 def protocols(options: argparse.Namespace) -> Iterator[tuple[str, SampleSettings, ReverseKernel | None]]:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from boltzgen.balance import balanced
 from boltzgen.config import SampleSettings
-from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian, ReverseKernel
+from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.estimate import network_chunk, will_compile
 from boltzgen.handedness import Hand
-from boltzgen.heights import state_members
+from boltzgen.heights import elastic_kernel, state_members
 from boltzgen.memory import keep_freed_memory
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
 from boltzgen.model.energy import EnergyModel
@@ -142,7 +142,7 @@ def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Genera
         n_leapfrog=settings.leapfrog_steps,
         bridge_cess=settings.bridge_cess,
         resample_below=settings.resample_below,
-        kernel=ReverseKernel(settings.kernel, settings.ddim_eta),
+        kernel=elastic_kernel(annealing.system, settings.kernel, settings.ddim_eta),
         classes=annealing.model.classes,
     )
     return plan_ladder(

@@ -168,10 +168,10 @@ class SampleSettings(Settings):
     )
     bridge_moves: int = Field(4, ge=0, description="MCMC moves per bridge step")
     leapfrog_steps: Count = Field(1, description="steps of a move: 1 is MALA, more are HMC")
-    kernel: Literal["ddpm+mse", "ddpm", "ei", "ddim"] = Field(
-        "ddpm+mse",
-        description="reverse move between noise levels: DDPM's posterior with or without the denoiser's "
-        "error in its variance, exponential integrator, DDIM",
+    kernel: Literal["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"] = Field(
+        "ddpm+cov",
+        description="reverse move between noise levels: DDPM's posterior with the covariance of the "
+        "denoiser's errors, with their mean square alone, or without either; exponential integrator; DDIM",
     )
     ddim_eta: float = Field(0.5, gt=0, le=1, description="stochasticity of ddim; 1 is ddpm")
     chunk_size: Count | None = Field(

@@ -7,13 +7,17 @@ has to be built with `ONE_CORE`, or the threads take turns.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch import Tensor
 
 ONE_CORE: dict[str, Any] = {"cpp_wrapper": True, "cpp.threads": 1}
 """Options of the compiler for code that runs on one core and without the interpreter's lock."""
+LARGEST_PART = 32
+"""Configurations that one core is given at once: what the passes of a part hold stays in its cache."""
 
 
 @functools.cache
@@ -24,3 +28,11 @@ def workers() -> ThreadPoolExecutor:
     keeps waiting threads awake.
     """
     return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+def by_rows(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor) -> tuple[Tensor, ...]:
+    """``function`` of rows without gradients, on a CPU in small parts beside each other."""
+    if rows[0].is_cuda:
+        return function(*rows)
+    parts = workers().map(torch.no_grad()(function), *(tensor.split(LARGEST_PART) for tensor in rows))
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))

@@ -1,4 +1,4 @@
-"""The variance-exploding noising process: perturbation, the Gaussian end, and the sampler's kernels.
+"""The variance-exploding noising process: perturbation, denoising, and the Gaussian end.
 
 ``x_sigma = x_0 + sigma z`` with ``z`` standard normal on the mean-free space (Karras et al. 2022).
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from boltzgen.geometry import gaussian_log_density, mean_free_noise
+from boltzgen.geometry import mean_free_noise
 
 EnergyAndScore = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """``(x (n, n_atoms, 3) [nm], log_sigma (n,)) -> (U (n,), score = -dU/dx (n, n_atoms, 3) [1/nm])``."""
@@ -86,72 +85,3 @@ class MeanFreeGaussian:
         """``F(sigma)``: the KL divergence between neighbouring levels is ``F (d log sigma)^2``."""
         s2 = sigma.square().unsqueeze(-1)
         return 3.0 * (s2 / (s2 + self.variances)).square().sum(-1)
-
-
-Kernel = Literal["ddpm+mse", "ddpm", "ei", "ddim"]
-
-
-@dataclass(frozen=True)
-class ReverseKernel:
-    """Gaussian ``q(x' | x)`` from noise level ``a`` down to ``b < a``, and the ``F(x | x')`` it undoes.
-
-    kind
-        ``ddpm``: the posterior with the denoiser D in place of the data, mean ``D + (b/a)^2 (x - D)``,
-        variance ``v = b^2 (a^2 - b^2) / a^2``. ``ddpm+mse``: that variance widened by the denoiser's mean
-        squared error, the best isotropic one. ``ei``: the same mean, the variance ``a^2 - b^2`` of the
-        reverse SDE's exponential integrator. ``ddim``: variance ``eta^2 v``, mean
-        ``D + c (x - D) / a`` with ``c^2 = b^2 - eta^2 v`` (Song et al. 2021); with eta = 1 it is ``ddpm``.
-
-    F is the noising kernel ``N(x', a^2 - b^2)``. Narrow ``ddim`` moves would never meet it: theirs is the
-    conditional of x in the same Gaussian model, mean ``D' + (a c / b^2) (x' - D')`` with the denoiser at
-    ``x'``, variance ``eta^2 a^2 v / b^2``. Levels ``a, b`` and ``mse`` [nm^2] are scalar tensors.
-    """
-
-    kind: Kernel = "ddpm+mse"
-    eta: float = 0.5
-
-    def variance(self, a: Tensor, b: Tensor, mse: Tensor) -> Tensor:
-        """Variance of q per degree of freedom [nm^2]; ``mse`` is the denoiser's at ``a``."""
-        ratio = (a.square() - b.square()) / a.square()
-        posterior = b.square() * ratio
-        match self.kind:
-            case "ddpm+mse":
-                return posterior + ratio.square() * mse
-            case "ddpm":
-                return posterior
-            case "ei":
-                return a.square() - b.square()
-            case "ddim":
-                return self.eta**2 * posterior
-
-    def mean(self, x: Tensor, score: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """Mean of q [nm], from ``x`` and the score at level ``a``."""
-        return x + (a.square() - a * self._kept(a, b)) * score
-
-    def forward_variance(self, a: Tensor, b: Tensor) -> Tensor:
-        """Variance of F per degree of freedom [nm^2]."""
-        narrowed = self.eta**2 if self.kind == "ddim" else 1.0
-        return narrowed * (a.square() - b.square())
-
-    def forward_mean(self, x: Tensor, score: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """Mean of F [nm], from ``x`` and the score at level ``b``."""
-        return x + (b.square() - a * self._kept(a, b)) * score
-
-    def log_ratio(
-        self, x: Tensor, score: Tensor, moved: Tensor, moved_score: Tensor, a: Tensor, b: Tensor, mse: Tensor
-    ) -> Tensor:
-        """``log F(x | x') - log q(x' | x)`` on the mean-free space, ``(n,)``; ``moved`` is x'."""
-        back = gaussian_log_density(
-            x - self.forward_mean(moved, moved_score, a, b), self.forward_variance(a, b)
-        )
-        there = gaussian_log_density(moved - self.mean(x, score, a, b), self.variance(a, b, mse))
-        return back - there
-
-    def _kept(self, a: Tensor, b: Tensor) -> Tensor:
-        """c, the length that is left of ``x - D`` of length a; ``b^2 / a`` for all but ddim."""
-        if self.kind != "ddim":
-            return b.square() / a
-        return (b.square() - self.variance(a, b, a)).sqrt()
-
-
-DEFAULT_KERNEL = ReverseKernel()

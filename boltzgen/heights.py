@@ -20,9 +20,12 @@ from boltzgen.diagnostics import path_diagnostics
 from boltzgen.diffusion import EnergyAndScore, perturb
 from boltzgen.handedness import Hand
 from boltzgen.model.energy import EnergyModel
+from boltzgen.model.graph import pair_orbits, stiff_pairs
+from boltzgen.sampler.denoising import measured_errors, spaced_levels
+from boltzgen.sampler.elastic import Springs
+from boltzgen.sampler.kernels import Kernel, ReverseKernel
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.paths import Populations, forward_paths, reverse_paths
-from boltzgen.sampler.pilot import denoising_errors, interpolated, spaced_levels
 from boltzgen.system import MolecularSystem
 
 OFFSET_SPACING = 1.25
@@ -44,7 +47,17 @@ def state_members(system: MolecularSystem, hand: Hand | None = None) -> Populati
     return members
 
 
+def elastic_kernel(system: MolecularSystem, kind: Kernel = "ddpm+cov", eta: float = 0.5) -> ReverseKernel:
+    """The reverse kernel whose elastic network joins atoms one to three bonds apart, if there are bonds."""
+    pairs = stiff_pairs(system, n_bonds=3)
+    if not len(pairs):
+        return ReverseKernel(kind, eta)
+    orbits = pair_orbits(system)[tuple(pairs.T)]
+    return ReverseKernel(kind, eta, Springs(torch.as_tensor(pairs), torch.as_tensor(orbits)))
+
+
 def plain_ladder(
+    system: MolecularSystem,
     model: EnergyModel,
     network: EnergyAndScore,
     x0: Tensor,
@@ -53,11 +66,11 @@ def plain_ladder(
     generator: torch.Generator,
 ) -> Ladder:
     """``n`` steps from sigma_max to ``sigma_end``, equally spaced in the Gaussian's information."""
-
-    grid = spaced_levels(model.spec.sigma_max, sigma_end, np.ones_like, 24)
-    sigmas = spaced_levels(model.spec.sigma_max, sigma_end, _information_density(model), n)
-    mse = interpolated(grid, denoising_errors(network, x0, grid, generator), sigmas)
-    return Ladder(tuple(sigmas), mse)
+    ends = model.spec.sigma_max, sigma_end
+    sigmas = spaced_levels(*ends, _information_density(model), n)
+    kernel = elastic_kernel(system)
+    errors = measured_errors(network, x0, ends, kernel.springs, generator)
+    return Ladder(tuple(sigmas), errors.at(sigmas), kernel=kernel)
 
 
 def height_curves(
@@ -79,7 +92,7 @@ def height_curves(
     """
     generator = torch.Generator().manual_seed(seed)
     members = state_members(system)
-    ladder = plain_ladder(model, network, x0, sigma_end or model.spec.sigma_min, n_levels, generator)
+    ladder = plain_ladder(system, model, network, x0, sigma_end or model.spec.sigma_min, n_levels, generator)
     gaussian = model.prior.gaussian
     forward = forward_paths(network, gaussian, ladder, x0, members, generator)
     reverse = reverse_paths(network, gaussian, ladder, len(x0), members, generator)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from boltzgen.annealing import Annealing, plan
 from boltzgen.config import SampleSettings
-from boltzgen.diffusion import ReverseKernel
 from boltzgen.kept import Kept
 from boltzgen.progress import Report
+from boltzgen.sampler.elastic import DenoisingError, Springs
+from boltzgen.sampler.kernels import ReverseKernel
 from boltzgen.sampler.ladder import Ladder, Level, Particles
 from boltzgen.sampler.mcmc import Moves
 from boltzgen.sampler.paths import Paths, Populations, forward_paths, reverse_paths
@@ -110,7 +111,7 @@ class Island:
 
 def kept_in(resume: Kept) -> Kept:
     """The same place, for the pieces of sampling."""
-    ladder = (Ladder, Moves, ReverseKernel, Paths)
+    ladder = (Ladder, Moves, ReverseKernel, DenoisingError, Springs, Paths)
     return Kept(resume.directory, (Preparation, Island, Population, Particles, Spent, *ladder))
 
 

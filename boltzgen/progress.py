@@ -60,15 +60,18 @@ def _bar(title: str) -> Iterator[Report]:
 
 def _lines(title: str) -> Report:
     start = last = time.monotonic()
+    first: tuple[float, float] | None = None  # when the first report came, and how much was done then
 
     def report(done: float, total: float, message: str) -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
+        fraction = min(max(done / total, 0.0), 1.0) if total > 0 else 0.0
+        first = first or (now, fraction)
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        fraction = min(max(done / total, 0.0), 1.0) if total > 0 else 0.0
-        left = f", about {clock((now - start) * (1 / fraction - 1))} left" if fraction > 0 else ""
+        gained = fraction - first[1]
+        left = f", about {clock((now - first[0]) * (1 - fraction) / gained)} left" if gained > 0 else ""
         line = f"{title}: {fraction:4.0%}, {clock(now - start)} elapsed{left}  {message}"
         print(line.rstrip(), file=sys.stderr, flush=True)
 

@@ -17,12 +17,10 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
-from boltzgen.cores import ONE_CORE, workers
+from boltzgen.cores import LARGEST_PART, ONE_CORE, workers
 from boltzgen.model.energy import derivatives
 
 BatchFunction = Callable[[Tensor, Tensor], Any]
-LARGEST_PART = 32
-"""Configurations that one core is given at once: what the passes of a part hold stays in its cache."""
 
 
 class Energy(Protocol):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from boltzgen.diffusion import MeanFreeGaussian
+from boltzgen.orbits import averaged_over
 from boltzgen.system import MolecularSystem
 
 MAX_TOPOLOGICAL_DISTANCE = 4
@@ -66,10 +67,10 @@ def molecular_graph(system: MolecularSystem, positions: Tensor) -> Data:
     )
 
 
-def stiff_pairs(system: MolecularSystem) -> NDArray[np.int64]:
-    """Pairs ``i < j`` one or two bonds apart, shape ``(n_pairs, 2)``."""
+def stiff_pairs(system: MolecularSystem, n_bonds: int = 2) -> NDArray[np.int64]:
+    """Pairs ``i < j`` one bond to ``n_bonds`` apart, shape ``(n_pairs, 2)``."""
     hops = np.triu(system.topological_distances)
-    return np.argwhere((hops == 1) | (hops == 2))
+    return np.argwhere((hops >= 1) & (hops <= n_bonds))
 
 
 def orbits_of_pairs_of_pairs(system: MolecularSystem, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -98,13 +99,6 @@ def orbits_of_pairs_of_pairs(system: MolecularSystem, pairs: NDArray[np.int64]) 
         written.append(code)
     smallest = np.min(written, axis=0)
     return np.unique(smallest, return_inverse=True)[1].reshape(smallest.shape)
-
-
-def averaged_over(keys: Tensor, values: Tensor) -> Tensor:
-    """Replace every value by the mean of those with the same key; any shape."""
-    flat = keys.flatten()
-    sums = torch.zeros(int(flat.max()) + 1, dtype=values.dtype).index_add_(0, flat, values.flatten())
-    return (sums / torch.bincount(flat).clamp_min(1))[flat].view_as(values)
 
 
 def stiffest_width(system: MolecularSystem, positions: Tensor) -> float:

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from boltzgen.diffusion import MeanFreeGaussian
 from boltzgen.model.force_field import SoftenedForceField
 from boltzgen.model.graph import (
-    averaged_over,
     gaussian_approximation,
     orbits_of_pairs_of_pairs,
     pair_orbits,
     stiff_pairs,
 )
+from boltzgen.orbits import averaged_over
 from boltzgen.system import MolecularSystem
 
 GATE_FRACTION = 0.35

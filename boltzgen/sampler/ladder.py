@@ -10,8 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion import DEFAULT_KERNEL, EnergyAndScore, ReverseKernel
-from boltzgen.geometry import mean_free_noise
+from boltzgen.diffusion import EnergyAndScore
+from boltzgen.sampler.elastic import DenoisingError
+from boltzgen.sampler.kernels import DEFAULT_KERNEL, ReverseKernel
 from boltzgen.sampler.mcmc import Moves
 
 Target = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -81,7 +82,7 @@ class NoiseLevel:
     model: EnergyAndScore
     previous: float
     sigma: float
-    mse: float
+    error: DenoisingError
     moves: Moves = NO_MOVES
     kernel: ReverseKernel = DEFAULT_KERNEL
     coefficients: tuple[float, ...] = (1.0,)
@@ -91,13 +92,13 @@ class NoiseLevel:
         return {"sigma": self.sigma}
 
     def enter(self, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
-        a, b, mse = (particles.x.new_tensor(v) for v in (self.previous, self.sigma, self.mse))
-        old, score = particles.x, -particles.gradients[:, 0]
-        noise = mean_free_noise(tuple(old.shape), generator, old.dtype, old.device)
-        x = self.kernel.mean(old, score, a, b) + self.kernel.variance(a, b, mse).sqrt() * noise
+        a, b, old = self.previous, self.sigma, particles.x
+        reverse = self.kernel.reverse(old, -particles.gradients[:, 0], a, b, self.error)
+        x, log_density = reverse.sample(generator)
         energies, gradients = self.evaluate(x)
-        log_ratio = self.kernel.log_ratio(old, score, x, -gradients[:, 0], a, b, mse)
-        increments = particles.energies[:, 0] - energies[:, 0] + log_ratio.double()
+        forward = self.kernel.forward(x, -gradients[:, 0], a, b)
+        log_ratio = forward.log_density(old) - log_density
+        increments = particles.energies[:, 0] - energies[:, 0] + log_ratio
         return Particles(x, energies, gradients, particles.ancestors), increments
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,8 +164,8 @@ class Ladder:
 
     sigmas
         Decreasing noise levels [nm], ``(n + 1,)``.
-    mse
-        Denoiser's mean squared error per degree of freedom [nm^2] at each of them.
+    errors
+        The denoiser's errors at each of them.
     lambdas
         Bridge values from 0 to 1, ``(m + 1,)``.
     noise_moves, bridge_moves
@@ -175,7 +176,7 @@ class Ladder:
     """
 
     sigmas: tuple[float, ...]
-    mse: tuple[float, ...]
+    errors: tuple[DenoisingError, ...]
     lambdas: tuple[float, ...] = (0.0, 1.0)
     noise_moves: tuple[Moves, ...] = ()
     bridge_moves: tuple[Moves, ...] = ()
@@ -185,9 +186,9 @@ class Ladder:
         """The noise levels, with their MCMC moves if ``moving``."""
         moves = self.noise_moves if moving and self.noise_moves else (NO_MOVES,) * len(self.sigmas)
         return [
-            NoiseLevel(model, a, b, mse, move, self.kernel)
-            for a, b, mse, move in zip(
-                self.sigmas[:-1], self.sigmas[1:], self.mse[:-1], moves[1:], strict=True
+            NoiseLevel(model, a, b, error, move, self.kernel)
+            for a, b, error, move in zip(
+                self.sigmas[:-1], self.sigmas[1:], self.errors[:-1], moves[1:], strict=True
             )
         ]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.geometry import mean_free_noise
-from boltzgen.sampler.ladder import Ladder, Level, Particles
+from boltzgen.sampler.ladder import Ladder, Level, Particles, at_level
 from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import run_smc, start
 
@@ -49,22 +49,21 @@ def forward_paths(
     generator: torch.Generator,
 ) -> Paths:
     """Noise data up the ladder with the forward kernel and weigh each path as the sampler would."""
-    sigmas = [x0.new_tensor(s) for s in ladder.sigmas]
+    sigmas = ladder.sigmas
     x = x0 + sigmas[-1] * mean_free_noise(tuple(x0.shape), generator, x0.dtype, x0.device)
-    u, score = model(x, sigmas[-1].log().expand(len(x)))
+    u, gradient = at_level(model, x, sigmas[-1])
     increments: list[Tensor] = []
     shares = [_shares(populations(x))]
     for k in range(len(sigmas) - 2, -1, -1):
-        a, b, mse = sigmas[k], sigmas[k + 1], x0.new_tensor(ladder.mse[k])
-        noise = mean_free_noise(tuple(x.shape), generator, x.dtype, x.device)
-        spread = ladder.kernel.forward_variance(a, b).sqrt()
-        noisier = ladder.kernel.forward_mean(x, score, a, b) + spread * noise
-        u_noisier, noisier_score = model(noisier, a.log().expand(len(x)))
-        ratio = ladder.kernel.log_ratio(noisier, noisier_score, x, score, a, b, mse)
-        increments.append((u_noisier.double() - u.double()) + ratio.double())
-        x, u, score = noisier, u_noisier, noisier_score
+        a, b = sigmas[k], sigmas[k + 1]
+        forward = ladder.kernel.forward(x, -gradient, a, b)
+        noisier, log_density = forward.sample(generator)
+        u_noisier, gradient = at_level(model, noisier, a)
+        reverse = ladder.kernel.reverse(noisier, -gradient, a, b, ladder.errors[k])
+        increments.append(u_noisier - u + log_density - reverse.log_density(x))
+        x, u = noisier, u_noisier
         shares.append(_shares(populations(x)))
-    first = (gaussian.energy(x, sigmas[0].expand(len(x))) - u).double()
+    first = gaussian.energy(x, x.new_full((len(x),), sigmas[0])).double() - u
     log_weights = torch.stack([first, *reversed(increments)]).cumsum(0)
     return Paths(log_weights, _transpose(shares[::-1]))
 

@@ -10,15 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion import (
-    DEFAULT_KERNEL,
-    EnergyAndScore,
-    MeanFreeGaussian,
-    ReverseKernel,
-    denoise,
-    perturb,
-)
-from boltzgen.geometry import dof, squared_norm
+from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
+from boltzgen.sampler.denoising import interpolated, measured_errors, spaced_levels
+from boltzgen.sampler.kernels import DEFAULT_KERNEL, ReverseKernel
 from boltzgen.sampler.ladder import BridgeLevel, FoldLevel, Ladder, Level, NoiseLevel, Particles
 from boltzgen.sampler.mcmc import Moves, combined
 from boltzgen.sampler.resampling import conditional_ess_fraction
@@ -30,42 +24,6 @@ HMC_ACCEPTANCE = 0.7
 """The same with several leapfrog steps (0.651 is optimal in high dimension: Beskos et al. 2013)."""
 MAX_BRIDGE = 200
 """A bridge that needs more steps than this ends with one last jump."""
-
-
-def spaced_levels(
-    sigma_max: float, sigma_min: float, density: Callable[[np.ndarray], np.ndarray], n: int
-) -> list[float]:
-    """``n + 1`` decreasing levels with equal integrals of ``density(sigma)`` over log sigma between them."""
-    grid = np.linspace(np.log(sigma_max), np.log(sigma_min), 2001)
-    values = density(np.exp(grid))
-    steps = 0.5 * (values[1:] + values[:-1]) * -np.diff(grid)
-    cumulative = np.concatenate([[0.0], np.cumsum(steps)])
-    placed = np.interp(np.linspace(0.0, cumulative[-1], n + 1), cumulative, grid)
-    levels = np.exp(placed)
-    levels[0], levels[-1] = sigma_max, sigma_min
-    return [float(v) for v in levels]
-
-
-def denoising_errors(
-    model: EnergyAndScore, x0: Tensor, sigmas: list[float], generator: torch.Generator
-) -> list[float]:
-    """Mean squared error per degree of freedom [nm^2] of the denoiser on data ``x0`` at each level."""
-    errors = []
-    for sigma in sigmas:
-        level = x0.new_full((len(x0),), sigma)
-        y = perturb(x0, level, generator)
-        _, score = model(y, level.log())
-        errors.append(float((squared_norm(denoise(y, level, score) - x0) / dof(x0.shape[1])).mean()))
-    return errors
-
-
-def interpolated(
-    x: list[float], y: list[float], at: list[float], smallest: float = 1e-12
-) -> tuple[float, ...]:
-    """Log-log interpolation of positive values; x need not be sorted."""
-    order = np.argsort(x)
-    logs = np.log(np.maximum(np.asarray(y)[order], smallest))
-    return tuple(float(v) for v in np.exp(np.interp(np.log(at), np.log(np.asarray(x)[order]), logs)))
 
 
 @dataclass(frozen=True)
@@ -175,10 +133,9 @@ def plan_ladder(
     def by_information(sigma: np.ndarray) -> np.ndarray:
         return np.sqrt(np.maximum(information(sigma), 1.0))
 
-    grid = spaced_levels(sigma_max, sigma_min, np.ones_like, 24)
-    errors = denoising_errors(model, x0, grid, generator)
+    errors = measured_errors(model, x0, (sigma_max, sigma_min), plan.kernel.springs, generator)
     first = spaced_levels(sigma_max, sigma_min, by_information, plan.n_levels)
-    ladder = Ladder(tuple(first), interpolated(grid, errors, first), kernel=plan.kernel)
+    ladder = Ladder(tuple(first), errors.at(first), kernel=plan.kernel)
     adaptation = Adaptation(plan, step=plan.move_below / 2.0**0.5)
     population = start(model, gaussian, sigma_max, plan.n_pilot, generator)
     run = functools.partial(
@@ -192,7 +149,7 @@ def plan_ladder(
     moves = adaptation.bridge_moves
     return Ladder(
         sigmas=tuple(final),
-        mse=interpolated(grid, errors, final),
+        errors=errors.at(final),
         lambdas=tuple(adaptation.lambdas),
         noise_moves=_moves_at(final, first[1:], adaptation.noise_moves, plan),
         bridge_moves=tuple(replace(m, n=plan.bridge_moves) for m in moves),

@@ -16,6 +16,7 @@ from boltzgen.diffusion import MeanFreeGaussian
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
 from boltzgen.registry import load_system
 from boltzgen.sampler import mcmc, smc
+from boltzgen.sampler.elastic import DenoisingError
 from boltzgen.sampler.ladder import BridgeLevel, FoldLevel, Ladder, Level, NoiseLevel, Particles
 from boltzgen.sampler.mcmc import Moves
 from boltzgen.sampler.pilot import Plan, plan_ladder
@@ -186,8 +187,8 @@ def test_mixtures_in_any_dimension(n_atoms: int, resample_below: float) -> None:
     sigmas = np.geomspace(10.0, 0.02, 81)
     spread = 0.05 + 4 * 0.2 * 0.8 * 9.0 / dof(n_atoms)
     gaussian = MeanFreeGaussian.isotropic(n_atoms, spread)
-    mse = tuple(float(variance * s**2 / (variance + s**2)) for s in sigmas)
-    levels: list[NoiseLevel] = Ladder(tuple(sigmas), mse).noise_levels(model)
+    errors = tuple(DenoisingError(float(variance * s**2 / (variance + s**2))) for s in sigmas)
+    levels: list[NoiseLevel] = Ladder(tuple(sigmas), errors).noise_levels(model)
     z, share = [], []
     for _ in range(16):
         population = smc.start(model, gaussian, 10.0, 256, g)

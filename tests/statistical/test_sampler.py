@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from boltzgen import diffusion, geometry
-from boltzgen.diffusion import Kernel, MeanFreeGaussian, ReverseKernel
+from boltzgen import geometry
+from boltzgen.diffusion import MeanFreeGaussian
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid
-from boltzgen.sampler import smc
+from boltzgen.sampler import kernels, smc
+from boltzgen.sampler.elastic import Springs
 from boltzgen.sampler.islands import combine
+from boltzgen.sampler.kernels import IsotropicStep, Kernel, ReverseKernel
 from boltzgen.sampler.ladder import FoldLevel, Ladder, NoiseLevel
 from boltzgen.sampler.paths import bar_log_z, forward_paths, jeffreys, reverse_paths
 from boltzgen.sampler.pilot import Plan, plan_ladder
@@ -25,6 +27,7 @@ from boltzgen.sampler.resampling import Scheme, genealogical_variance, systemati
 N_ATOMS, VARIANCE, LOG_Z, SIGMA_MAX, SIGMA_MIN = 3, 0.05, -3.0, 8.0, 0.05
 SHARES = torch.tensor([0.2, 0.8]).double()
 N_PARTICLES, N_REPLICATES = 256, 24
+SPRINGS = Springs(torch.tensor([[0, 1], [1, 2], [0, 2]]), torch.tensor([0, 1, 2]))
 
 
 @functools.cache
@@ -80,7 +83,7 @@ def gaussian() -> MeanFreeGaussian:
 
 
 @functools.cache
-def ladder(kernel: Kernel = "ddpm+mse", n_leapfrog: int = 1, n_levels: int = 16) -> Ladder:
+def ladder(kernel: Kernel = "ddpm+cov", n_leapfrog: int = 1, n_levels: int = 16) -> Ladder:
     g = torch.Generator().manual_seed(1)
     plan = Plan(
         n_levels=n_levels,
@@ -90,7 +93,7 @@ def ladder(kernel: Kernel = "ddpm+mse", n_leapfrog: int = 1, n_levels: int = 16)
         bridge_moves=1,
         n_leapfrog=n_leapfrog,
         bridge_cess=0.95,
-        kernel=ReverseKernel(kernel),
+        kernel=ReverseKernel(kernel, springs=SPRINGS),
         classes=torch.arange(N_ATOMS),
     )
     return plan_ladder(
@@ -158,7 +161,7 @@ def test_z_and_mode_weights_are_exact(resample_below: float, scheme: Scheme, n_l
     assert_exact(replicate(resample_below, scheme=scheme, n_leapfrog=n_leapfrog), 0.02)
 
 
-@pytest.mark.parametrize("kernel", ["ddpm", "ei", "ddim"])
+@pytest.mark.parametrize("kernel", ["ddpm+mse", "ddpm", "ei", "ddim"])
 @pytest.mark.parametrize("resample_below", [0.0, 0.9], ids=["ais", "smc"])
 def test_every_kernel_is_exact(resample_below: float, kernel: Kernel) -> None:
     assert_exact(replicate(resample_below, kernel=kernel, n_levels=64), 0.06)
@@ -183,7 +186,7 @@ def test_three_n_degrees_of_freedom_are_noticed(monkeypatch: pytest.MonkeyPatch)
         n = 3 * x.shape[-2]
         return -0.5 * geometry.squared_norm(x) / variance - 0.5 * n * torch.log(2 * math.pi * variance)
 
-    monkeypatch.setattr(diffusion, "gaussian_log_density", wrong)
+    monkeypatch.setattr(kernels, "gaussian_log_density", wrong)
     deviation, _ = replicate(0.9).z_score()
     assert abs(deviation) > 3.5
 
@@ -195,8 +198,8 @@ def test_weights_kept_on_resampling_are_noticed(monkeypatch: pytest.MonkeyPatch)
         self.log_weights = self.log_weights[rows]
 
     monkeypatch.setattr(smc.Population, "resample", without_reset)
-    runs = replicate(0.9)
-    share_error = float(runs.share.std(ddof=1)) / N_REPLICATES**0.5
+    runs = replicate(0.9, n=96, kernel="ddpm")
+    share_error = float(runs.share.std(ddof=1)) / 96**0.5
     deviations = [abs(runs.z_score()[0]), abs(float(runs.share.mean()) - 0.2) / share_error]
     assert max(deviations) > 3.5
 
@@ -212,7 +215,7 @@ def inverse_z_of_forward_paths(kernel: Kernel, n: int = 20_000) -> tuple[float, 
     return (float(ratios.mean()) - 1.0) / error, error
 
 
-@pytest.mark.parametrize("kernel", ["ddpm+mse", "ddim"])
+@pytest.mark.parametrize("kernel", ["ddpm+cov", "ddpm+mse", "ddim"])
 def test_forward_paths_are_exact(kernel: Kernel) -> None:
     deviation, error = inverse_z_of_forward_paths(kernel)
     assert error < 0.02
@@ -222,16 +225,17 @@ def test_forward_paths_are_exact(kernel: Kernel) -> None:
 def test_a_wrong_forward_variance_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the density alone: data are still noised with the right one."""
     ladder("ddpm+mse", n_levels=64)
-    log_ratio = ReverseKernel.log_ratio
+    forward = ReverseKernel.forward
 
-    class Wide(ReverseKernel):
-        def forward_variance(self, a: Tensor, b: Tensor) -> Tensor:
-            return 1.1 * super().forward_variance(a, b)
+    class Wide(IsotropicStep):
+        def log_density(self, x: Tensor) -> Tensor:
+            return IsotropicStep(self.mean, 1.1 * self.variance).log_density(x)
 
-    def wide(self: ReverseKernel, *arguments: Tensor) -> Tensor:
-        return log_ratio(Wide(self.kind, self.eta), *arguments)
+    def wide(self: ReverseKernel, *arguments: Any) -> IsotropicStep:
+        step = forward(self, *arguments)
+        return Wide(step.mean, step.variance)
 
-    monkeypatch.setattr(ReverseKernel, "log_ratio", wide)
+    monkeypatch.setattr(ReverseKernel, "forward", wide)
     deviation, _ = inverse_z_of_forward_paths("ddpm+mse")
     assert abs(deviation) > 3.5
 
