@@ -149,7 +149,7 @@ class SampleSettings(Settings):
     max_island: Count = Field(
         8192, description="particles of a population at most: where there are more, so are populations"
     )
-    n_levels: Count = Field(400, description="noise levels of the ladder")
+    n_levels: Count = Field(300, description="noise levels of the ladder")
     bridge_cess: float = Field(
         0.98,
         gt=0.1,
