@@ -3,15 +3,16 @@
     python benchmarks/sampler.py runs/alanine_dipeptide [--particles 1024] [--islands 8] [--json FILE]
                                  [--paper-particles 1536] [--only "ours, smc" "paper, smc, ddpm"]
 
-RUN is a finished run directory. Ours: levels placed by a pilot run, the widened DDPM kernel, MCMC moves at
-low noise and on the bridge, resampling below 0.5. The paper's (arXiv 2601.21025): 512 levels, no moves, a
-direct jump from the lowest level to the target, kernels DDPM, exponential integrator and DDIM, by AIS and by
-SMC with resampling below 0.3; its levels are taken equally spaced in log sigma. Ours takes about 1.5 times
-the evaluations of the paper's for each particle: give the paper's more particles (``--paper-particles``) to
-compare at equal evaluations. Columns: log Z with its error, effective samples by surviving ancestors,
-distances to the MD reference, effective samples of the first state, p (1 - p) / error^2 of its population p,
-where enough ancestors carry it for an error; per million evaluations (network and target) and per second.
-The last row is the run's own parallel tempering, whose time is that of its stage. Nothing asserts these
+RUN is a finished run directory. Ours: levels placed by a pilot run, DDPM with the covariance of the
+denoiser's errors, MCMC moves at low noise and on the bridge, resampling below 0.5. The paper's (arXiv
+2601.21025): 512 levels, no moves, a direct jump from the lowest level to the target, kernels DDPM,
+exponential integrator and DDIM, by AIS and by SMC with resampling below 0.3; its levels are taken equally
+spaced in log sigma. Ours takes about 1.2 times the evaluations of the paper's for each particle, pilot
+included: give the paper's more particles (``--paper-particles``) to compare at equal evaluations. Columns:
+log Z with its error, effective samples by surviving ancestors, distances to the MD reference, effective
+samples of the first state, p (1 - p) / error^2 of its population p, where enough ancestors carry it for an
+error; per million evaluations (network and target) and per second. The last row is the run's own parallel
+tempering, whose time is that of its stage. Nothing asserts these
 numbers.
 """
 

@@ -64,7 +64,7 @@ def will_compile(settings: SampleSettings) -> bool:
 
 
 def network_chunk(settings: SampleSettings, device: str) -> int:
-    """Configurations that the network is given at once: compiled code fills up what is smaller."""
+    """Configurations that the network is given at once, at most a population."""
     size = settings.chunk_size or DEFAULT_CHUNK[device]
     return max(1, min(size, settings.n_particles // settings.populations))
 
@@ -125,8 +125,10 @@ def _network_throughput(
     """Configurations per second of energies with scores, from the second of two chunks."""
     import torch
 
+    from boltzgen.memory import keep_freed_memory
     from boltzgen.model import load_model
 
+    keep_freed_memory()  # as sampling does
     model = load_model(directory, device, system)
     n = network_chunk(settings, device)
     reference = torch.as_tensor(system.positions, dtype=torch.float32, device=device)
