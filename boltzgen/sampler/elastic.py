@@ -22,8 +22,8 @@ N_ROUNDS = 20
 """Rounds of the fit at each level, which starts from the level below."""
 N_FITTED = 128
 """Configurations that the fit looks at."""
-_LOWEST, _HIGHEST = 1e-6, 1e9
-"""Bounds of a stiffness [1/nm^2]: of no consequence, and of a bond narrower than any."""
+_SOFTEST, _STIFFEST = 1e-8, 1e8
+"""Bounds of a stiffness in units of the base: without effect, and within what float64 can invert."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def fitted(
         trace = own.diagonal(dim1=-2, dim2=-1).sum((1, 2)).mean() - 3.0 / error.base
         stiffness = residuals.new_tensor(error.stiffness) * averaged_over(springs.kinds, expected) / seen
         base = error.base * float(trace) / square
-        error = DenoisingError(mse, base, tuple(stiffness.clamp(_LOWEST, _HIGHEST).tolist()))
+        error = DenoisingError(mse, base, tuple(stiffness.clamp(_SOFTEST * base, _STIFFEST * base).tolist()))
     return error
 
 
