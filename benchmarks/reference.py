@@ -134,6 +134,7 @@ def compare_profiles(
         known = np.isfinite(apart)
         print(f"PMF along {cv.name}: {(apart[known] <= 2).sum()} of {known.sum()} bins within two errors")
         if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
             figures.pmf(cv, found, reference, directory / f"pmf_{cv.name}_reference.png")
 
 
