@@ -30,9 +30,10 @@ def workers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
 
 
-def by_rows(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor) -> tuple[Tensor, ...]:
-    """``function`` of rows without gradients, on a CPU in small parts beside each other."""
-    if rows[0].is_cuda:
-        return function(*rows)
-    parts = workers().map(torch.no_grad()(function), *(tensor.split(LARGEST_PART) for tensor in rows))
+def by_rows(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor, at_once: int) -> tuple[Tensor, ...]:
+    """``function`` of ``at_once`` rows at most, without gradients; on a CPU in parts beside each other."""
+    on_gpu = rows[0].is_cuda
+    size = at_once if on_gpu else min(at_once, LARGEST_PART)
+    run = map if on_gpu else workers().map
+    parts = run(torch.no_grad()(function), *(tensor.split(size) for tensor in rows))
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))

@@ -22,6 +22,8 @@ N_ROUNDS = 20
 """Rounds of the fit at each level, which starts from the level below."""
 N_FITTED = 128
 """Configurations that the fit looks at."""
+_MATRIX_ELEMENTS = 2**25
+"""Of all matrices held at once: a quarter of a gibibyte."""
 _SOFTEST, _STIFFEST = 1e-8, 1e8
 """Bounds of a stiffness in units of the base: without effect, and within what float64 can invert."""
 
@@ -142,7 +144,8 @@ class ElasticStep:
             x = mean + remove_centroid(self.variance**0.5 * (white + self.ratio**0.5 * solved)).to(dtype)
             return x, self._log_density(x - mean, narrow, wide)
 
-        x, log_density = by_rows(moved, self.mean, self.denoised, *noise.to(self.mean.device))
+        rows = self.mean, self.denoised, *noise.to(self.mean.device)
+        x, log_density = by_rows(moved, *rows, at_once=self._at_once)
         return x, log_density
 
     def log_density(self, x: Tensor) -> Tensor:
@@ -151,7 +154,11 @@ class ElasticStep:
         def of(away: Tensor, denoised: Tensor) -> tuple[Tensor]:
             return (self._log_density(away, *self._factors(denoised)),)
 
-        return by_rows(of, x - self.mean, self.denoised)[0]
+        return by_rows(of, x - self.mean, self.denoised, at_once=self._at_once)[0]
+
+    @property
+    def _at_once(self) -> int:
+        return max(1, _MATRIX_ELEMENTS // (3 * self.mean.shape[1]) ** 2)
 
     def _factors(self, denoised: Tensor) -> tuple[Tensor, Tensor]:
         """Cholesky factors of ``Lambda`` and ``Lambda + ratio``."""
