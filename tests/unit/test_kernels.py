@@ -14,9 +14,9 @@ from boltzgen.sampler.denoising import MeasuredErrors
 from boltzgen.sampler.elastic import DenoisingError, ElasticStep, Springs, fitted, precision
 from boltzgen.sampler.kernels import Kernel, ReverseKernel
 
-N_ATOMS = 5
-SPRINGS = Springs(torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4], [0, 2]]), torch.tensor([0, 0, 1, 1, 2]))
-ERROR = DenoisingError(0.1, 10.0, (50.0, 50.0, 20.0, 20.0, 5.0))
+N_ATOMS = 4
+SPRINGS = Springs(torch.tensor([[0, 1], [1, 2], [2, 3], [0, 2]]), torch.tensor([0, 0, 1, 2]))
+ERROR = DenoisingError(0.1, 10.0, (50.0, 50.0, 20.0, 5.0))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -46,11 +46,11 @@ def test_reverse_kernels_with_the_exact_score_are_exact_for_a_gaussian(
     kind: Kernel, eta: float, springs: Springs | None
 ) -> None:
     """Weights ``p_b(x') F(x | x') / (p_a(x) q(x' | x))`` average to one, with the best variance are one."""
-    g, kernel, n = generator(3), ReverseKernel(kind, eta, springs), 20_000
+    g, kernel, n = generator(3), ReverseKernel(kind, eta, springs), 100_000
     a, b, data = 1.0, 0.8, 0.3
     va, vb = data**2 + a**2, data**2 + b**2
     mse = data**2 * a**2 / va
-    error = DenoisingError(mse, 1.0 / mse, (0.0,) * 5)
+    error = DenoisingError(mse, 1.0 / mse, (0.0,) * 4)
     x = va**0.5 * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
     reverse = kernel.reverse(x, -x / va, a, b, error)
     moved, log_density = reverse.sample(g)
@@ -59,11 +59,11 @@ def test_reverse_kernels_with_the_exact_score_are_exact_for_a_gaussian(
     ends = [gaussian_log_density(y, y.new_tensor(v)) for y, v in ((moved, vb), (x, va))]
     w = (ends[0] - ends[1] + log_ratio).exp()
     standard_error = float(w.std()) / n**0.5
-    assert standard_error < 0.1
+    assert standard_error < 0.02
     assert abs(float(w.mean()) - 1.0) < 3.5 * standard_error + 1e-9
     if kind in ("ddpm+mse", "ddpm+cov"):
         assert float(w.std()) < 1e-9
-        assert float(squared_norm(moved).mean()) == pytest.approx(dof(N_ATOMS) * vb, rel=0.02)
+        assert float(squared_norm(moved).mean()) == pytest.approx(dof(N_ATOMS) * vb, rel=0.01)
 
 
 def test_ddim_with_eta_one_is_ddpm() -> None:
