@@ -12,8 +12,7 @@ included: give the paper's more particles (``--paper-particles``) to compare at 
 log Z with its error, effective samples by surviving ancestors, distances to the MD reference, effective
 samples of the first state, p (1 - p) / error^2 of its population p, where enough ancestors carry it for an
 error; per million evaluations (network and target) and per second. The last row is the run's own parallel
-tempering, whose time is that of its stage. Nothing asserts these
-numbers.
+tempering, whose time is that of its stage. Nothing asserts these numbers.
 """
 
 from __future__ import annotations

@@ -48,9 +48,9 @@ def state_members(system: MolecularSystem, hand: Hand | None = None) -> Populati
 
 
 def elastic_kernel(system: MolecularSystem, kind: Kernel = "ddpm+cov", eta: float = 0.5) -> ReverseKernel:
-    """The reverse kernel whose elastic network joins atoms one to three bonds apart, if there are bonds."""
+    """The reverse kernel; that with a covariance has springs between atoms one to three bonds apart."""
     pairs = stiff_pairs(system, n_bonds=3)
-    if not len(pairs):
+    if kind != "ddpm+cov" or not len(pairs):
         return ReverseKernel(kind, eta)
     orbits = pair_orbits(system)[tuple(pairs.T)]
     return ReverseKernel(kind, eta, Springs(torch.as_tensor(pairs), torch.as_tensor(orbits)))

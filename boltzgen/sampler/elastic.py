@@ -9,7 +9,7 @@ the precision of an elastic network (the anisotropic network model of Atilgan et
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -100,7 +100,7 @@ def fitted(
     stretch = ((residuals[:, j] - residuals[:, i]) * direction).sum(-1)
     square = float(squared_norm(residuals).mean())
     seen = averaged_over(springs.kinds, stretch.square().mean(0)).clamp_min(1e-12)
-    error = replace(start, mse=mse) if start else DenoisingError(mse, 1.0 / mse, tuple((1.0 / seen).tolist()))
+    error = start or DenoisingError(mse, 1.0 / mse, tuple((1.0 / seen).tolist()))
     for _ in range(N_ROUNDS):
         factor = _cholesky(precision(denoised, springs, error))
         covariance = torch.cholesky_inverse(factor).view(-1, n_atoms, 3, n_atoms, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -94,7 +95,7 @@ class ReverseKernel:
         """c, the length that is left of ``x - D`` of length a; ``b^2 / a`` for all but ddim."""
         if self.kind != "ddim":
             return b**2 / a
-        return float((b**2 - self.eta**2 * b**2 * (a**2 - b**2) / a**2) ** 0.5)
+        return math.sqrt(b**2 - self.eta**2 * b**2 * (a**2 - b**2) / a**2)
 
 
 DEFAULT_KERNEL = ReverseKernel()

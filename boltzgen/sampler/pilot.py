@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
+from boltzgen.orbits import averaged_over
 from boltzgen.sampler.denoising import interpolated, measured_errors, spaced_levels
 from boltzgen.sampler.kernels import DEFAULT_KERNEL, ReverseKernel
 from boltzgen.sampler.ladder import BridgeLevel, FoldLevel, Ladder, Level, NoiseLevel, Particles
@@ -169,8 +170,7 @@ def relative_scales(gradients: Tensor, classes: Tensor | None) -> Tensor:
     if classes is None:
         log_scales = log_scales.mean().expand_as(log_scales)
     else:
-        same = (classes[:, None] == classes[None, :]).to(log_scales)
-        log_scales = same @ log_scales / same.sum(1)
+        log_scales = averaged_over(classes, log_scales)
     return (log_scales - log_scales.mean()).exp().unsqueeze(-1)
 
 
