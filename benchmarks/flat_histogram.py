@@ -1,42 +1,44 @@
 """A reference with small errors: MD under a bias that makes all values of one torsion equally likely.
 
-    python benchmarks/flat_histogram.py OUT.h5 [--ns 10] [--walkers 4] [--torsion phi]
+    python benchmarks/flat_histogram.py OUT.h5 [--ns 1] [--walkers 512] [--torsion phi]
 
-Parallel tempering finds a rare state seldom: four runs of 6 ns at five temperatures gave populations of phi
-> 0 of alanine dipeptide from 0.7 to 2.7 %. Here OpenMM's metadynamics (Barducci, Bussi and Parrinello,
-2008) first learns the potential of mean force of the torsion; then walkers move under its negative, kept
-fixed, as free diffusion along the torsion, and every frame is weighted by exp(+bias / kT). Walkers are the
-islands of the ensemble that is written. `benchmarks/reference.py make` turns it into a stored reference.
+Parallel tempering finds a rare state seldom: four runs of 6 ns at five temperatures gave populations of
+phi > 0 of alanine dipeptide from 0.7 to 2.7 %. Here OpenMM's metadynamics (Barducci, Bussi and
+Parrinello, 2008) first learns the potential of mean force of the torsion; then walkers move under its
+negative, kept fixed, as free diffusion along the torsion, and every frame is weighted by exp(+bias /
+kT). All walkers move at once, on batched energies. They are the islands of the ensemble that is written.
+`benchmarks/reference.py make` turns it into a stored reference.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import openmm
+import torch
 from openmm import app, unit
+from tqdm import tqdm
 
 from boltzgen import CollectiveVariable, MolecularSystem, WeightedEnsemble, load_system
 from boltzgen.platform import fastest_platform
+from boltzgen.potential import make_potential
 from boltzgen.simulate import with_stretches
 from boltzgen.storage import save_ensemble
+from boltzgen.walkers import Walkers
 
 HILL_KJ_MOL, HILL_WIDTH, BIAS_FACTOR, STEPS_PER_HILL = 0.5, 0.2, 12.0, 100
 GRID = 120
 HARMONICS = 12
-TIMESTEP_PS = 0.001
-FRAME_STEPS = 250
+TIMESTEP_PS, FRICTION_PER_PS = 0.001, 1.0
+FRAME_STEPS = 1_000
 EQUILIBRATION_STEPS = 50_000
 
 
 def integrator(system: MolecularSystem, seed: int) -> openmm.Integrator:
     """LangevinMiddle as in `boltzgen.simulate`."""
-    made = openmm.LangevinMiddleIntegrator(system.temperature_k, 1.0, TIMESTEP_PS)
+    made = openmm.LangevinMiddleIntegrator(system.temperature_k, FRICTION_PER_PS, TIMESTEP_PS)
     made.setRandomNumberSeed(seed)
     return made
 
@@ -70,30 +72,50 @@ def bias_force(cv: CollectiveVariable, pmf: np.ndarray) -> openmm.Force:
     return force
 
 
-def walk(name: str, torsion: str, pmf: np.ndarray, ns: float, seed: int) -> tuple[np.ndarray, ...]:
-    """Positions [nm], energies and biases [kJ/mol] of one walker."""
-    system = load_system(name)
-    cv = next(cv for cv in system.collective_variables if cv.name == torsion)
+def walk(
+    system: MolecularSystem, cv: CollectiveVariable, pmf: np.ndarray, ns: float, n_walkers: int
+) -> WeightedEnsemble:
+    """Weighted frames of all walkers, one walker after the other, each an island."""
     biased = openmm.XmlSerializer.clone(system.openmm_system)
     biased.addForce(bias_force(cv, pmf))
-    platform = fastest_platform(system)
-    context = openmm.Context(biased, moving := integrator(system, seed), platform)
-    context.setPositions(system.positions)
-    context.setVelocitiesToTemperature(system.temperature_k, seed)
-    moving.step(EQUILIBRATION_STEPS)
-    positions, energies, biases, last = [], [], [], time.monotonic()
+    masses = [biased.getParticleMass(i)._value for i in range(system.n_atoms)]
+    both, plain = (
+        make_potential(
+            each,
+            system.temperature_k,
+            "batched",
+            torch.float32,
+            positions=system.positions,
+            compiled=True,
+            chunk=n_walkers,
+        )
+        for each in (biased, system.openmm_system)
+    )
+    walkers = Walkers(
+        both,
+        torch.as_tensor(system.positions).expand(n_walkers, -1, -1).clone(),
+        torch.tensor(masses, dtype=torch.float64)[:, None],
+        torch.tensor([system.temperature_k], dtype=torch.float64),
+        torch.Generator().manual_seed(1),
+    )
+    walkers.step(EQUILIBRATION_STEPS, TIMESTEP_PS, FRICTION_PER_PS)
     n_frames = round(ns * 1000 / (FRAME_STEPS * TIMESTEP_PS))
-    for frame in range(n_frames):
-        moving.step(FRAME_STEPS)
-        state = context.getState(positions=True, energy=True, groups=set(range(31)))
-        x = state.getPositions(asNumpy=True)._value
-        positions.append((x - x.mean(axis=0)).astype(np.float32))
-        energies.append(state.getPotentialEnergy()._value)
-        biases.append(context.getState(energy=True, groups={31}).getPotentialEnergy()._value)
-        if time.monotonic() - last > 60:
-            last = time.monotonic()
-            print(f"walker {seed}: {frame / n_frames:.0%}", flush=True)
-    return np.stack(positions), np.array(energies), np.array(biases)
+    positions = np.empty((n_walkers, n_frames, system.n_atoms, 3), dtype=np.float32)
+    energies, biases = np.empty((2, n_walkers, n_frames))
+    for frame in tqdm(range(n_frames), mininterval=10):
+        walkers.step(FRAME_STEPS, TIMESTEP_PS, FRICTION_PER_PS)
+        energy = plain.energy_and_forces(walkers.x)[0]
+        positions[:, frame] = (walkers.x - walkers.x.mean(dim=1, keepdim=True)).numpy()
+        energies[:, frame], biases[:, frame] = energy.numpy(), (walkers.energy - energy).numpy()
+    if not np.isfinite(energies).all():
+        raise FloatingPointError("energy is not finite")
+    return WeightedEnsemble(
+        positions=positions.reshape(-1, system.n_atoms, 3),
+        log_weights=biases.ravel() / system.kT,
+        reduced_energies=energies.ravel() / system.kT,
+        temperature_k=system.temperature_k,
+        islands=np.repeat(np.arange(n_walkers), n_frames),
+    )
 
 
 def main() -> None:
@@ -101,26 +123,15 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="ensemble file to write")
     parser.add_argument("--system", default="alanine_dipeptide")
     parser.add_argument("--torsion", default="phi", help="collective variable that is made uniform")
-    parser.add_argument("--ns", type=float, default=10.0, help="of each walker")
-    parser.add_argument("--walkers", type=int, default=4)
+    parser.add_argument("--ns", type=float, default=1.0, help="of each walker")
+    parser.add_argument("--walkers", type=int, default=512)
     parser.add_argument("--learn", type=float, default=2.0, help="ns of metadynamics")
     options = parser.parse_args()
     system = load_system(options.system)
     cv = next(cv for cv in system.collective_variables if cv.name == options.torsion)
     pmf = potential_of_mean_force(system, cv, options.learn)
     print("PMF [kJ/mol] on", len(pmf), "angles:", pmf.round(1).tolist(), flush=True)
-    with ProcessPoolExecutor(mp_context=get_context("spawn"), max_workers=2) as pool:
-        seeds = range(2, 2 + options.walkers)
-        jobs = [pool.submit(walk, options.system, options.torsion, pmf, options.ns, seed) for seed in seeds]
-        walks = [job.result() for job in jobs]
-    positions, energies, biases = (np.concatenate(parts) for parts in zip(*walks, strict=True))
-    ensemble = WeightedEnsemble(
-        positions=positions,
-        log_weights=biases / system.kT,
-        reduced_energies=energies / system.kT,
-        temperature_k=system.temperature_k,
-        islands=np.repeat(np.arange(options.walkers), [len(walk[1]) for walk in walks]),
-    )
+    ensemble = walk(system, cv, pmf, options.ns, options.walkers)
     save_ensemble(with_stretches(system, ensemble), system.topology, options.out)
     print(f"{len(ensemble)} frames, Kish ESS {ensemble.ess:.0f}: {options.out}")
 

@@ -156,7 +156,9 @@ class SampleSettings(Settings):
         lt=1,
         description="conditional ESS of each step of the bridge from sigma_min to the target",
     )
-    resample_below: float = Field(0.5, gt=0, le=1, description="resample when ESS / n falls below")
+    resample_below: float = Field(
+        0.5, gt=0, le=1, description="resample when ESS / n falls below; on the bridge only below 0.1"
+    )
     resampling: Literal["systematic", "multinomial"] = Field(
         "systematic", description="scheme; systematic adds the least variance"
     )

@@ -17,7 +17,7 @@ from boltzgen.kept import Kept
 from boltzgen.progress import Report
 from boltzgen.sampler.elastic import DenoisingError, Springs
 from boltzgen.sampler.kernels import ReverseKernel
-from boltzgen.sampler.ladder import Ladder, Level, Particles
+from boltzgen.sampler.ladder import Ladder, Level, NoiseLevel, Particles
 from boltzgen.sampler.mcmc import Moves
 from boltzgen.sampler.paths import Paths, Populations, forward_paths, reverse_paths
 from boltzgen.sampler.resampling import normalised
@@ -26,6 +26,9 @@ from boltzgen.streams import numbered_generator
 from boltzgen.world import ALONE, World
 
 Say = Callable[[str], None]
+BRIDGE_RESAMPLE_BELOW = 0.1
+"""ESS / n below which the bridge resamples. It is short, and a state that was raised in training loses its
+ancestors there: better to keep them with small weights."""
 
 
 @dataclass
@@ -166,7 +169,7 @@ def run_islands(
     """
     kept = kept or Kept()
     n_islands = settings.populations
-    n_levels = len(production_levels(annealing, ladder))
+    n_levels = sum(map(len, production_levels(annealing, ladder)))
     watcher = Watcher(annealing.members, report, n_islands, n_levels)
     islands: dict[int, Island] = {}
 
@@ -191,10 +194,10 @@ def run_islands(
 
 def production_levels(
     annealing: Annealing, ladder: Ladder, tally: collections.Counter[str] | None = None
-) -> list[Level]:
-    """Noise levels with their moves, the fold and the bridge; folds are counted in ``tally``."""
-    entrance = annealing.entrance(tally)
-    return [*ladder.noise_levels(annealing.network, moving=True), *ladder.bridge_levels(entrance)]
+) -> tuple[list[NoiseLevel], list[Level]]:
+    """Noise levels with their moves; the fold, counted in ``tally``, and the bridge."""
+    bridge = ladder.bridge_levels(annealing.entrance(tally))
+    return ladder.noise_levels(annealing.network, moving=True), bridge
 
 
 def mean_shares(islands: list[Island]) -> dict[str, list[float]]:
@@ -212,14 +215,18 @@ def _run_island(
 ) -> Island:
     before, tally = Spent.so_far(annealing), collections.Counter[str]()
     n = settings.n_particles // watcher.n_islands
-    population = run_smc(
-        start(annealing.network, annealing.gaussian, annealing.sigma_max, n, generator),
-        production_levels(annealing, ladder, tally),
-        resample_below=settings.resample_below if settings.sampler == "smc" else 0.0,
-        generator=generator,
-        scheme=settings.resampling,
-        observe=watcher,
-    )
+    threshold = settings.resample_below if settings.sampler == "smc" else 0.0
+    population = start(annealing.network, annealing.gaussian, annealing.sigma_max, n, generator)
+    noise_levels, bridge = production_levels(annealing, ladder, tally)
+    for levels, resample_below in (noise_levels, threshold), (bridge, min(threshold, BRIDGE_RESAMPLE_BELOW)):
+        population = run_smc(
+            population,
+            levels,
+            resample_below=resample_below,
+            generator=generator,
+            scheme=settings.resampling,
+            observe=watcher,
+        )
     gradients = population.particles.gradients[:, :0]  # most of the memory, and of no more use
     population.particles = replace(population.particles, gradients=gradients)
     return Island(population, watcher.shares, dict(tally), Spent.so_far(annealing).since(before))

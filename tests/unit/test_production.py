@@ -105,6 +105,15 @@ def test_a_damaged_island_is_sampled_again_and_that_is_said(problem: Problem, tm
     np.testing.assert_array_equal(again.positions, whole.positions)
 
 
+def test_the_bridge_keeps_the_ancestors_of_rare_states(problem: Problem) -> None:
+    """Resampling at every noise level goes on to the bridge only where hardly any particle counts."""
+    settings = SETTINGS.model_copy(update={"resample_below": 1.0, "n_islands": 1})
+    samples, diagnostics = sample(*problem, settings, seed=5)
+    assert all(level["resampled"] for level in diagnostics["levels"])
+    assert not any(level["resampled"] for level in diagnostics["bridge"])
+    assert np.ptp(samples.log_weights) > 0
+
+
 def test_many_particles_become_more_islands_and_leave_no_gradients(problem: Problem, tmp_path: Path) -> None:
     """What is in memory at a time is one island, and of finished ones what the ensemble needs."""
     settings = SETTINGS.model_copy(update={"n_islands": 2, "max_island": 6})

@@ -1,0 +1,120 @@
+"""How well trained networks agree across noise levels, one row for each finished training.
+
+    python benchmarks/heights.py RUN [RUN ...] [--data RUN] [--paths 1000 512] [--json FILE]
+
+RUN is a run directory whose network has been trained. Plain annealing without moves or resampling, and
+noised data the other way, twice: 160 levels from sigma_max to 0.06 nm, and 300 levels to sigma_min.
+Columns: steps of training; held-out losses of score matching and of classification; sd(log w) of paths from
+noise at 0.1 and 0.06 nm, J at 0.06 nm; the population of the first state there, annealed and in the noised
+data; J and Kish ESS / n at sigma_min; and, where the run has been sampled, effective ancestors per million
+evaluations of network and target. All runs are judged by the data of the first, or of ``--data``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from boltzgen import load_run
+from boltzgen.balance import balanced
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.heights import height_curves
+from boltzgen.memory import keep_freed_memory
+from boltzgen.model import load_model
+from boltzgen.model.compiled import compile_energy_and_score
+from boltzgen.storage import load_ensemble
+from boltzgen.system import MolecularSystem
+
+HIGH_SIGMA, MIDDLE_SIGMA = 0.1, 0.06
+MIDDLE_LEVELS, LEVELS = 160, 300
+CHUNK = 256
+COLUMNS = {
+    "steps": "{:,}",
+    "DSM": "{:.4f}",
+    "DiffCLF": "{:.4f}",
+    "sd 0.1 nm": "{:.2f}",
+    "sd 0.06 nm": "{:.2f}",
+    "J 0.06 nm": "{:.2f}",
+    "state": "{:.3f}",
+    "state, data": "{:.3f}",
+    "J": "{:.2f}",
+    "Kish": "{:.3f}",
+    "ESS / 10^6": "{:.0f}",
+}
+
+
+def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths: list[int]) -> dict[str, Any]:
+    """One row; positions of paths from data are drawn by weight, rare states raised as in the training."""
+    model = load_model(run / "model", "cpu", system).eval()
+    as_trained = balanced(data, system, model.spec.state_share)
+    middle, whole = (
+        torch.as_tensor(as_trained.positions[as_trained.resampled_indices(n, seed=0)]) for n in n_paths
+    )
+    log_sigma = torch.linspace(*model.log_sigma_range, CHUNK)
+    network = compile_energy_and_score(model, middle[torch.arange(CHUNK) % len(middle)], log_sigma)
+    short = height_curves(system, model, network, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS)
+    full = height_curves(system, model, network, whole, n_levels=LEVELS)
+    levels = short["paths"]
+    assert isinstance(levels, list)
+    high = min(levels, key=lambda level: abs(math.log(level["sigma"] / HIGH_SIGMA)))
+    first = next(iter(levels[-1]["populations"]))
+    with (run / "model" / "metrics.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    return {
+        "steps": int(last["step"]),
+        "DSM": float(last["held_out_dsm"]),
+        "DiffCLF": float(last.get("held_out_heights") or np.nan),
+        "sd 0.1 nm": high["sd_log_w"],
+        "sd 0.06 nm": levels[-1]["sd_log_w"],
+        "J 0.06 nm": levels[-1]["jeffreys"],
+        "state": levels[-1]["populations"][first],
+        "state, data": levels[-1]["data_populations"][first],
+        "J": full["jeffreys"],
+        "Kish": full["kish_ess_fraction"],
+        "ESS / 10^6": sampled(run),
+    }
+
+
+def sampled(run: Path) -> float:
+    """Effective ancestors of the run's samples per million evaluations; NaN without samples."""
+    path = run / "samples" / "diagnostics.json"
+    if not path.exists():
+        return math.nan
+    found = json.loads(path.read_text())
+    return 1e6 * found["genealogical_ess"] / (found["network_evaluations"] + found["target_evaluations"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--data", type=Path, help="the run whose data judge; by default the first")
+    parser.add_argument(
+        "--paths",
+        type=int,
+        nargs=2,
+        default=[1000, 512],
+        help="in each direction, to 0.06 nm and to sigma_min",
+    )
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    keep_freed_memory()
+    judging = options.data or options.runs[0]
+    system, data = load_run(judging).system, load_ensemble(judging / "data" / "ensemble.h5")
+    rows = {}
+    print("run", *COLUMNS, sep=" | ")
+    for run in options.runs:
+        row = rows[str(run)] = measure(run, system, data, options.paths)
+        print(run, *(form.format(row[name]) for name, form in COLUMNS.items()), sep=" | ", flush=True)
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
