@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from boltzgen.ensemble import WeightedEnsemble, pareto_k
+from boltzgen.estimates import effective_carriers
 from boltzgen.sampler.islands import Combined
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.paths import Paths, bar_log_z, jeffreys, surviving
@@ -21,20 +22,21 @@ from boltzgen.system import MolecularSystem
 
 def summarise(
     system: MolecularSystem,
-    data: WeightedEnsemble,
+    samples: WeightedEnsemble,
     combined: Combined,
     populations: list[Population],
     tally: Mapping[str, int],
 ) -> dict[str, object]:
     """log Z, ancestors in all and per state, losses, and the history of the first island.
 
-    ``tally`` counts mirror images folded (``wrong_hand``) and ``diastereomers`` removed.
+    ``samples`` are ``combined`` as an ensemble. Ancestors per state are effective numbers: one whose weight
+    the bridge has taken away is none. ``tally`` counts mirror images folded (``wrong_hand``) and
+    ``diastereomers`` removed.
     """
     alive = torch.isfinite(combined.log_weights)
-    carriers = {}
-    for state in system.states:
-        inside = state.contains(state.cv.evaluate(combined.x.double())) & alive
-        carriers[state.name] = len(combined.ancestors[inside].unique())
+    carriers = {
+        state.name: effective_carriers(samples, state.members(samples.positions)) for state in system.states
+    }
     history = [_json_ready(record) for record in populations[0].history]
     return {
         "log_z": combined.log_z,

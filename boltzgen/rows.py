@@ -166,4 +166,4 @@ def diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
         if diagnostics.get(key) is not None
     ]
     per_state = diagnostics.get("ancestors_per_state") or {}
-    return rows + [Row(f"ancestors in {state}", n) for state, n in per_state.items()]
+    return rows + [Row(f"effective ancestors in {state}", n) for state, n in per_state.items()]

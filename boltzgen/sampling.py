@@ -61,7 +61,8 @@ def sample(
         )
     tally = sum((collections.Counter(island.tally) for island in islands), collections.Counter[str]())
     spent = sum((island.spent for island in islands), preparation.spent)
-    diagnostics = summarise(system, annealing.data, combined, populations, dict(tally))
+    samples = ensemble_of(combined, system.temperature_k)
+    diagnostics = summarise(system, samples, combined, populations, dict(tally))
     diagnostics |= path_diagnostics(
         preparation.ladder, preparation.forward, preparation.reverse, mean_shares(islands)
     )
@@ -74,7 +75,7 @@ def sample(
         "seconds": getting_ready + spent.seconds,
     }
     diagnostics["verdict"] = judge_run(diagnostics, system, annealing.data).to_dict()
-    return ensemble_of(combined, system.temperature_k), diagnostics
+    return samples, diagnostics
 
 
 def ensemble_of(combined: Combined, temperature_k: float) -> WeightedEnsemble:

@@ -102,12 +102,11 @@ def _torsion_mesh(
 def pmf(axis: Axes, label: str, curves: Sequence[Curve]) -> None:
     """Potentials of mean force with bands of one standard error; ``label`` is that of the variable.
 
-    A style of "." draws points alone; a curve without a name is not in the legend. Kernel estimates are
-    drawn where they have errors.
+    A style of "." draws points alone; a curve without a name is not in the legend. Values without an error
+    are left out: one row of next to no weight can put them anywhere.
     """
     for name, profile, colour, style in curves:
-        shown = np.isfinite(profile.f if profile.bandwidth is None else profile.df)
-        f = np.where(shown, profile.f, np.nan)
+        f = np.where(np.isfinite(profile.df), profile.f, np.nan)
         df = np.nan_to_num(profile.df)
         line, marker = ("", ".") if style == "." else (style, "" if profile.bandwidth else ".")
         axis.plot(profile.centres, f, ls=line, color=colour, label=plain(name), lw=1.6, marker=marker, ms=4)

@@ -23,7 +23,7 @@ def judge(
     genealogical_ess: float,
     log_z_error: float,
     jeffreys: float,
-    ancestors_per_state: dict[str, int],
+    ancestors_per_state: dict[str, float],
     data_populations: dict[str, float],
     n_particles: int,
     n_lost: int,
@@ -32,6 +32,8 @@ def judge(
 
     genealogical_ess
         Effective number of independent ancestors that carry the final weight.
+    ancestors_per_state
+        The same for the weight of each state.
     jeffreys
         J between forward and reverse paths at sigma_min, without moves or resampling [nat].
     n_lost
@@ -59,7 +61,8 @@ def judge(
             )
         elif share > 0.0 and carriers < MIN_CARRIERS:
             warn.append(
-                f"the state {state} is carried by {carriers} ancestors only: no interval is quoted for it"
+                f"the weight of the state {state} rests on {carriers:.0f} effective ancestors only: "
+                "an error of it is a lower bound, if there is one"
             )
     if n_lost > 0.05 * n_particles:
         warn.append(f"{n_lost} of {n_particles} particles were lost to non-finite energies or a wrong hand")

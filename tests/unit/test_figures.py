@@ -100,7 +100,7 @@ def test_rows_hold_the_numbers(tmp_path):
     assert "-ln(P phi_positive / P phi_negative)" in delta_f["note"]
     assert rows["log Z"]["value"] == -191.9 and rows["log Z"]["note"] == "both hands of the molecule"
     assert rows["E-W2 kT"]["value"] < 3 * rows["E-W2 kT"]["reference"]
-    assert rows["ancestors in phi_positive"]["value"] == 44
+    assert rows["effective ancestors in phi_positive"]["value"] == 44
     assert rows["population phi_positive"]["reference"] == pytest.approx(0.3, abs=0.05)
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from boltzgen.diagnostics import summarise
 from boltzgen.geometry import mirror
 from boltzgen.handedness import Hand
 from boltzgen.registry import load_system
+from boltzgen.sampler.islands import Combined
+from boltzgen.sampler.ladder import Particles
+from boltzgen.sampler.smc import Population
 from boltzgen.sampler.verdict import judge
+from boltzgen.sampling import ensemble_of
 
 GOOD = {
     "genealogical_ess": 500.0,
@@ -35,7 +41,7 @@ def test_nothing_wrong_is_trusted() -> None:
         ({"log_z_error": 2.0}, "not trusted", "log Z"),
         ({"jeffreys": 15.0}, "caution", "J = 15"),
         ({"ancestors_per_state": {"a": 400, "b": 0}}, "not trusted", "state b (2.0% of the data) is missing"),
-        ({"ancestors_per_state": {"a": 400, "b": 7}}, "caution", "7 ancestors"),
+        ({"ancestors_per_state": {"a": 400, "b": 7.2}}, "caution", "7 effective ancestors"),
         ({"n_lost": 400}, "caution", "400 of 1000"),
     ],
 )
@@ -66,3 +72,23 @@ def test_systems_without_stereocentres_are_left_alone() -> None:
     assert folded is x or torch.equal(folded, x)
     assert log_share.tolist() == [0.0]
     assert "both mirror images" in hand.domain
+
+
+def test_ancestors_of_a_state_count_by_their_weight() -> None:
+    """Forty ancestors on the left, of which the bridge has left four with weight; sixty on the right."""
+    n = 100
+    x = torch.zeros(n, 2, 3)
+    x[:40, 0, 0] = -1.0
+    log_weights = torch.zeros(n, dtype=torch.float64)
+    log_weights[4:40] = -60.0
+    numbers = torch.arange(n)
+    combined = Combined(
+        x, torch.zeros(n, 2), log_weights, torch.zeros(n, dtype=torch.long), numbers, 0.0, 0.1, 64.0
+    )
+    sides = {"left": lambda x: x[:, 0, 0] < 0, "right": lambda x: x[:, 0, 0] >= 0}
+    system = SimpleNamespace(states=[SimpleNamespace(name=k, members=inside) for k, inside in sides.items()])
+    particles = Particles(x, combined.energies, x[:, None], numbers)
+    found = summarise(
+        system, ensemble_of(combined, 300.0), combined, [Population(particles, log_weights)], {}
+    )
+    assert found["ancestors_per_state"] == pytest.approx({"left": 4.0, "right": 60.0})
