@@ -1,6 +1,7 @@
 """A reference with small errors: MD under a bias that makes all values of one torsion equally likely.
 
     python benchmarks/flat_histogram.py OUT.h5 [--ns 1] [--walkers 512] [--torsion phi]
+                                        [--parameter hamiltonian=A-vac]
 
 Parallel tempering finds a rare state seldom: four runs of 6 ns at five temperatures gave populations of
 phi > 0 of alanine dipeptide from 0.7 to 2.7 %. Here OpenMM's metadynamics (Barducci, Bussi and
@@ -22,6 +23,7 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from boltzgen import CollectiveVariable, MolecularSystem, WeightedEnsemble, load_system
+from boltzgen.free_energy import free_energy_difference
 from boltzgen.platform import fastest_platform
 from boltzgen.potential import make_potential
 from boltzgen.simulate import with_stretches
@@ -122,18 +124,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path, help="ensemble file to write")
     parser.add_argument("--system", default="alanine_dipeptide")
+    parser.add_argument("--parameter", nargs="*", default=[], help="of the system: hamiltonian=A-vac")
     parser.add_argument("--torsion", default="phi", help="collective variable that is made uniform")
     parser.add_argument("--ns", type=float, default=1.0, help="of each walker")
     parser.add_argument("--walkers", type=int, default=512)
     parser.add_argument("--learn", type=float, default=2.0, help="ns of metadynamics")
     options = parser.parse_args()
-    system = load_system(options.system)
+    system = load_system(options.system, dict(each.split("=", 1) for each in options.parameter))
     cv = next(cv for cv in system.collective_variables if cv.name == options.torsion)
     pmf = potential_of_mean_force(system, cv, options.learn)
     print("PMF [kJ/mol] on", len(pmf), "angles:", pmf.round(1).tolist(), flush=True)
     ensemble = walk(system, cv, pmf, options.ns, options.walkers)
     save_ensemble(with_stretches(system, ensemble), system.topology, options.out)
     print(f"{len(ensemble)} frames, Kish ESS {ensemble.ess:.0f}: {options.out}")
+    if len(system.states) > 1:
+        found = free_energy_difference(ensemble, *system.states[:2])
+        print(f"Delta F {found.value:.3f} +- {found.error:.3f} kT")
 
 
 if __name__ == "__main__":

@@ -169,8 +169,8 @@ def run_islands(
     """
     kept = kept or Kept()
     n_islands = settings.populations
-    n_levels = sum(map(len, production_levels(annealing, ladder)))
-    watcher = Watcher(annealing.members, report, n_islands, n_levels)
+    noise_levels, bridge = production_levels(annealing, ladder)
+    watcher = Watcher(annealing.members, report, n_islands, len(noise_levels) + len(bridge))
     islands: dict[int, Island] = {}
 
     def recover(numbers: Iterable[int]) -> None:
