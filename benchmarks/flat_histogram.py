@@ -14,21 +14,22 @@ kT). All walkers move at once, on batched energies. They are the islands of the 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import openmm
 import torch
 from openmm import app, unit
+from reference import shown
 from tqdm import tqdm
 
 from boltzgen import CollectiveVariable, MolecularSystem, WeightedEnsemble, load_system
 from boltzgen.free_energy import free_energy_difference
 from boltzgen.platform import fastest_platform
-from boltzgen.potential import make_potential
 from boltzgen.simulate import with_stretches
 from boltzgen.storage import save_ensemble
-from boltzgen.walkers import Walkers
+from boltzgen.walkers import Walkers, batched_potential
 
 HILL_KJ_MOL, HILL_WIDTH, BIAS_FACTOR, STEPS_PER_HILL = 0.5, 0.2, 12.0, 100
 GRID = 120
@@ -80,33 +81,17 @@ def walk(
     """Weighted frames of all walkers, one walker after the other, each an island."""
     biased = openmm.XmlSerializer.clone(system.openmm_system)
     biased.addForce(bias_force(cv, pmf))
-    masses = [biased.getParticleMass(i)._value for i in range(system.n_atoms)]
-    both, plain = (
-        make_potential(
-            each,
-            system.temperature_k,
-            "batched",
-            torch.float32,
-            positions=system.positions,
-            compiled=True,
-            chunk=n_walkers,
-        )
-        for each in (biased, system.openmm_system)
-    )
-    walkers = Walkers(
-        both,
-        torch.as_tensor(system.positions).expand(n_walkers, -1, -1).clone(),
-        torch.tensor(masses, dtype=torch.float64)[:, None],
-        torch.tensor([system.temperature_k], dtype=torch.float64),
-        torch.Generator().manual_seed(1),
-    )
+    temperatures = torch.tensor([system.temperature_k], dtype=torch.float64)
+    moved = replace(system, openmm_system=biased)
+    walkers = Walkers.at_reference(moved, temperatures, n_walkers, seed=1, compiled=True)
+    unbiased = batched_potential(system, n_walkers, compiled=True)
     walkers.step(EQUILIBRATION_STEPS, TIMESTEP_PS, FRICTION_PER_PS)
     n_frames = round(ns * 1000 / (FRAME_STEPS * TIMESTEP_PS))
     positions = np.empty((n_walkers, n_frames, system.n_atoms, 3), dtype=np.float32)
     energies, biases = np.empty((2, n_walkers, n_frames))
     for frame in tqdm(range(n_frames), mininterval=10):
         walkers.step(FRAME_STEPS, TIMESTEP_PS, FRICTION_PER_PS)
-        energy = plain.energy_and_forces(walkers.x)[0]
+        energy = unbiased.energy_and_forces(walkers.x)[0]
         positions[:, frame] = (walkers.x - walkers.x.mean(dim=1, keepdim=True)).numpy()
         energies[:, frame], biases[:, frame] = energy.numpy(), (walkers.energy - energy).numpy()
     if not np.isfinite(energies).all():
@@ -138,8 +123,7 @@ def main() -> None:
     save_ensemble(with_stretches(system, ensemble), system.topology, options.out)
     print(f"{len(ensemble)} frames, Kish ESS {ensemble.ess:.0f}: {options.out}")
     if len(system.states) > 1:
-        found = free_energy_difference(ensemble, *system.states[:2])
-        print(f"Delta F {found.value:.3f} +- {found.error:.3f} kT")
+        print(f"Delta F {shown(free_energy_difference(ensemble, *system.states[:2]))} kT")
 
 
 if __name__ == "__main__":

@@ -23,18 +23,16 @@ import numpy as np
 import torch
 
 from boltzgen import load_run
-from boltzgen.balance import balanced
+from boltzgen.annealing import prepare
+from boltzgen.config import SampleSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.heights import height_curves
-from boltzgen.memory import keep_freed_memory
 from boltzgen.model import load_model
-from boltzgen.model.compiled import compile_energy_and_score
 from boltzgen.storage import load_ensemble
 from boltzgen.system import MolecularSystem
 
 HIGH_SIGMA, MIDDLE_SIGMA = 0.1, 0.06
 MIDDLE_LEVELS, LEVELS = 160, 300
-CHUNK = 256
 COLUMNS = {
     "steps": "{:,}",
     "DSM": "{:.4f}",
@@ -53,14 +51,12 @@ COLUMNS = {
 def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths: list[int]) -> dict[str, Any]:
     """One row; positions of paths from data are drawn by weight, rare states raised as in the training."""
     model = load_model(run / "model", "cpu", system).eval()
-    as_trained = balanced(data, system, model.spec.state_share)
-    middle, whole = (
-        torch.as_tensor(as_trained.positions[as_trained.resampled_indices(n, seed=0)]) for n in n_paths
-    )
-    log_sigma = torch.linspace(*model.log_sigma_range, CHUNK)
-    network = compile_energy_and_score(model, middle[torch.arange(CHUNK) % len(middle)], log_sigma)
-    short = height_curves(system, model, network, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS)
-    full = height_curves(system, model, network, whole, n_levels=LEVELS)
+    generator = torch.Generator().manual_seed(0)
+    ends = prepare(system, model, data, SampleSettings(n_forward=max(n_paths)), generator)
+    drawn = ends.x0[torch.randperm(len(ends.x0), generator=generator)]
+    middle, whole = (drawn[:n] for n in n_paths)
+    short = height_curves(system, model, ends.counter, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS)
+    full = height_curves(system, model, ends.counter, whole, n_levels=LEVELS)
     levels = short["paths"]
     assert isinstance(levels, list)
     high = min(levels, key=lambda level: abs(math.log(level["sigma"] / HIGH_SIGMA)))
@@ -104,7 +100,6 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    keep_freed_memory()
     judging = options.data or options.runs[0]
     system, data = load_run(judging).system, load_ensemble(judging / "data" / "ensemble.h5")
     rows = {}

@@ -62,6 +62,21 @@ class Walkers:
         self.v = self.thermal * self._noise()
         self.energy, self.acceleration = self._evaluate()
 
+    @classmethod
+    def at_reference(
+        cls, system: MolecularSystem, temperatures: Tensor, n_ladders: int, seed: int, *, compiled: bool
+    ) -> Walkers:
+        """All rungs, at ``temperatures`` [K] ``(R,)``, of all ladders at the reference configuration."""
+        n = n_ladders * len(temperatures)
+        masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]
+        return cls(
+            batched_potential(system, n, compiled),
+            torch.as_tensor(system.positions).expand(n, -1, -1).clone(),
+            torch.tensor(masses, dtype=torch.float64)[:, None],
+            temperatures,
+            torch.Generator().manual_seed(seed),
+        )
+
     def step(self, n: int, dt: float, friction: float) -> None:
         """``n`` steps of ``dt`` [ps] with ``friction`` [1/ps]."""
         keep = float(np.exp(-friction * dt))
@@ -108,15 +123,9 @@ def run_walkers(
     where the dynamics blow up, and UserError where the system cannot be batched.
     """
     ladder = settings.temperature_ratio ** torch.arange(n_rungs(settings), dtype=torch.float64)
-    n = settings.n_walkers * len(ladder)
-    masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]
-    walkers = Walkers(
-        batched_potential(system, n, compiled=evaluations(settings) >= COMPILE_FROM_EVALUATIONS),
-        torch.as_tensor(system.positions).expand(n, -1, -1).clone(),
-        torch.tensor(masses, dtype=torch.float64)[:, None],
-        system.temperature_k * ladder,
-        torch.Generator().manual_seed(seed),
-    )
+    compiled = evaluations(settings) >= COMPILE_FROM_EVALUATIONS
+    temperatures = system.temperature_k * ladder
+    walkers = Walkers.at_reference(system, temperatures, settings.n_walkers, seed, compiled=compiled)
     found = _moved(walkers, settings, advance)
     for walker in range(settings.n_walkers):
         for positions, energies in found:
