@@ -56,7 +56,7 @@ def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
 
 @both_ways
 def test_langevin_gives_the_mean_bond_length(platform: str, tmp_path: Path) -> None:
-    settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0})
+    settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0, "n_walkers": 50})
     check_mean_bond_length(replicate_means(settings, 8, tmp_path, platform), bound=3e-4)
 
 
