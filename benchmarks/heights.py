@@ -4,10 +4,12 @@
 
 RUN is a run directory whose network has been trained. Plain annealing without moves or resampling, and
 noised data the other way, twice: 160 levels from sigma_max to 0.06 nm, and 300 levels to sigma_min.
-Columns: steps of training; held-out losses of score matching and of classification; sd(log w) of paths from
-noise at 0.1 and 0.06 nm, J at 0.06 nm; the population of the first state there, annealed and in the noised
-data; J and Kish ESS / n at sigma_min; and, where the run has been sampled, effective ancestors per million
-evaluations of network and target. All runs are judged by the data of the first, or of ``--data``.
+Columns: steps of training; held-out losses of score matching and of classification, where the former was
+lowest; sd(log w) of paths from noise at 0.1 and 0.06 nm, J at 0.06 nm; the population of the first state
+there, annealed and in the noised data, whose rare states are raised as in training; J and Kish ESS / n at
+sigma_min; the share of paths from noise that are lost by then, which sd and J leave out; and, where the run
+has been sampled, effective ancestors per million evaluations of network and target. All runs are judged by
+the data of the first, or of ``--data``.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ COLUMNS = {
     "state": "{:.3f}",
     "state, data": "{:.3f}",
     "J": "{:.2f}",
+    "lost": "{:.3f}",
     "Kish": "{:.3f}",
     "ESS / 10^6": "{:.0f}",
 }
@@ -53,8 +56,7 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
     model = load_model(run / "model", "cpu", system).eval()
     generator = torch.Generator().manual_seed(0)
     ends = prepare(system, model, data, SampleSettings(n_forward=max(n_paths)), generator)
-    drawn = ends.x0[torch.randperm(len(ends.x0), generator=generator)]
-    middle, whole = (drawn[:n] for n in n_paths)
+    middle, whole = (ends.x0[:n] for n in n_paths)
     short = height_curves(system, model, ends.counter, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS)
     full = height_curves(system, model, ends.counter, whole, n_levels=LEVELS)
     levels = short["paths"]
@@ -62,17 +64,19 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
     high = min(levels, key=lambda level: abs(math.log(level["sigma"] / HIGH_SIGMA)))
     first = next(iter(levels[-1]["populations"]))
     with (run / "model" / "metrics.csv").open() as file:
-        *_, last = csv.DictReader(file)
+        training = list(csv.DictReader(file))
+    best = min(training, key=lambda row: float(row["held_out_dsm"]))
     return {
-        "steps": int(last["step"]),
-        "DSM": float(last["held_out_dsm"]),
-        "DiffCLF": float(last.get("held_out_heights") or np.nan),
+        "steps": int(training[-1]["step"]),
+        "DSM": float(best["held_out_dsm"]),
+        "DiffCLF": float(best.get("held_out_heights") or np.nan),
         "sd 0.1 nm": high["sd_log_w"],
         "sd 0.06 nm": levels[-1]["sd_log_w"],
         "J 0.06 nm": levels[-1]["jeffreys"],
         "state": levels[-1]["populations"][first],
         "state, data": levels[-1]["data_populations"][first],
         "J": full["jeffreys"],
+        "lost": full["paths"][-1]["lost_paths"],
         "Kish": full["kish_ess_fraction"],
         "ESS / 10^6": sampled(run),
     }

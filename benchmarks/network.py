@@ -235,11 +235,11 @@ def matmul_peak(device: str, seconds: float) -> float:
 def resident_growth(name: str, task: str, positions: Tensor, threads: int) -> float:
     """MiB per configuration by which this process, a fresh one, grows at its peak in eager calls."""
     torch.set_num_threads(threads)
-    rivals, peaks = networks(positions, "cpu"), []
-    for size in (2, MEMORY_BATCH):
+    rivals, peaks, sizes = networks(positions, "cpu"), [], (2, MEMORY_BATCH)
+    for size in sizes:
         rivals[name].call(task, "eager", some_batch(rivals["ours"].model, positions, size))()
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB on Linux
-    return (peaks[1] - peaks[0]) / 1024 / MEMORY_BATCH
+    return (peaks[1] - peaks[0]) / 1024 / (sizes[1] - sizes[0])
 
 
 def cpu_memory(name: str, task: str, positions: Tensor) -> float:

@@ -10,24 +10,27 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.system import MolecularSystem
 
 SWEEPS = 100
-"""Passes over the states; raising one lowers the others, which converges geometrically."""
+"""Passes over the regions; raising one lowers the others a little below where they were raised to."""
 
 
 def balanced(data: WeightedEnsemble, system: MolecularSystem, share: float) -> WeightedEnsemble:
     """``data`` with the weight of every declared state that it visits raised to at least ``share``.
 
-    Weights within a state keep their proportions. Where the states cannot all have so much, they get
-    equal shares. log Z is dropped: it is not that of the new weights.
+    Weights within a state keep their proportions. What lies in no state is not raised, and keeps its
+    weight as far as that is less than ``share``. Where not all can have so much, they get equal shares.
+    log Z is dropped: it is not that of the new weights.
     """
     inside = [state.members(data.positions) for state in system.states]
     weights = data.weights.copy()
-    visited = [rows for rows in inside if 0.0 < weights[rows].sum() < 1.0]
-    share = min(share, 1.0 / max(len(visited), 1))
+    outside = ~np.any(inside, axis=0) if inside else np.zeros(len(data), bool)
+    regions = [rows for rows in (*inside, outside) if 0.0 < weights[rows].sum() < 1.0]
+    share = min(share, 1.0 / max(len(regions), 1))
+    least = [min(share, weights[rows].sum()) if rows is outside else share for rows in regions]
     for _ in range(SWEEPS):
-        for rows in visited:
+        for rows, wanted in zip(regions, least, strict=True):
             now = weights[rows].sum()
-            if now < share:
-                weights[rows] *= share * (1.0 - now) / (now * (1.0 - share))
+            if now < wanted:
+                weights[rows] *= wanted * (1.0 - now) / (now * (1.0 - wanted))
                 weights /= weights.sum()
     with np.errstate(divide="ignore"):
         return replace(data, log_weights=np.log(weights), log_z=None, log_z_error=None)

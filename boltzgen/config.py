@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from boltzgen.choices import Kernel, LevelChoice, Objective, Prior, Scheme
 from boltzgen.settings import Settings, StateSettings, VariableSettings
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
+DEFAULT_MINUTES = 20.0
+"""Of training."""
 
 
 class SystemSettings(Settings):
@@ -71,9 +74,9 @@ class ModelSettings(Settings):
     n_layers: Count = 2
     n_channels: Count = Field(32, description="channels of node features")
     n_radial: Count = Field(8, description="radial functions after mixing")
-    l_max: int = Field(2, ge=0, le=3, description="highest spherical harmonic of the density projection")
+    l_max: int = Field(2, ge=1, le=3, description="highest spherical harmonic of the density projection")
     hidden: Count = Field(64, description="width of the per-atom networks")
-    prior: Literal["none", "bonded", "forcefield"] = Field(
+    prior: Prior = Field(
         "bonded",
         description="analytic part of the energy at low noise: bonds and 1-3 distances, or those and the "
         "system's own force field softened by the noise",
@@ -85,7 +88,7 @@ class ModelSettings(Settings):
 class TrainSettings(Settings):
     """Training: denoising score matching plus the diffusive classification loss."""
 
-    objective: Literal["dsm", "dsm+diffclf", "dsm+tsm", "dsm+nce"] = Field(
+    objective: Objective = Field(
         "dsm+diffclf",
         description="score matching alone or with a term that compares noise levels: diffusive "
         "classification, time-score matching, noise-contrastive estimation",
@@ -106,7 +109,7 @@ class TrainSettings(Settings):
         description="w in L = L_DSM + w L_heights; the noise of classifying swamps score matching at 1",
     )
     levels_per_sample: int = Field(2, ge=2, le=16, description="K, noise levels that a sample is noised to")
-    level_choice: Literal["kl", "neighbouring", "uniform"] = Field(
+    level_choice: LevelChoice = Field(
         "kl",
         description="levels of a sample: at a KL divergence of 0.05 to 10, neighbours of 512 levels, or any",
     )
@@ -119,7 +122,9 @@ class TrainSettings(Settings):
     warmup_steps: int = Field(200, ge=0, description="linear learning-rate warm-up")
     steps: Count | None = Field(None, description="stop after this many steps")
     minutes: Positive | None = Field(
-        None, description="stop after this wall-clock time (the sooner of the two)"
+        None,
+        description="stop after this wall-clock time (the sooner of the two); "
+        f"{DEFAULT_MINUTES:g} where neither is given",
     )
     state_share: float = Field(
         0.3,
@@ -135,6 +140,14 @@ class TrainSettings(Settings):
     height_paths: int = Field(
         128, ge=0, description="paths in each direction that show how heights agree in the end; 0 for none"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ends(cls, values: Any) -> Any:
+        """Without a limit of either kind training takes the default time."""
+        if isinstance(values, dict) and values.get("steps") is None and values.get("minutes") is None:
+            return {**values, "minutes": DEFAULT_MINUTES}
+        return values
 
 
 class SampleSettings(Settings):
@@ -159,9 +172,7 @@ class SampleSettings(Settings):
     resample_below: float = Field(
         0.5, gt=0, le=1, description="resample when ESS / n falls below; on the bridge only below 0.1"
     )
-    resampling: Literal["systematic", "multinomial"] = Field(
-        "systematic", description="scheme; systematic adds the least variance"
-    )
+    resampling: Scheme = Field("systematic", description="scheme; systematic adds the least variance")
     n_pilot: Several = Field(256, description="particles of the pilot run that places levels and step sizes")
     n_forward: Count = Field(512, description="noised data paths for J, BAR and the state populations")
     ladder_moves: int = Field(1, ge=0, description="MCMC moves per level below move_sigma_nm")
@@ -170,7 +181,7 @@ class SampleSettings(Settings):
     )
     bridge_moves: int = Field(4, ge=0, description="MCMC moves per bridge step")
     leapfrog_steps: Count = Field(1, description="steps of a move: 1 is MALA, more are HMC")
-    kernel: Literal["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"] = Field(
+    kernel: Kernel = Field(
         "ddpm+cov",
         description="reverse move between noise levels: DDPM's posterior with the covariance of the "
         "denoiser's errors, with their mean square alone, or without either; exponential integrator; DDIM",
@@ -242,7 +253,7 @@ class Workflow(Settings):
     data: DataSettings = DataSettings()
     simulate: SimulateSettings = SimulateSettings()
     model: ModelSettings = ModelSettings()
-    train: TrainSettings = TrainSettings(minutes=20)
+    train: TrainSettings = TrainSettings()
     sample: SampleSettings = SampleSettings()
     analyze: AnalyzeSettings = AnalyzeSettings()
     export: ExportSettings = ExportSettings()

@@ -35,6 +35,14 @@ def pareto_k(log_weights: Array) -> float | None:
     return k if np.isfinite(k) else None
 
 
+def systematic_rows(weights: Array, n: int, seed: int) -> NDArray[np.int64]:
+    """``n`` row indices by systematic resampling in proportion to weights of any sum, in random order."""
+    rng = np.random.default_rng(seed)
+    cumulative = np.cumsum(weights)
+    points = (rng.random() + np.arange(n)) / n * cumulative[-1]
+    return rng.permutation(np.minimum(np.searchsorted(cumulative, points), len(weights) - 1))
+
+
 @dataclass(frozen=True)
 class WeightedEnsemble:
     """A sample of a Boltzmann distribution.
@@ -100,10 +108,7 @@ class WeightedEnsemble:
 
     def resampled_indices(self, n: int, seed: int) -> NDArray[np.int64]:
         """``n`` row indices drawn by systematic resampling in proportion to the weights."""
-        rng = np.random.default_rng(seed)
-        points = (rng.random() + np.arange(n)) / n
-        indices = np.searchsorted(np.cumsum(self.weights), points)
-        return rng.permutation(np.minimum(indices, len(self) - 1))
+        return systematic_rows(self.weights, n, seed)
 
     def resample(self, n: int, seed: int) -> WeightedEnsemble:
         """An equally weighted ensemble of ``n`` rows; copies of a row share its lineage."""

@@ -65,7 +65,7 @@ def plain_ladder(
     n: int,
     generator: torch.Generator,
 ) -> Ladder:
-    """``n`` steps from sigma_max to ``sigma_end``, equally spaced in the Gaussian's information."""
+    """``n`` steps from sigma_max to ``sigma_end``, equally spaced in the prior's information."""
     ends = model.spec.sigma_max, sigma_end
     sigmas = spaced_levels(*ends, _information_density(model), n)
     kernel = elastic_kernel(system)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-LevelChoice = Literal["kl", "neighbouring", "uniform"]
+from boltzgen.choices import LevelChoice
+
 LevelInformation = Callable[[Tensor], Tensor]
 """``F(sigma)``: the KL divergence between neighbouring levels is ``F (d log sigma)^2``."""
 
@@ -28,16 +28,19 @@ def draw_levels(
     information: LevelInformation,
     generator: torch.Generator,
 ) -> Tensor:
-    """Log levels ``(k, n)``, the first row log-uniform.
+    """Log levels ``(k, n)``, those of a sample in random order; one of them is log-uniform.
 
-    ``kl``: the others at a KL divergence from the first that is log-uniform in DIVERGENCE.
-    ``neighbouring``: the next ones of a table of N_TABLE levels. ``uniform``: any of the table.
+    ``kl``: the others at a KL divergence from it that is log-uniform in DIVERGENCE. ``neighbouring``: the
+    next ones of a table of N_TABLE levels. ``uniform``: any of the table. In any other order a loss with
+    points of one level only (`boltzgen.objective.nce`) would learn how often that one comes first.
     """
     low, high = log_sigma_range
     # Stratified over the range: lower variance of the loss than independent draws.
     first = low + (high - low) * (torch.randperm(n, generator=generator) + _uniform(1, n, generator)[0]) / n
+    order = torch.argsort(_uniform(k, n, generator), dim=0)
     if choice == "kl":
-        return torch.cat([first[None], _at_divergence(first, k - 1, log_sigma_range, information, generator)])
+        others = _at_divergence(first, k - 1, log_sigma_range, information, generator)
+        return torch.cat([first[None], others]).gather(0, order)
     spacing = (high - low) / (N_TABLE - 1)
     row = ((first - low) / spacing).round()
     if choice == "uniform":
@@ -45,9 +48,7 @@ def draw_levels(
         rows = torch.cat([row[None], others.to(row)])
     else:
         rows = row.clamp_max(N_TABLE - k) + torch.arange(k)[:, None]
-        order = torch.argsort(_uniform(k, n, generator), dim=0)
-        rows = rows.gather(0, order)
-    return low + spacing * rows
+    return low + spacing * rows.gather(0, order)
 
 
 def _at_divergence(

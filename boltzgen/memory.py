@@ -6,7 +6,7 @@ import ctypes
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST = 2**30
+_LARGEST, _LARGEST_BEFORE = 2**30, 2**25
 
 
 def keep_freed_memory() -> None:
@@ -18,6 +18,8 @@ def keep_freed_memory() -> None:
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+    if mallopt is None:
+        return
+    # Older versions accept no more than 32 MiB, and a trim threshold alone would make it worse.
+    if mallopt(_M_MMAP_THRESHOLD, _LARGEST) or mallopt(_M_MMAP_THRESHOLD, _LARGEST_BEFORE):
         mallopt(_M_TRIM_THRESHOLD, _LARGEST)

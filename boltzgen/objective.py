@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import assert_never, get_args
 
 import torch
 from torch import Tensor
 
-Objective = Literal["dsm", "dsm+diffclf", "dsm+tsm", "dsm+nce"]
+from boltzgen.choices import Objective
+
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 Energy = Callable[[Tensor, Tensor], Tensor]
 """``(x (n, ...), log_sigma (n,)) -> U (n,)``."""
@@ -115,6 +116,7 @@ def height_loss(objective: Objective, batch: Noised, energy: Energy) -> Tensor |
             return nce(batch, energy)
         case "dsm+tsm":
             return tsm(batch).mean(0)
+    assert_never(objective)
 
 
 def _logits(batch: Noised, energy: Energy) -> Tensor:

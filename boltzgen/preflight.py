@@ -38,6 +38,8 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
         shipped.check(workflow.pretrained, system)
     elif workflow.train.start is not None:
         _check_start(workflow.train.start, workflow.model, system)
+    elif workflow.model.prior == "forcefield" and not system.graph.number_of_edges():
+        raise ConfigError(f"model.prior: forcefield needs bonds, and {system.name} has none; use none")
     _check_energy(system)
     _check_temperatures(workflow, system)
     check_observables(workflow.analyze.observables, system)

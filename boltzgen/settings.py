@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from boltzgen.choices import CVKind
 
 _PLAINLY = {
     "value error, ": "",
@@ -34,7 +36,7 @@ class Settings(BaseModel):
 class VariableSettings(Settings):
     """A collective variable: radians for torsions and angles, nm for the others."""
 
-    kind: Literal["torsion", "angle", "distance", "radius_of_gyration", "rmsd"] = Field(
+    kind: CVKind = Field(
         description="rmsd: smallest distance to the reference configuration over rotations and translations"
     )
     atoms: tuple[int | str, ...] = Field(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import networkx as nx
 import numpy as np
@@ -16,10 +15,10 @@ from openmm import app, unit
 from torch import Tensor
 
 from boltzgen import geometry
+from boltzgen.choices import CVKind
 from boltzgen.errors import MolecularSystemError
 from boltzgen.units import thermal_energy
 
-CVKind = Literal["torsion", "angle", "distance", "radius_of_gyration", "rmsd"]
 LARGEST_ANGLE = 6.3
 """An interval of angles that reaches beyond this, a full turn, was meant in degrees."""
 ATOMS_PER_KIND = {"torsion": 4, "angle": 3, "distance": 2}

@@ -73,7 +73,6 @@ def available_workflows() -> dict[str, str]:
 
 def _validated(document: Document, source: str, overrides: list[str]) -> Workflow:
     """The settings of a document; ConfigError for the first that is wrong or contradicts another."""
-    _limit_training(document)
     try:
         workflow = Workflow.model_validate(document)
     except ValidationError as error:
@@ -172,13 +171,6 @@ def _replay(document: Document, manifest: Path) -> None:
         document["train"] = {**(document.get("train") or {}), "compile": came_to["compile"]}
     if "platform" in came_to:
         document["simulate"] = {**(document.get("simulate") or {}), "platform": came_to["platform"]}
-
-
-def _limit_training(document: Document) -> None:
-    """A ``train`` section without ``steps`` or ``minutes`` gets the default time limit."""
-    train = document.get("train")
-    if isinstance(train, dict) and train.get("steps") is None and train.get("minutes") is None:
-        document["train"] = {**train, "minutes": Workflow.model_fields["train"].default.minutes}
 
 
 def _merged(document: Document, changes: object, where: str) -> Document:

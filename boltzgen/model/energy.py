@@ -7,13 +7,14 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from boltzgen.choices import Prior
+from boltzgen.config import ModelSettings
 from boltzgen.errors import DataError
 from boltzgen.files import replaced, write_atomically
 from boltzgen.geometry import dof
@@ -26,9 +27,6 @@ from boltzgen.system import MolecularSystem
 
 N_TABLE = 65
 """Entries of the table of level free energies of the prior."""
-
-
-Prior = Literal["none", "bonded", "forcefield"]
 
 
 @dataclass(frozen=True)
@@ -100,39 +98,40 @@ class EnergyModel(nn.Module):
         cls,
         system: MolecularSystem,
         positions: Tensor,
+        settings: ModelSettings | None = None,
         *,
-        sigma_min: float | None = None,
-        sigma_max: float | None = None,
-        prior: Prior = "bonded",
-        n_layers: int = 2,
-        n_channels: int = 32,
-        n_radial: int = 8,
-        l_max: int = 2,
-        hidden: int = 64,
         state_share: float = 0.0,
     ) -> EnergyModel:
         """An untrained model whose scales and prior come from data [nm] ``(n, n_atoms, 3)``.
 
         By default sigma_max is ten times sigma_data (the root mean square of the data per degree of
-        freedom) and sigma_min half the width of the stiffest bond or nearest-neighbour distance.
+        freedom) and sigma_min half the width of the stiffest bond or nearest-neighbour distance. Raises
+        DataError where sigma_min is not below sigma_max.
         """
         sigma_data = float((positions.double().square().sum((1, 2)).mean() / dof(system.n_atoms)).sqrt())
-        sigma_min = sigma_min or 0.5 * stiffest_width(system, positions)
-        sigma_max = sigma_max or 10.0 * sigma_data
+        settings = settings or ModelSettings()
+        sigma_min = settings.sigma_min_nm or 0.5 * stiffest_width(system, positions)
+        sigma_max = settings.sigma_max_nm or 10.0 * sigma_data
+        if not sigma_min < sigma_max:
+            raise DataError(
+                f"model: sigma_min {sigma_min:.3g} nm is not below sigma_max {sigma_max:.3g} nm; "
+                "change model.sigma_min_nm or model.sigma_max_nm"
+            )
+        n_pairs = len(stiff_pairs(system))
         spec = ModelSpec(
             system=system.name,
             n_atoms=system.n_atoms,
             n_classes=int(system.atom_classes.max()) + 1,
-            n_pairs=len(stiff_pairs(system)) if prior != "none" else 0,
+            n_pairs=n_pairs if settings.prior != "none" else 0,
             sigma_min=sigma_min,
             sigma_max=sigma_max,
             sigma_data=sigma_data,
-            n_layers=n_layers,
-            n_channels=n_channels,
-            n_radial=n_radial,
-            l_max=l_max,
-            hidden=hidden,
-            prior=prior,
+            n_layers=settings.n_layers,
+            n_channels=settings.n_channels,
+            n_radial=settings.n_radial,
+            l_max=settings.l_max,
+            hidden=settings.hidden,
+            prior=settings.prior,
             state_share=state_share,
         )
         model = cls(spec, system)
@@ -166,7 +165,11 @@ class EnergyModel(nn.Module):
         return table + learned.squeeze(-1)
 
     def network_gate(self, sigma: Tensor) -> Tensor:
-        """Weight of the network: near 1 below sigma_data, falling like 1/sigma, exactly 0 at sigma_max."""
+        """Weight of the network: near 1 below sigma_data, falling like 1/sigma, exactly 0 at sigma_max.
+
+        It does not grow below sigma_data, as the c_out of Karras et al. 2022 would have it: the prior has the
+        steep part there, and what is left is of the size of the system's own energies at any noise.
+        """
         data, top = self.spec.sigma_data, self.spec.sigma_max
         return data * ((sigma.square() + data**2).rsqrt() - (top**2 + data**2) ** -0.5)
 

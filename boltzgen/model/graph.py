@@ -32,7 +32,7 @@ def pair_orbits(system: MolecularSystem) -> NDArray[np.int64]:
 
 
 def molecular_graph(system: MolecularSystem, positions: Tensor) -> Data:
-    """Complete directed graph over the atoms, edges sorted by receiver.
+    """What the network knows of the atoms and of every ordered pair of them.
 
     positions
         Data [nm] with shape ``(n, n_atoms, 3)`` from which distance statistics are taken.
@@ -56,10 +56,8 @@ def molecular_graph(system: MolecularSystem, positions: Tensor) -> Data:
     hops = torch.as_tensor(system.topological_distances).clone()
     hops[hops == 0] = MAX_TOPOLOGICAL_DISTANCE
     hops = hops.clamp_max(MAX_TOPOLOGICAL_DISTANCE).fill_diagonal_(0)
-    index = torch.arange(n_atoms)
     return Data(
         x=torch.as_tensor(system.atom_classes),
-        edge_index=torch.stack([index.repeat(n_atoms), index.repeat_interleave(n_atoms)]),
         hops=hops.flatten(),
         mean=statistics[:, 0],
         std=statistics[:, 1],

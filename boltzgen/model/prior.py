@@ -154,7 +154,10 @@ class PriorEnergy(nn.Module):
         return x - sigma.square().view(-1, 1, 1) * (self.incidence.T @ ((pull / r).unsqueeze(-1) * bond))
 
     def damped(self, vectors: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        """``(1 + sigma^2 H)^-1 v`` of vectors ``(n, n_atoms, 3)``, with ``H = J^T S^-1 J`` at ``x``."""
+        """``v - sigma^2 J^T (S + sigma^2 G)^-1 J v`` of vectors ``(n, n_atoms, 3)``, J at ``x``.
+
+        With G = J J^T that is ``(1 + sigma^2 H)^-1 v`` for ``H = J^T S^-1 J``; G is its mean over the data.
+        """
         bond, r = self._distances(x)
         direction = bond / r.unsqueeze(-1)
         along = ((self.incidence @ vectors) * direction).sum(-1)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from boltzgen.choices import Kernel
 from boltzgen.geometry import gaussian_log_density, mean_free_noise
 from boltzgen.sampler.elastic import DenoisingError, ElasticStep, Springs
-
-Kernel = Literal["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"]
 
 
 class Step(Protocol):

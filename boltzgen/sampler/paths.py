@@ -105,8 +105,10 @@ def jeffreys(forward: Paths, reverse: Paths) -> list[float]:
 
 
 def bar_log_z(forward: Tensor, reverse: Tensor) -> float:
-    """log Z from log weights ``(n,)`` in both directions: Bennett's equation, equal sample sizes."""
-    reverse = reverse[torch.isfinite(reverse)]
+    """log Z from log weights ``(n,)`` in both directions: Bennett's equation; NaN without finite ones."""
+    forward, reverse = forward[torch.isfinite(forward)], reverse[torch.isfinite(reverse)]
+    if not len(forward) or not len(reverse):
+        return math.nan
     shift = math.log(len(forward) / len(reverse))
 
     def imbalance(c: float) -> float:

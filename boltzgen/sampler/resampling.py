@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
+
+from boltzgen.choices import Scheme
 
 
 def normalised(log_weights: Tensor) -> Tensor:
@@ -26,9 +26,6 @@ def conditional_ess_fraction(log_weights: Tensor, increments: Tensor) -> float:
     shifted = torch.where(weights > 0, shifted, torch.zeros_like(shifted))
     second = (weights * shifted.square()).sum()
     return float((weights * shifted).sum().square() / second) if second > 0 else 0.0
-
-
-Scheme = Literal["systematic", "multinomial"]
 
 
 def resampled(scheme: Scheme, log_weights: Tensor, generator: torch.Generator) -> Tensor:

@@ -23,11 +23,13 @@ N_LEVELS = 33
 
 
 class DenoisingTarget:
-    """``x_0 + sigma^2 (a h + b (1 + sigma^2 H)^-1 h)``, H the Hessian of the prior's stiff distances.
+    """``x_0 + sigma^2 (a h + b (1 + sigma^2 H)^-1 h)``, H about the Hessian of the prior's stiff distances.
 
     a, b
         One coefficient per noise level and atom class, those of least variance on data: tables
-        ``(N_LEVELS, 2, n_atoms)``. Whatever they are, the mean given y is that of x_0.
+        ``(N_LEVELS, 2, n_atoms)``. Whatever they are, the mean given y is that of x_0 where data have the
+        density exp(-u): also piecewise, with a factor for each state (`boltzgen.balance`), as long as the
+        system hardly visits the boundaries between states.
     """
 
     def __init__(self, prior: PriorEnergy, classes: np.ndarray, log_sigma_range: tuple[float, float]) -> None:

@@ -5,58 +5,60 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from boltzgen.balance import balanced
 from boltzgen.config import TrainSettings
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.ensemble import WeightedEnsemble, systematic_rows
 from boltzgen.errors import DataError
 from boltzgen.geometry import dof
 from boltzgen.potential import make_potential
 from boltzgen.system import MolecularSystem
 from boltzgen.train.module import Batch
 
-HELD_OUT_BATCHES = 4
 VIRIAL_TOLERANCE = 0.25
 """Deviation of the generalised equipartition ``<x . du/dx> = dof`` that data may have, beside its error."""
 
 
 @dataclass(frozen=True)
-class TrainingFrames:
-    """Positions [nm] and reduced forces [1/nm] ``(n, n_atoms, 3)``, weights ``(n,)``, and held-out frames."""
+class Frames:
+    """Positions [nm] and reduced forces [1/nm] ``(n, n_atoms, 3)``, and weights ``(n,)``."""
 
     positions: Tensor
     forces: Tensor
     weights: Tensor
-    held_out: Batch
 
     def drawn(self, n: int, seed: int) -> Batch:
-        """``n`` frames by weight, or as many as there are."""
-        generator = torch.Generator().manual_seed(seed)
-        rows = torch.multinomial(self.weights, min(len(self.positions), n), generator=generator)
+        """``n`` frames by weight, by systematic resampling and in random order."""
+        rows = torch.as_tensor(systematic_rows(self.weights.numpy(), n, seed))
         return self.positions[rows], self.forces[rows]
 
 
 def training_frames(
     system: MolecularSystem, data: WeightedEnsemble, settings: TrainSettings, seed: int, device: str
-) -> TrainingFrames:
-    """Forces of all frames, and some stretches of them held out.
+) -> tuple[Frames, Frames]:
+    """Frames to train on and held-out ones, each with rare states raised (`boltzgen.balance`).
 
     Raises DataError where the data are not of the system at its temperature, as far as forces tell.
     """
-    x, forces = _with_forces(data, system, settings, device)
-    rows, held_out = _split(data, settings, seed)
-    weights = torch.as_tensor(data.weights)[rows]
-    return TrainingFrames(x[rows], forces[rows], weights, (x[held_out], forces[held_out]))
+    forces = _forces(data, system, settings, device)
+    held = _held_out(data, system, settings, seed)
+
+    def part(rows: NDArray[np.int64]) -> Frames:
+        chosen = balanced(data.select(rows), system, settings.state_share)
+        return Frames(torch.as_tensor(chosen.positions), forces[rows], torch.as_tensor(chosen.weights))
+
+    return part(np.flatnonzero(~held)), part(np.flatnonzero(held))
 
 
-def _with_forces(
-    data: WeightedEnsemble, system: MolecularSystem, settings: TrainSettings, device: str
-) -> tuple[Tensor, Tensor]:
-    """Positions [nm] and reduced forces [1/nm] of all data; zeros for forces where they are not asked for."""
+def _forces(data: WeightedEnsemble, system: MolecularSystem, settings: TrainSettings, device: str) -> Tensor:
+    """Reduced forces [1/nm] of all data; zeros where they are not asked for."""
     x = torch.as_tensor(data.positions)
     if settings.denoise_to == "data":
-        return x, torch.zeros_like(x)
+        return torch.zeros_like(x)
     forces = -make_potential(system).reduced_energy_and_gradient(x.to(device))[1].to(x)
     broken = ~forces.isfinite().flatten(1).all(1)
     if broken.any():
@@ -70,18 +72,24 @@ def _with_forces(
             f"data: the mean of -force . x is {virial:.3g} kT per degree of freedom, not 1; are they "
             f"of this force field at {system.temperature_k:g} K? train.denoise_to=data takes any"
         )
-    return x, forces
+    return forces
 
 
-def _split(data: WeightedEnsemble, settings: TrainSettings, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows to train on, and those of a few held-out batches drawn by weight (whole lineages held out)."""
-    generator = torch.Generator().manual_seed(seed)
-    rows, weights = torch.arange(len(data)), torch.as_tensor(data.weights)
-    lineages = rows if data.lineages is None else torch.as_tensor(data.lineages)
-    names, groups = lineages.unique(return_inverse=True)
-    held = torch.rand(len(names), generator=generator)[groups] < settings.held_out_fraction
-    if held.all() or not held.any():
-        held = rows % max(int(1 / settings.held_out_fraction), 2) == 0
-    n = HELD_OUT_BATCHES * settings.batch_size
-    chosen = torch.multinomial(weights[held], n, replacement=True, generator=generator)
-    return rows[~held], rows[held][chosen]
+def _held_out(
+    data: WeightedEnsemble, system: MolecularSystem, settings: TrainSettings, seed: int
+) -> NDArray[np.bool_]:
+    """Which rows are held out: whole lineages, but of no state all that the data have."""
+    weighty = data.weights > 0.0
+    rows = np.arange(len(data))
+    lineages = rows if data.lineages is None else data.lineages
+    names, groups = np.unique(lineages, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    held = (rng.random(len(names)) < settings.held_out_fraction)[groups]
+    for state in system.states:
+        inside = state.members(data.positions) & weighty
+        if inside.any() and held[inside].all():
+            held[lineages == lineages[rng.choice(np.flatnonzero(inside))]] = False
+    if not (held & weighty).any() or not (~held & weighty).any():
+        held = np.zeros(len(data), bool)
+        held[np.flatnonzero(weighty)[:: max(int(1 / settings.held_out_fraction), 2)]] = True
+    return held

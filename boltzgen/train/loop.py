@@ -18,9 +18,9 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from boltzgen.balance import balanced
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import NumericalError
 from boltzgen.files import replaced, write_atomically
 from boltzgen.heights import height_curves, level_offsets
 from boltzgen.memory import keep_freed_memory
@@ -32,7 +32,7 @@ from boltzgen.report.figures import heights
 from boltzgen.shipped import network_directory
 from boltzgen.system import MolecularSystem
 from boltzgen.train.denoising import DenoisingTarget
-from boltzgen.train.frames import training_frames
+from boltzgen.train.frames import Frames, training_frames
 from boltzgen.train.module import Averaging, Batch, Budget, EnergyTraining
 from boltzgen.train.monitor import Monitor
 from boltzgen.train.resume import FILE_NAME, Checkpoints, WeightedBatches, cut_log, read_checkpoint
@@ -43,6 +43,11 @@ COMPILE_FROM_SECONDS = 300.0
 HEIGHT_LEVELS = 100
 """Noise levels of the paths that show whether heights agree."""
 UNBOUNDED_STEPS = 10_000_000
+MOST_FRAMES = 20_000
+"""Frames that the scales of a network and the Gaussian of its prior are taken from, at most."""
+FEW_FRAMES = 1024
+"""Frames that the noise levels and the coefficients of the denoising target are fitted to."""
+HELD_OUT_BATCHES = 4
 
 
 def train(
@@ -76,38 +81,50 @@ def train(
     if world.first:
         cut_log(directory / "metrics.csv", first)
     L.seed_everything(seed, verbose=False)
-    frames = training_frames(system, balanced(data, system, settings.state_share), settings, seed, device)
-    some, their_forces = frames.drawn(20_000, seed)
-    model = _new_model(system, some, model_settings, settings.state_share)
+    frames, held_out = training_frames(system, data, settings, seed, device)
+    report(0.0, 1.0, "calibrating the noise levels of the prior")
+    module = _new_module(system, frames, model_settings, settings, seed, device, world)
+    if before and before["finished"]:
+        module.load_state_dict(before["state_dict"])
+        module.compiled, steps = before["compiled"], first
+    else:
+        x0, forces = held_out.drawn(HELD_OUT_BATCHES * settings.batch_size, seed + 4)
+        judging = x0.to(device), forces.to(device)
+        _compile_if_worth_it(module, judging, before, report)
+        module.started = module.started if settings.minutes else time.monotonic()
+        # Whole batches are gathered at once: frame by frame takes longer than a step on a GPU.
+        batches = WeightedBatches(frames.weights, settings.batch_size, seed, first, world)
+        loader = DataLoader(TensorDataset(frames.positions, frames.forces), batch_size=None, sampler=batches)
+        steps = _fit(module, loader, Monitor(directory, judging, report), directory, resume, before)
+    if world.first:
+        paths_from = held_out.drawn(settings.height_paths, seed + 5)[0].to(device)
+        _finish(module, system, directory, steps, paths_from, report)
+    world.barrier()
+    return load_model(directory, device, system)
+
+
+def _new_module(
+    system: MolecularSystem,
+    frames: Frames,
+    model_settings: ModelSettings,
+    settings: TrainSettings,
+    seed: int,
+    device: str,
+    world: World,
+) -> EnergyTraining:
+    """A network with scales, prior and, where it starts from another one, parameters; what it denoises to."""
+    some, forces = frames.drawn(min(len(frames.positions), MOST_FRAMES), seed)
+    model = EnergyModel.from_data(system, some, model_settings, state_share=settings.state_share)
     if settings.start is not None:
         model.take_over(load_model(network_directory(settings.start), system=system))
-    report(0.0, 1.0, "calibrating the noise levels of the prior")
-    calibrate(model, some[:1024], torch.Generator().manual_seed(seed + 1))
+    few, forces = some[:FEW_FRAMES], forces[:FEW_FRAMES]
+    calibrate(model, few, torch.Generator().manual_seed(seed + 1))
     model.to(device)
     module = EnergyTraining(model, settings, seed + 2, world).to(device)
     if settings.denoise_to == "forces":
         module.target = DenoisingTarget(model.prior, system.atom_classes, model.log_sigma_range)
-        sample = some[:1024].to(device), their_forces[:1024].to(device)
-        module.target.fit(*sample, torch.Generator().manual_seed(seed + 3))
-    held_out = frames.held_out[0].to(device), frames.held_out[1].to(device)
-    worth = before["compiled"] if before else _worth_compiling(module, held_out)
-    module.compiled = bool(world.from_first(worth))
-    if module.compiled:
-        report(0.0, 1.0, "compiling the network (a minute or two)")
-        _compile(module, held_out)
-    module.started = module.started if settings.minutes else time.monotonic()
-    # Whole batches are gathered at once: frame by frame takes longer than a step on a GPU.
-    batches = WeightedBatches(frames.weights, settings.batch_size, seed, first, world)
-    loader = DataLoader(TensorDataset(frames.positions, frames.forces), batch_size=None, sampler=batches)
-    if before and before["finished"]:
-        module.load_state_dict(before["state_dict"])
-        steps = first
-    else:
-        steps = _fit(module, loader, Monitor(directory, held_out, report), directory, resume, before)
-    if world.first:
-        _finish(module, system, directory, steps, held_out[0][: settings.height_paths], report)
-    world.barrier()
-    return load_model(directory, device, system)
+        module.target.fit(few.to(device), forces.to(device), torch.Generator().manual_seed(seed + 3))
+    return module
 
 
 def _finish(
@@ -142,7 +159,12 @@ def _fit(
     start = resume / FILE_NAME if resume and before else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(module, loader, ckpt_path=start, weights_only=True)
+        try:
+            trainer.fit(module, loader, ckpt_path=start, weights_only=True)
+        except NumericalError as error:
+            best = directory / "energy.safetensors"
+            kept = f"; the best network so far is {best}" if best.exists() else ""
+            raise NumericalError(f"{error}{kept}") from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     module.finished = True
@@ -159,24 +181,6 @@ def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, direc
     write_atomically(directory / "heights.json", json.dumps(curves, indent=1) + "\n")
     with replaced(directory / "heights.png") as partial:
         heights(curves["paths"], curves["offsets"], partial)  # type: ignore[arg-type]
-
-
-def _new_model(
-    system: MolecularSystem, positions: Tensor, settings: ModelSettings, state_share: float
-) -> EnergyModel:
-    return EnergyModel.from_data(
-        system,
-        positions,
-        sigma_min=settings.sigma_min_nm,
-        sigma_max=settings.sigma_max_nm,
-        prior=settings.prior,
-        n_layers=settings.n_layers,
-        n_channels=settings.n_channels,
-        n_radial=settings.n_radial,
-        l_max=settings.l_max,
-        hidden=settings.hidden,
-        state_share=state_share,
-    )
 
 
 def _trainer(module: EnergyTraining, directory: Path, callbacks: list[Callback]) -> L.Trainer:
@@ -198,11 +202,20 @@ def _trainer(module: EnergyTraining, directory: Path, callbacks: list[Callback])
     )
 
 
-def _worth_compiling(module: EnergyTraining, held_out: Batch) -> bool:
-    """Whether compiled functions are asked for, or the budget is long enough to win their time back."""
-    if module.settings.compile == "auto":
-        return _expected_seconds(module, held_out) >= COMPILE_FROM_SECONDS
-    return module.settings.compile == "always"
+def _compile_if_worth_it(
+    module: EnergyTraining, held_out: Batch, before: dict[str, Any] | None, report: Report
+) -> None:
+    """Compile if asked for, or if the budget is long enough to win the time back; as ``before``, if any."""
+    if before:
+        worth = bool(before["compiled"])
+    elif module.settings.compile == "auto":
+        worth = _expected_seconds(module, held_out) >= COMPILE_FROM_SECONDS
+    else:
+        worth = module.settings.compile == "always"
+    module.compiled = bool(module.world.from_first(worth))
+    if module.compiled:
+        report(0.0, 1.0, "compiling the network (a minute or two)")
+        _compile(module, held_out)
 
 
 def _compile(module: EnergyTraining, held_out: Batch) -> None:

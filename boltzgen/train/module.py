@@ -147,7 +147,7 @@ class EnergyTraining(L.LightningModule):
         return {"loss": loss, "losses": result, "levels": levels}
 
     def on_before_optimizer_step(self, *_: object) -> None:
-        """Parameters, and so every checkpoint, stay finite: a step that would break them is an error."""
+        """A step from a loss or a gradient that is not finite is an error, before it is taken."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         self.world.average_([*gradients, self.loss])
         # Looked at together: a GPU is waited for once a step.
@@ -169,9 +169,11 @@ class EnergyTraining(L.LightningModule):
         checkpoint["minutes"] = self.minutes
         checkpoint["generators"] = self.generator_states
         checkpoint["compiled"], checkpoint["finished"] = self.compiled, self.finished
+        checkpoint["used"] = self.progress()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.started = time.monotonic() - 60.0 * checkpoint["minutes"]
+        self.used = checkpoint["used"]
         states = checkpoint["generators"]
         if len(states) == self.world.size:
             self.generator.set_state(states[self.world.rank].cpu())

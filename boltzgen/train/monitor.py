@@ -27,7 +27,7 @@ Sums = tuple[Tensor, Tensor]
 
 
 class Monitor(Callback):
-    """Progress line, metrics file, held-out losses, the best model so far, and the end of the time budget.
+    """Progress line, metrics file, held-out losses, the best model so far.
 
     Held-out losses are those of the averaged parameters; the ones with the lowest sum of both losses are
     saved in ``directory`` whenever they are found.
@@ -46,6 +46,9 @@ class Monitor(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_loss, self.held_out_row = state_dict["best_loss"], state_dict["held_out_row"]
+
+    def on_train_start(self, trainer: L.Trainer, *_: object) -> None:  # type: ignore[override]
+        self.last = (trainer.global_step, time.monotonic())
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: L.Trainer, module: EnergyTraining, outputs: dict[str, object], *_: object

@@ -75,7 +75,7 @@ def read_checkpoint(directory: Path | None, say: Callable[[str], None]) -> dict[
     path = directory / FILE_NAME
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"global_step", "state_dict", "generators", "compiled", "finished"} <= set(checkpoint):
+        if not {"global_step", "state_dict", "generators", "compiled", "finished", "used"} <= set(checkpoint):
             raise ValueError("it lacks what training needs to go on")
     except Exception as error:  # a damaged file can break anything in there
         reason = str(error).strip().partition("\n")[0][:120]

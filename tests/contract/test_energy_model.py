@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ import pytest
 import torch
 from openmm import app
 
+from boltzgen.config import ModelSettings
 from boltzgen.diffusion import perturb
 from boltzgen.errors import DataError
 from boltzgen.geometry import mean_free_noise, remove_centroid
 from boltzgen.levels import draw_levels
 from boltzgen.model.compiled import (
+    COMPILATION_FAILED,
     BatchFunction,
     compile_derivatives,
     compile_energy,
@@ -69,7 +72,8 @@ def model(system: MolecularSystem) -> EnergyModel:
     torch.manual_seed(0)
     g = torch.Generator().manual_seed(0)
     data = torch.as_tensor(system.positions).float() + 0.01 * mean_free_noise((200, 14, 3), g)
-    model = EnergyModel.from_data(system, remove_centroid(data), n_channels=4, n_radial=4, hidden=16)
+    small = ModelSettings(n_channels=4, n_radial=4, hidden=16)
+    model = EnergyModel.from_data(system, remove_centroid(data), small)
     for layer in model.layers:
         torch.nn.init.normal_(layer.energy.weight)
     torch.nn.init.normal_(model.level.weight)
@@ -105,18 +109,25 @@ class Broken(EnergyModel):
     def energy(self, x: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
         u = super().energy(x, log_sigma)
         scaled = x / log_sigma.exp().view(-1, 1, 1)
-        volume = torch.linalg.det(scaled[:, :3])
+        volume = torch.linalg.det(scaled[:, 1:4] - scaled[:, :1])
+        spread = (scaled - scaled.mean(1, keepdim=True)).square().sum((1, 2))
         faults = {
-            "rotation": lambda: 1e-3 * scaled[:, 0, 0],
+            "rotation": lambda: 1e-3 * (scaled[:, 0] - scaled[:, 1])[:, 0],
             "reflection": lambda: 1e-3 * volume,
+            "translation": lambda: 1e-3 * scaled.mean(1).square().sum(-1),
             "automorphism": lambda: 1e-3 * (scaled[:, 4] - scaled[:, 0]).square().sum(-1),
             "batching": lambda: 1e-3 * len(x),
-            "gradient": lambda: 1e-2 * scaled.square().sum((1, 2)).detach(),
+            "gradient": lambda: 1e-2 * spread.detach(),
+            "roughness": lambda: 1e-4 * (30 * spread).cos(),
+            "float32": lambda: (1e7 + 1e-3 * spread) - 1e7,
         }
         return u + faults[self.fault]()
 
 
-@pytest.mark.parametrize("fault", ["rotation", "reflection", "automorphism", "batching", "gradient"])
+@pytest.mark.parametrize(
+    "fault",
+    ["rotation", "reflection", "translation", "automorphism", "batching", "gradient", "roughness", "float32"],
+)
 def test_a_fault_is_named(model: EnergyModel, system: MolecularSystem, fault: str) -> None:
     broken = Broken(model.spec)
     broken.load_state_dict(model.state_dict())
@@ -175,7 +186,8 @@ def test_parts_are_the_whole(model: EnergyModel, x: torch.Tensor, log_sigma: tor
         loss = (torch.arange(len(x)) * u).sum() + score[2:].square().sum() + score[:2].sum()
         results.append([u, score, *torch.autograd.grad(loss, parameters, materialize_grads=True)])
     for ours, expected in zip(*reversed(results), strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+        scale = float(expected.detach().abs().max())
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9 * scale)
     with torch.no_grad():
         assert not any(value.requires_grad for value in in_parts(whole, size, parameters)(x, log_sigma))
 
@@ -192,8 +204,10 @@ def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel, objective: Ob
     y, flat = x0.repeat(2, 1, 1) + 0.05 * mean_free_noise((16, 14, 3), g), levels.flatten()
     slope = objective == "dsm+tsm"
     crossed = 8 if objective == "dsm+nce" else 16
-    fast = compile_derivatives(single, y, flat, slope=slope)
-    fast_energy = compile_energy(single, y[:crossed], flat[:crossed])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=COMPILATION_FAILED)
+        fast = compile_derivatives(single, y, flat, slope=slope)
+        fast_energy = compile_energy(single, y[:crossed], flat[:crossed])
     noise = mean_free_noise((2, 8, 14, 3), g)
 
     def gradient(derivatives: BatchFunction, energy: BatchFunction) -> torch.Tensor:
@@ -231,7 +245,7 @@ def test_features_do_not_explode_with_the_number_of_atoms() -> None:
         generator = torch.Generator().manual_seed(0)
         x = remove_centroid(reference + 0.1 * torch.randn(64, *reference.shape, generator=generator))
         torch.manual_seed(0)
-        model = EnergyModel.from_data(cluster, x, prior="none")
+        model = EnergyModel.from_data(cluster, x, ModelSettings(prior="none"))
         seen: list[torch.Tensor] = []
         model.layers[1].invariants.register_forward_hook(lambda _, __, output: seen.append(output.detach()))
         model.energy(x[:8], torch.full((8,), -1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +42,21 @@ def test_more_states_than_shares_come_out_equal() -> None:
     shares = [raised.weights[state.members(data.positions)].sum() for state in states]
     np.testing.assert_allclose(shares, 1 / 3, atol=1e-3)
     assert NEGATIVE.members(data.positions).sum() > POSITIVE.members(data.positions).sum()
+
+
+def test_what_lies_in_no_state_stays() -> None:
+    """Not raised, and not given up either, however many states want more."""
+    data = chain_ensemble(4000, 5, p_positive=0.05)
+    edges = np.quantile(PHI.values(data.positions), [0.0, 0.03, 0.06, 0.09, 0.12])
+    states = [State(f"s{k}", PHI, ((a, b),)) for k, (a, b) in enumerate(itertools.pairwise(edges))]
+    system = replace(chain_system(), states=tuple(states))
+    outside = ~np.any([state.members(data.positions) for state in states], axis=0)
+    before = data.weights[outside].sum()
+    for share, wanted in ((0.1, before * 0.6 / (1 - 0.12)), (0.5, 0.2)):
+        assert balanced(data, system, share).weights[outside].sum() == pytest.approx(wanted, rel=0.03)
+    few = data.select(np.flatnonzero(~outside | (np.cumsum(outside) <= 20)))
+    rows = ~np.any([state.members(few.positions) for state in states], axis=0)
+    assert balanced(few, system, 0.5).weights[rows].sum() == pytest.approx(few.weights[rows].sum(), rel=0.05)
 
 
 def test_weights_of_zero_stay_zero() -> None:

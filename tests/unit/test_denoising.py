@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from boltzgen import make_potential
+from boltzgen.config import ModelSettings
 from boltzgen.diffusion import perturb
 from boltzgen.geometry import mean_free_noise, remove_centroid
 from boltzgen.model.energy import EnergyModel
@@ -30,7 +31,7 @@ def exact_chain(n: int, generator: torch.Generator) -> Tensor:
 
 
 def fitted(system: MolecularSystem, x0: Tensor, forces: Tensor) -> tuple[DenoisingTarget, EnergyModel]:
-    model = EnergyModel.from_data(system, x0, n_layers=1, n_channels=4, n_radial=4, hidden=16)
+    model = EnergyModel.from_data(system, x0, ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16))
     target = DenoisingTarget(model.prior, system.atom_classes, model.log_sigma_range)
     target.fit(x0[:2000], forces[:2000], torch.Generator().manual_seed(1))
     return target, model

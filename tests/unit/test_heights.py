@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from boltzgen import load_system
+from boltzgen.config import ModelSettings
 from boltzgen.geometry import mean_free_noise
 from boltzgen.heights import height_curves, level_offsets
 from boltzgen.model.energy import EnergyModel
@@ -34,7 +35,8 @@ def gaussian_data(n: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def model(system: MolecularSystem) -> EnergyModel:
     """Its prior alone, which is exact for Gaussian data."""
-    return EnergyModel.from_data(system, gaussian_data(50_000), prior="none", n_channels=2, hidden=8)
+    small = ModelSettings(prior="none", n_channels=2, hidden=8)
+    return EnergyModel.from_data(system, gaussian_data(50_000), small)
 
 
 def curves_of(model: EnergyModel, system: MolecularSystem, slope: float) -> dict[str, object]:

@@ -142,9 +142,21 @@ def test_levels_cover_the_range_evenly(choice: LevelChoice, k: int) -> None:
 
 
 def test_levels_of_a_sample_lie_at_the_wanted_divergence() -> None:
-    rows = levels("kl", 3)
-    divergence = 20.0 * (rows[1:] - rows[0]).square()
+    rows = levels("kl", 2)
+    divergence = 20.0 * (rows[1] - rows[0]).square()
     assert float(divergence.min()) > 0.049 and float(divergence.max()) < 10.1
+
+
+@pytest.mark.parametrize("choice", ["kl", "neighbouring", "uniform"])
+def test_either_level_of_a_pair_comes_first_as_often(choice: LevelChoice) -> None:
+    """Everywhere: a loss with points of the first level only would learn the difference."""
+    g = torch.Generator().manual_seed(6)
+    rows = draw_levels(choice, 2, 40_000, (LOW, HIGH), lambda s: 63.0 * s**2 / (s**2 + 0.03), g)
+    middle = ((rows.mean(0) - LOW) / (HIGH - LOW) * 10).long().clamp(0, 9)
+    for band in range(10):
+        first, second = rows[:, (middle == band) & (rows[0] != rows[1])]
+        share = float((first < second).double().mean())
+        assert abs(share - 0.5) < 4.0 * 0.5 / len(first) ** 0.5
 
 
 def test_neighbouring_levels_are_consecutive_rows_of_the_table() -> None:

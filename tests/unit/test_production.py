@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from boltzgen.config import SampleSettings
+from boltzgen.config import ModelSettings, SampleSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.kept import Kept
 from boltzgen.model.energy import EnergyModel
@@ -46,7 +46,9 @@ def problem() -> Problem:
     positions = np.stack([-bonds / 2, bonds / 2], axis=1).astype(np.float32)
     torch.manual_seed(0)
     model = EnergyModel.from_data(
-        system, torch.as_tensor(positions), n_layers=1, n_channels=4, n_radial=4, hidden=8
+        system,
+        torch.as_tensor(positions),
+        ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=8),
     )
     return system, model, WeightedEnsemble(positions, np.zeros(64), np.zeros(64), system.temperature_k)
 

@@ -16,13 +16,14 @@ import torch
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
-from boltzgen.model import load_model
+from boltzgen.model import EnergyModel, load_model
 from boltzgen.progress import Report
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 from boltzgen.train import train
 from boltzgen.train.module import EnergyTraining, Losses
 from boltzgen.train.resume import WeightedBatches
+from boltzgen.world import World
 
 MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
 
@@ -197,10 +198,23 @@ def test_a_loss_that_breaks_down_leaves_the_best_model_so_far(
         return Losses(losses.dsm * (float("nan") if self.global_step >= 45 else 1.0), losses.heights)
 
     monkeypatch.setattr(EnergyTraining, "batch_losses", breaking)
-    with pytest.raises(NumericalError, match="the loss became nan at step 45"):
+    with pytest.raises(NumericalError, match=r"the loss became nan at step 45; .*energy\.safetensors"):
         train(system, data, MODEL, settings(60, warmup_steps=5), tmp_path, seed=0)
     kept = load_model(tmp_path)
     assert all(bool(parameter.isfinite().all()) for parameter in kept.parameters())
+
+
+def test_one_of_several_processes_goes_on_with_the_learning_rate_it_had(
+    system: MolecularSystem, data: WeightedEnsemble
+) -> None:
+    """The first step after a restart comes before the first process has told how much is used."""
+    model = EnergyModel.from_data(system, torch.as_tensor(data.positions), MODEL)
+    before, after = (EnergyTraining(model, settings(100), 0, World(size=2)) for _ in range(2))
+    before.used = 0.6
+    checkpoint: dict[str, object] = {"global_step": 60}
+    before.on_save_checkpoint(checkpoint)
+    after.on_load_checkpoint(checkpoint)
+    assert after.progress() == 0.6
 
 
 def test_a_step_that_would_break_the_parameters_is_not_taken(
