@@ -28,7 +28,11 @@ HOTTEST_K = 10_000.0
 """A rung of parallel tempering above this breaks any molecule."""
 
 _REPLACED = ("data", "model", "samples", "results", "export")
-_LESS = {"sample": "lower sample.n_particles", "export": "lower sample.n_particles or shorten export.formats"}
+_LESS = {
+    "train": "lower train.batch_size, or give fewer frames",
+    "sample": "lower sample.n_particles",
+    "export": "lower sample.n_particles or shorten export.formats",
+}
 
 
 def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
@@ -49,7 +53,9 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
             selected_atoms(mdtraj.Topology.from_openmm(system.topology), f"export.{key}", selection)
 
 
-def check_room(workflow: Workflow, system: MolecularSystem, out: Path, stages: tuple[str, ...]) -> None:
+def check_room(
+    workflow: Workflow, system: MolecularSystem, out: Path, device: str, stages: tuple[str, ...]
+) -> None:
     """ConfigError where these stages would fill the disk, or one of them the memory."""
     written = {k: v for k, v in estimate.disk_bytes(system.n_atoms, workflow).items() if k in stages}
     free = shutil.disk_usage(nearest_existing(out)).free
@@ -60,7 +66,7 @@ def check_room(workflow: Workflow, system: MolecularSystem, out: Path, stages: t
             f"{worst}, where {estimate.size(free)} are free; {_less(worst, workflow)}, or choose another disk"
         )
     available = psutil.virtual_memory().available
-    for stage, needed in estimate.memory_bytes(system.n_atoms, workflow).items():
+    for stage, needed in estimate.memory_bytes(system.n_atoms, workflow, device).items():
         if stage in stages and needed > available:
             raise ConfigError(
                 f"memory: {stage} needs at least {estimate.size(needed)} and {estimate.size(available)} are "

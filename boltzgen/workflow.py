@@ -110,7 +110,8 @@ def _run_stages(
         for earlier in READS[stage]:
             manifest.check_outputs(earlier)
         if not began:
-            check_room(workflow, this.system, out, STAGES[STAGES.index(stage) : STAGES.index(until) + 1])
+            coming = STAGES[STAGES.index(stage) : STAGES.index(until) + 1]
+            check_room(workflow, this.system, out, this.device, coming)
         this, began = _examined(stage, this), True
         say(f"{stage}: running ({why}){_outlook(stage, this)}")
         clear = functools.partial(_clear, this, stage)

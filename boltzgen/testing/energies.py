@@ -161,8 +161,8 @@ def _gradient_error(
 def _roughness(
     model: EnergyModel, x: Tensor, log_sigma: Tensor, score: Tensor, generator: torch.Generator
 ) -> float:
-    d = _directions(x, log_sigma, generator, 1e-3)
-    step = 1e-3 * torch.randn(log_sigma.shape, generator=generator, dtype=x.dtype)
+    d = _directions(x, log_sigma, generator, 1e-4)
+    step = 1e-4 * torch.randn(log_sigma.shape, generator=generator, dtype=x.dtype)
     whole = model.energy_and_score(x + d, log_sigma + step)[1] - score
     half = model.energy_and_score(x + 0.5 * d, log_sigma + 0.5 * step)[1] - score
     size = whole.square().sum((1, 2)).sqrt().clamp_min(1e-9)

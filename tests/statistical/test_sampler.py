@@ -281,7 +281,11 @@ def test_forward_and_reverse_paths_agree_for_exact_energies() -> None:
     forward = forward_paths(exact_model, gaussian(), ladder(), data(400, g), members, g)
     reverse = reverse_paths(exact_model, gaussian(), ladder(), 400, members, g)
     assert 0.0 < jeffreys(forward, reverse)[-1] < 1.0
-    log_z = bar_log_z(forward.log_weights[-1], reverse.log_weights[-1])
+    ends = forward.log_weights[-1], reverse.log_weights[-1]
+    log_z = bar_log_z(*ends)
+    lost = torch.tensor([math.inf, -math.inf, math.nan]).double()
+    assert bar_log_z(*(torch.cat([log_weights, lost]) for log_weights in ends)) == pytest.approx(log_z)
+    assert math.isnan(bar_log_z(lost, ends[1])) and math.isnan(bar_log_z(ends[0], lost))
     assert log_z == pytest.approx(-2.0 * math.log(SIGMA_MIN), abs=0.1)
     assert forward.populations["first"][-1] == pytest.approx(0.2, abs=0.07)
 
