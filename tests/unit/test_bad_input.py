@@ -169,7 +169,7 @@ def test_memory_that_is_not_there(refused: Refused, tmp_path: Path, monkeypatch:
     assert "give fewer frames" in refused("run", "harmonic_dimer", *overrides("data.trajectory=[long.dcd]"))
     Little.available = 2e6
     line = refused("run", "harmonic_dimer")
-    assert "memory: train needs at least 5 MB" in line and "lower train.batch_size" in line
+    assert "memory: train needs at least 6 MB" in line and "lower train.batch_size" in line
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
