@@ -72,6 +72,7 @@ def path_diagnostics(
             "lost_paths": 1.0 - len(kept) / len(reverse.log_weights[k]),
             "ess": ess_fraction(reverse.log_weights[k]),
             "jeffreys": divergence[k],
+            "bar_log_z_gap": _bar_gap(forward.log_weights[k].cpu(), reverse.log_weights[k].cpu()),
             "data_populations": {name: values[k] for name, values in forward.populations.items()},
         }
         if k > 0:
@@ -83,7 +84,7 @@ def path_diagnostics(
         "kish_ess_fraction": ess_fraction(final),
         "pareto_k": pareto_k(final.cpu().numpy()),
         "jeffreys": divergence[-1],
-        "bar_log_z_gap": bar_log_z(forward.log_weights[-1].cpu(), final.cpu()) - _log_mean(final),
+        "bar_log_z_gap": rows[-1]["bar_log_z_gap"],
     }
 
 
@@ -101,8 +102,11 @@ def judge_run(diagnostics: Mapping[str, Any], system: MolecularSystem, data: Wei
     )
 
 
-def _log_mean(log_weights: Tensor) -> float:
-    return float(torch.logsumexp(log_weights, 0)) - math.log(len(log_weights))
+def _bar_gap(forward: Tensor, reverse: Tensor) -> float | None:
+    """log Z by BAR of paths in both directions minus that of the mean weight of paths from noise."""
+    by_bar = bar_log_z(forward, reverse)
+    mean = float(torch.logsumexp(reverse, 0)) - math.log(len(reverse))
+    return None if by_bar is None else by_bar - mean
 
 
 def _json_ready(record: Mapping[str, float]) -> dict[str, object]:

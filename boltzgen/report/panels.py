@@ -173,14 +173,16 @@ def effective_sizes(axis: Axes, levels: Records, acceptance: bool = False) -> No
 
 
 def agreement(axis: Axes, paths: Records, forward: bool = True) -> None:
-    """sd(log w) of paths from noise (and from data) without resampling, and J between the two."""
+    """sd(log w) of paths from noise (and from data) without resampling; J and BAR between the two."""
     from_noise = "sd(log w), from noise" if forward else "sd(log w)"
     axis.plot(*series(paths, "sd_log_w"), color=MODEL, lw=1.6, label=from_noise)
     if forward:
         known = series(paths, "sd_log_w_forward")
         axis.plot(*known, color=RAW, ls=":", lw=1.6, label="sd(log w), from data")
+        axis.plot(*series(paths, "bar_log_z_gap"), color=RAW, lw=1.0, label="log Z: BAR - annealing")
     axis.plot(*series(paths, "jeffreys"), color=REFERENCE, lw=1.6, ls="--", label="J")
-    axis.set(ylabel="nats", ylim=(0.0, None))
+    axis.axhline(0.0, color="0.8", lw=0.8)
+    axis.set(ylabel="nats")
     lost = max((row.get("lost_paths") or 0.0 for row in paths), default=0.0)
     if lost > 0.0:
         axis.set_title(f"up to {lost:.1%} of paths from noise lost, and left out", fontsize=8)

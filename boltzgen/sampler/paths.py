@@ -104,11 +104,11 @@ def jeffreys(forward: Paths, reverse: Paths) -> list[float]:
     return [float(surviving(f).mean() - surviving(r).mean()) for f, r in rows]
 
 
-def bar_log_z(forward: Tensor, reverse: Tensor) -> float:
-    """log Z from log weights ``(n,)`` in both directions: Bennett's equation; NaN without finite ones."""
+def bar_log_z(forward: Tensor, reverse: Tensor) -> float | None:
+    """log Z from log weights ``(n,)`` in both directions: Bennett's equation; None without finite ones."""
     forward, reverse = forward[torch.isfinite(forward)], reverse[torch.isfinite(reverse)]
     if not len(forward) or not len(reverse):
-        return math.nan
+        return None
     shift = math.log(len(forward) / len(reverse))
 
     def imbalance(c: float) -> float:

@@ -285,7 +285,7 @@ def test_forward_and_reverse_paths_agree_for_exact_energies() -> None:
     log_z = bar_log_z(*ends)
     lost = torch.tensor([math.inf, -math.inf, math.nan]).double()
     assert bar_log_z(*(torch.cat([log_weights, lost]) for log_weights in ends)) == pytest.approx(log_z)
-    assert math.isnan(bar_log_z(lost, ends[1])) and math.isnan(bar_log_z(ends[0], lost))
+    assert bar_log_z(lost, ends[1]) is None and bar_log_z(ends[0], lost) is None
     assert log_z == pytest.approx(-2.0 * math.log(SIGMA_MIN), abs=0.1)
     assert forward.populations["first"][-1] == pytest.approx(0.2, abs=0.07)
 

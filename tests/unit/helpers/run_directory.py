@@ -44,6 +44,7 @@ def diagnostics() -> dict[str, Any]:
                 "sd_log_w_forward": 0.1 + 0.15 * k,
                 "ess": 0.8,
                 "jeffreys": 0.05 * k**2,
+                "bar_log_z_gap": 0.02 * k,
                 "populations": populations,
                 "data_populations": {"phi_positive": 0.25, "phi_negative": 0.75},
             }
