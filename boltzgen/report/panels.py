@@ -181,12 +181,12 @@ def agreement(axis: Axes, paths: Records, forward: bool = True) -> None:
         axis.plot(*known, color=RAW, ls=":", lw=1.6, label="sd(log w), from data")
         axis.plot(*series(paths, "bar_log_z_gap"), color=RAW, lw=1.0, label="log Z: BAR - annealing")
     axis.plot(*series(paths, "jeffreys"), color=REFERENCE, lw=1.6, ls="--", label="J")
-    axis.axhline(0.0, color="0.8", lw=0.8)
     axis.set(ylabel="nats")
     lost = max((row.get("lost_paths") or 0.0 for row in paths), default=0.0)
     if lost > 0.0:
         axis.set_title(f"up to {lost:.1%} of paths from noise lost, and left out", fontsize=8)
     noise_axis(axis)
+    axis.axhline(0.0, color="0.8", lw=0.8)
 
 
 def offsets(axis: Axes, rows: Records) -> None:
