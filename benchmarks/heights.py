@@ -4,12 +4,12 @@
 
 RUN is a run directory whose network has been trained. Plain annealing without moves or resampling, and
 noised data the other way, twice: 160 levels from sigma_max to 0.06 nm, and 300 levels to sigma_min.
-Columns: steps of training; held-out losses of score matching and of classification, where the former was
-lowest; sd(log w) of paths from noise at 0.1 and 0.06 nm, J at 0.06 nm; the population of the first state
-there, annealed and in the noised data, whose rare states are raised as in training; J and Kish ESS / n at
-sigma_min; the share of paths from noise that are lost by then, which sd and J leave out; and, where the run
-has been sampled, effective ancestors per million evaluations of network and target. All runs are judged by
-the data of the first, or of ``--data``.
+Columns: steps of training; held-out loss of score matching; loss of classification, on the data that judge
+and the same noise for all; sd(log w) of paths from noise at 0.1 and 0.06 nm, J at 0.06 nm; the population of
+the first state there, annealed and in the noised data, whose rare states are raised as in training; J and
+Kish ESS / n at sigma_min; the share of paths from noise that are lost by then, which sd and J leave out; and,
+where the run has been sampled, effective ancestors per million evaluations of network and target. All runs
+are judged by the data of the first, or of ``--data``.
 """
 
 from __future__ import annotations
@@ -21,20 +21,24 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from boltzgen import load_run
 from boltzgen.annealing import prepare
 from boltzgen.config import SampleSettings
+from boltzgen.diffusion import EnergyAndScore
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.geometry import dof, mean_free_noise
 from boltzgen.heights import height_curves
-from boltzgen.model import load_model
+from boltzgen.levels import draw_levels
+from boltzgen.model import EnergyModel, load_model
+from boltzgen.objective import diffclf, noised
 from boltzgen.storage import load_ensemble
 from boltzgen.system import MolecularSystem
 
 HIGH_SIGMA, MIDDLE_SIGMA = 0.1, 0.06
 MIDDLE_LEVELS, LEVELS = 160, 300
+REPEATS = 4
 COLUMNS = {
     "steps": "{:,}",
     "DSM": "{:.4f}",
@@ -56,7 +60,8 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
     model = load_model(run / "model", "cpu", system).eval()
     generator = torch.Generator().manual_seed(0)
     ends = prepare(system, model, data, SampleSettings(n_forward=max(n_paths)), generator)
-    middle, whole = (ends.x0[:n] for n in n_paths)
+    drawn = ends.x0
+    middle, whole = (drawn[:n] for n in n_paths)
     short = height_curves(system, model, ends.counter, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS)
     full = height_curves(system, model, ends.counter, whole, n_levels=LEVELS)
     levels = short["paths"]
@@ -65,11 +70,10 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
     first = next(iter(levels[-1]["populations"]))
     with (run / "model" / "metrics.csv").open() as file:
         training = list(csv.DictReader(file))
-    best = min(training, key=lambda row: float(row["held_out_dsm"]))
     return {
         "steps": int(training[-1]["step"]),
-        "DSM": float(best["held_out_dsm"]),
-        "DiffCLF": float(best.get("held_out_heights") or np.nan),
+        "DSM": min(float(row["held_out_dsm"]) for row in training),
+        "DiffCLF": classification_loss(model, ends.counter, drawn),
         "sd 0.1 nm": high["sd_log_w"],
         "sd 0.06 nm": levels[-1]["sd_log_w"],
         "J 0.06 nm": levels[-1]["jeffreys"],
@@ -80,6 +84,18 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
         "Kish": full["kish_ess_fraction"],
         "ESS / 10^6": sampled(run),
     }
+
+
+def classification_loss(model: EnergyModel, network: EnergyAndScore, x0: torch.Tensor) -> float:
+    """DiffCLF of REPEATS pairs of levels for each of ``x0``; every network gets the same random numbers."""
+    generator, losses = torch.Generator().manual_seed(1), []
+    for _ in range(REPEATS):
+        information = model.prior.level_information
+        levels = draw_levels("kl", 2, len(x0), model.log_sigma_range, information, generator)
+        noise = mean_free_noise((2, *x0.shape), generator)
+        batch = noised(network, x0, levels, noise, dof(x0.shape[1]))
+        losses.append(diffclf(batch, lambda x, log_sigma: network(x, log_sigma)[0]).mean())
+    return float(torch.stack(losses).mean())
 
 
 def sampled(run: Path) -> float:

@@ -78,10 +78,11 @@ def _of_model(model: ModelSettings) -> Iterator[str]:
 
 
 def _of_sampling(sample: SampleSettings) -> Iterator[str]:
-    if sample.n_islands > sample.n_particles:
+    populations = max(sample.n_islands, sample.populations)
+    if sample.n_particles < 2 * populations:
         yield (
-            f"sample.n_islands: {sample.n_islands} populations cannot share {sample.n_particles} particles "
-            "(sample.n_particles); use fewer islands or more particles"
+            f"sample.n_islands: {populations} populations cannot share {sample.n_particles} particles "
+            "(sample.n_particles), two each at least; use fewer islands or more particles"
         )
 
 

@@ -43,6 +43,14 @@ class Kept:
             say(f"{self._path(name)}: cannot be read ({_first_line(error)}); it is made again")
             return None
 
+    def absent(self, what: str, numbers: set[int]) -> str:
+        """That pieces which other processes should have kept are not there, in words."""
+        listed = ", ".join(str(number + 1) for number in sorted(numbers))
+        return (
+            f"{what} {listed}, made by other processes, cannot be read in {self.directory}; do all of them "
+            "see that directory? The same command makes what is missing"
+        )
+
     def _path(self, name: str) -> Path:
         assert self.directory is not None
         return self.directory / f"{name}.pt"

@@ -33,6 +33,7 @@ def launch(devices: int, nodes: int, arguments: Sequence[str]) -> int:
         )
     port, command = _free_port(), [sys.executable, "-m", "boltzgen", *arguments]
     processes = [subprocess.Popen(command, env=_environment(rank, devices, port)) for rank in range(devices)]
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         return _watch(processes)
     except KeyboardInterrupt:  # they have heard it too
@@ -40,6 +41,12 @@ def launch(devices: int, nodes: int, arguments: Sequence[str]) -> int:
         return 130
     finally:
         _end(processes, signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _: object) -> None:
+    """End by an exception, so that the processes are ended too."""
+    raise SystemExit(128 + number)
 
 
 def _environment(rank: int, devices: int, port: int) -> dict[str, str]:

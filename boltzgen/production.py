@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
 from boltzgen.annealing import Annealing, plan
 from boltzgen.config import SampleSettings
+from boltzgen.errors import DataError
 from boltzgen.kept import Kept
 from boltzgen.progress import Report
 from boltzgen.sampler.elastic import DenoisingError, Springs
@@ -189,7 +191,10 @@ def run_islands(
             kept.save(f"island_{number}", islands[number])
     world.barrier()
     recover(set(range(n_islands)) - set(own))
-    return [islands[number] for number in sorted(islands)]
+    world.barrier()  # nobody removes what another one has still to read
+    if missing := set(range(n_islands)) - set(islands):
+        raise DataError(f"sampling: {kept.absent('islands', missing)}")
+    return [islands[number] for number in range(n_islands)]
 
 
 def production_levels(
@@ -201,9 +206,14 @@ def production_levels(
 
 
 def mean_shares(islands: list[Island]) -> dict[str, list[float]]:
-    """Population of each state at every noise level, averaged over islands."""
-    names = islands[0].shares
-    return {name: np.mean([island.shares[name] for island in islands], axis=0).tolist() for name in names}
+    """Population of each state at every noise level, islands weighted by their estimates of Z up to there."""
+    populations = [island.population for island in islands]
+    steps = np.array([[record["log_z_increment"] for record in p.history] for p in populations])
+    at_start = np.array([p.log_z for p in populations]) - steps.sum(axis=1)
+    noisy = ["sigma" in record for record in populations[0].history]
+    weights = softmax((at_start[:, None] + steps.cumsum(axis=1))[:, noisy], axis=0)
+    shares = {name: np.array([island.shares[name] for island in islands]) for name in islands[0].shares}
+    return {name: (weights * values).sum(axis=0).tolist() for name, values in shares.items()}
 
 
 def _run_island(

@@ -25,7 +25,7 @@ from openmm import unit
 
 from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.errors import NumericalError
+from boltzgen.errors import DataError, NumericalError
 from boltzgen.estimate import usable_cores
 from boltzgen.kept import Kept
 from boltzgen.pace import by_walkers
@@ -128,7 +128,10 @@ def simulate(
     runs |= {
         task.run: frames for task in tasks if task.run not in runs and (frames := _kept_frames(task, say))
     }
-    return _joined(system, [runs[run] for run in sorted(runs)])
+    world.barrier()  # nobody removes what another one has still to read
+    if missing := set(range(len(tasks))) - set(runs):
+        raise DataError(f"simulation: {Kept(resume).absent('runs', missing)}")
+    return _joined(system, [runs[run] for run in range(len(tasks))])
 
 
 def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume: Path | None = None) -> str:

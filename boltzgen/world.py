@@ -141,5 +141,6 @@ def _by_torchrun(environment: Mapping[str, str]) -> bool:
 
 
 def _by_slurm(environment: Mapping[str, str]) -> bool:
-    """A step of srun; the script given to sbatch alone is none."""
-    return {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_ID"} <= set(environment)
+    """A step of srun with several tasks; the script given to sbatch, or a shell of srun's, is none."""
+    names = {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_ID"}
+    return names <= set(environment) and int(environment["SLURM_NTASKS"]) > 1

@@ -31,7 +31,7 @@ class Combined:
 
 
 def combine(populations: list[Population]) -> Combined:
-    """Combine islands of equal size.
+    """Combine islands of equal size; one whose particles are all lost has Z = 0, and counts in the mean.
 
     The standard error of log Z is the larger of two estimates, from the spread of Z over the islands
     and from each island's genealogy (Lee and Whiteley 2018), by the delta method.
@@ -50,8 +50,9 @@ def combine(populations: list[Population]) -> Combined:
     offset = 0
     for population, island_log_z in zip(populations, log_zs, strict=True):
         n = len(population.log_weights)
-        within = population.log_weights - torch.logsumexp(population.log_weights, 0) + math.log(n)
-        weights.append(within + island_log_z)
+        total = torch.logsumexp(population.log_weights, 0)
+        within = population.log_weights - torch.where(total.isfinite(), total, 0.0) + math.log(n)
+        weights.append(within + torch.where(total.isfinite(), island_log_z, 0.0))
         ancestors.append(population.particles.ancestors + offset)
         shares.append(
             descended_weights(population.log_weights, population.particles.ancestors) * ratios[len(shares)]

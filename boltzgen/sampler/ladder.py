@@ -108,7 +108,10 @@ class NoiseLevel:
 
 @dataclass(frozen=True)
 class FoldLevel:
-    """Enter the domain of the target: fold mirror images, evaluate the target, drop what lies outside."""
+    """Enter the domain of the target: fold mirror images, evaluate the target, drop what lies outside.
+
+    A particle inside whose target energy is not finite gets an increment of NaN, which is counted.
+    """
 
     model: EnergyAndScore
     sigma: float
@@ -124,7 +127,9 @@ class FoldLevel:
     def enter(self, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
         x, log_share = self.fold(particles.x)
         energies, gradients = self.evaluate(x)
-        return Particles(x, energies, gradients, particles.ancestors), log_share.double()
+        failed = torch.isfinite(log_share) & ~torch.isfinite(energies[:, 1])
+        increments = torch.where(failed, torch.nan, log_share.double())
+        return Particles(x, energies, gradients, particles.ancestors), increments
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         u, gradient = at_level(self.model, x, self.sigma)

@@ -105,9 +105,15 @@ def jeffreys(forward: Paths, reverse: Paths) -> list[float]:
 
 
 def bar_log_z(forward: Tensor, reverse: Tensor) -> float | None:
-    """log Z from log weights ``(n,)`` in both directions: Bennett's equation; None without finite ones."""
-    forward, reverse = forward[torch.isfinite(forward)], reverse[torch.isfinite(reverse)]
-    if not len(forward) or not len(reverse):
+    """log Z from log weights ``(n,)`` in both directions: Bennett's equation; None without finite ones.
+
+    Paths from noise that have come to nothing are samples of weight zero. Paths from data cannot be, and
+    those with a weight that is not finite are left out.
+    """
+    forward = forward[torch.isfinite(forward)]
+    reverse = torch.where(torch.isfinite(reverse), reverse, -torch.inf)
+    alive = reverse[torch.isfinite(reverse)]
+    if not len(forward) or not len(alive):
         return None
     shift = math.log(len(forward) / len(reverse))
 
@@ -116,8 +122,9 @@ def bar_log_z(forward: Tensor, reverse: Tensor) -> float | None:
         from_reverse = torch.sigmoid(reverse - c + shift).mean() * len(reverse)
         return float(from_forward - from_reverse)
 
-    values = np.concatenate([forward.numpy(), reverse.numpy()])
-    return float(brentq(imbalance, values.min() - 50.0, values.max() + 50.0))
+    values = np.concatenate([forward.numpy(), alive.numpy()])
+    margin = 50.0 + math.log(len(reverse))
+    return float(brentq(imbalance, values.min() - margin, values.max() + margin))
 
 
 def _shares(members: dict[str, Tensor], log_weights: Tensor | None = None) -> dict[str, float]:

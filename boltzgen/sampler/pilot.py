@@ -23,7 +23,7 @@ MALA_ACCEPTANCE = 0.6
 """Acceptance that steps are tuned to (0.574 is optimal in high dimension: Roberts, Rosenthal 1998)."""
 HMC_ACCEPTANCE = 0.7
 """The same with several leapfrog steps (0.651 is optimal in high dimension: Beskos et al. 2013)."""
-MAX_BRIDGE = 200
+MAX_BRIDGE = 1000
 """A bridge that needs more steps than this ends with one last jump."""
 
 

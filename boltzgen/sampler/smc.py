@@ -90,7 +90,7 @@ def run_smc(
         population.reweight(increments)
         record = level.coordinate | {
             "ess": ess_fraction(population.log_weights),
-            "sd_increment": _weighted_sd(increments, population.log_weights),
+            "sd_increment": _spread(increments, population.log_weights),
             "log_z_increment": population.log_z - before,
             "resampled": 0.0,
         }
@@ -105,7 +105,7 @@ def run_smc(
     return population
 
 
-def _weighted_sd(increments: Tensor, log_weights: Tensor) -> float:
-    """Standard deviation of the finite increments."""
+def _spread(increments: Tensor, log_weights: Tensor) -> float:
+    """Standard deviation of the finite increments, whatever the particles weigh."""
     finite = increments[torch.isfinite(increments) & torch.isfinite(log_weights)]
     return float(finite.std()) if len(finite) > 1 else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from boltzgen.ensemble import MIN_CARRIERS
@@ -39,7 +40,10 @@ def judge(
     n_lost
         Particles removed for non-finite energies or as a wrong diastereomer.
     """
-    bad: list[str] = []
+    numbers = {"genealogical ESS": genealogical_ess, "error of log Z": log_z_error, "J": jeffreys}
+    bad = [
+        f"{name} is not a number: energies broke down" for name, x in numbers.items() if not math.isfinite(x)
+    ]
     warn: list[str] = []
     (bad if genealogical_ess < 20 else warn if genealogical_ess < 100 else []).append(
         f"the weight descends from only {genealogical_ess:.0f} effectively independent ancestors: "

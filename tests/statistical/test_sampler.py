@@ -284,8 +284,10 @@ def test_forward_and_reverse_paths_agree_for_exact_energies() -> None:
     ends = forward.log_weights[-1], reverse.log_weights[-1]
     log_z = bar_log_z(*ends)
     lost = torch.tensor([math.inf, -math.inf, math.nan]).double()
-    assert bar_log_z(*(torch.cat([log_weights, lost]) for log_weights in ends)) == pytest.approx(log_z)
+    assert bar_log_z(torch.cat([ends[0], lost]), ends[1]) == pytest.approx(log_z)
     assert bar_log_z(lost, ends[1]) is None and bar_log_z(ends[0], lost) is None
+    half = torch.cat([ends[1], torch.full((400,), -math.inf).double()])  # weight zero, and of as many paths
+    assert bar_log_z(ends[0], half) == pytest.approx(log_z - math.log(2.0), abs=0.1)
     assert log_z == pytest.approx(-2.0 * math.log(SIGMA_MIN), abs=0.1)
     assert forward.populations["first"][-1] == pytest.approx(0.2, abs=0.07)
 
@@ -322,7 +324,7 @@ def test_infinite_and_nan_energies_are_weight_zero_and_counted() -> None:
     population = smc.run_smc(population, levels, resample_below=0.0, generator=g)
     assert math.isfinite(population.log_z)
     assert bool(torch.isneginf(population.log_weights[:2]).all())
-    assert population.n_non_finite == 1  # the NaN; +inf energy is an honest zero
+    assert population.n_non_finite == 2
 
 
 def test_islands_combine_to_the_mean_of_z() -> None:
@@ -339,3 +341,13 @@ def test_islands_combine_to_the_mean_of_z() -> None:
     mean_weight = float(torch.logsumexp(combined.log_weights, 0)) - math.log(3 * 64)
     assert mean_weight == pytest.approx(combined.log_z)
     assert len(combined.ancestors.unique()) > 64
+
+
+def test_an_island_that_lost_everything_counts_as_zero() -> None:
+    g = torch.Generator().manual_seed(7)
+    alive, dead = (smc.start(exact_model, gaussian(), SIGMA_MAX, 64, g) for _ in range(2))
+    dead.reweight(torch.full((64,), -math.inf).double())
+    combined = combine([alive, dead])
+    assert combined.log_z == pytest.approx(alive.log_z - math.log(2.0))
+    assert combined.log_weights[:64].isfinite().all() and torch.isneginf(combined.log_weights[64:]).all()
+    assert math.isfinite(combined.log_z_error) and 0.0 < combined.genealogical_ess <= 64.0

@@ -11,13 +11,17 @@ import torch
 
 from boltzgen.config import ModelSettings, SampleSettings
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import DataError
 from boltzgen.kept import Kept
 from boltzgen.model.energy import EnergyModel
-from boltzgen.production import Island, kept_in
+from boltzgen.production import Island, Spent, kept_in, mean_shares
 from boltzgen.progress import Report
 from boltzgen.registry import load_system
+from boltzgen.sampler.ladder import Particles
+from boltzgen.sampler.smc import Population
 from boltzgen.sampling import sample
 from boltzgen.system import MolecularSystem
+from boltzgen.world import World
 
 SETTINGS = SampleSettings(n_particles=24, n_islands=3, n_levels=10, n_pilot=16, n_forward=16)
 ON_THE_CLOCK = {"seconds", "target_seconds"}
@@ -125,3 +129,30 @@ def test_many_particles_become_more_islands_and_leave_no_gradients(problem: Prob
     island = kept_in(Kept(tmp_path)).load("island_3", print)
     assert isinstance(island, Island)
     assert island.population.particles.gradients.numel() == 0
+
+
+def test_islands_that_other_processes_should_have_kept_are_missed(
+    problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that not all processes see must not end as a sample of some islands."""
+    monkeypatch.setattr(World, "barrier", lambda self: None)
+    with pytest.raises(DataError, match="islands 2, made by other processes"):
+        settings = SETTINGS.model_copy(update={"n_islands": 2})
+        sample(*problem, settings, seed=5, resume=tmp_path, world=World(size=2))
+
+
+def test_populations_of_islands_count_by_their_z() -> None:
+    """At every level by the estimate of Z up to there, as they do in the end."""
+
+    def island(share: list[float], at_start: float, increments: list[float]) -> Island:
+        records = [{"sigma": 0.1, "log_z_increment": value} for value in increments]
+        records.append({"lambda": 1.0, "log_z_increment": -3.0})
+        empty = torch.zeros(0)
+        population = Population(Particles(empty, empty, empty, empty), empty, history=records)
+        population.log_z = at_start + sum(increments) - 3.0
+        return Island(population, {"a": share}, {}, Spent())
+
+    shares = mean_shares(
+        [island([0.2, 0.2], 0.5, [0.0, -0.5]), island([0.6, 1.0], 0.5, [float(np.log(3)), -100.0])]
+    )
+    np.testing.assert_allclose(shares["a"], [0.5, 0.2], rtol=1e-6)

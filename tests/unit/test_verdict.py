@@ -37,6 +37,8 @@ def test_nothing_wrong_is_trusted() -> None:
     ("change", "level", "word"),
     [
         ({"genealogical_ess": 5.0}, "not trusted", "ancestors"),
+        ({"jeffreys": math.nan}, "not trusted", "J is not a number"),
+        ({"log_z_error": math.nan}, "not trusted", "log Z is not a number"),
         ({"genealogical_ess": 60.0}, "caution", "ancestors"),
         ({"log_z_error": 2.0}, "not trusted", "log Z"),
         ({"jeffreys": 15.0}, "caution", "J = 15"),
