@@ -71,7 +71,6 @@ def bias_force(cv: CollectiveVariable, pmf: np.ndarray) -> openmm.Force:
     terms += [f"{-2 * np.mean(pmf * np.sin(k * angles)):.8g}*sin({k}*theta)" for k in orders]
     force = openmm.CustomTorsionForce(" + ".join(terms))
     force.addTorsion(*cv.atoms)
-    force.setForceGroup(31)
     return force
 
 

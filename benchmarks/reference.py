@@ -42,6 +42,10 @@ N_BINS = 36
 def make(path: Path, name: str, system: MolecularSystem, command: str) -> None:
     """Write NAME.json and NAME.npz from an ensemble file."""
     ensemble = load_ensemble(path)
+    if np.abs(ensemble.positions).max() >= np.iinfo(np.int16).max * RESOLUTION_NM:
+        raise SystemExit(
+            f"{path}: an atom is further than {np.iinfo(np.int16).max * RESOLUTION_NM:.2f} nm out"
+        )
     content = {
         "system": system.name,
         "temperature_k": system.temperature_k,
@@ -155,6 +159,7 @@ def main() -> None:
     maker = commands.add_parser("make", help="store an ensemble as a reference")
     maker.add_argument("ensemble", type=Path)
     maker.add_argument("--system", default="alanine_dipeptide")
+    maker.add_argument("--parameter", nargs="*", default=[], help="of the system: hamiltonian=A-vac")
     maker.add_argument("--command", dest="made_by", required=True, help="what made the ensemble")
     comparer = commands.add_parser("compare", help="finished runs beside a stored reference")
     comparer.add_argument("runs", type=Path, nargs="+")
@@ -164,7 +169,8 @@ def main() -> None:
         command.add_argument("--name", default="alanine_dipeptide_b")
     options = parser.parse_args()
     if options.command == "make":
-        make(options.ensemble, options.name, load_system(options.system), options.made_by)
+        parameters = dict(each.split("=", 1) for each in options.parameter)
+        make(options.ensemble, options.name, load_system(options.system, parameters), options.made_by)
     for run in options.runs if options.command == "compare" else []:
         compare(run, options.name, options.samples, options.figures)
 

@@ -72,6 +72,15 @@ def properties(platform: str) -> dict[str, str]:
     return {"Precision": "mixed"} if platform in ("OpenCL", "CUDA", "HIP") else {}
 
 
+def why_not(system: MolecularSystem, platform: str) -> str | None:
+    """Why a platform cannot run a system on this machine; None where it can."""
+    try:
+        bare_context(system.openmm_system, openmm.VerletIntegrator(0.001), platform)
+    except openmm.OpenMMException as error:
+        return " ".join(str(error).split())
+    return None
+
+
 @functools.cache
 def installed_platforms() -> tuple[str, ...]:
     """Names of the platforms that are worth trying."""

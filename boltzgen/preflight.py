@@ -17,7 +17,7 @@ from boltzgen.config import ModelSettings, Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError, UserError
 from boltzgen.files import nearest_existing
 from boltzgen.observables import check_observables
-from boltzgen.platform import installed_platforms
+from boltzgen.platform import installed_platforms, why_not
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
@@ -152,7 +152,11 @@ def _check_energy(system: MolecularSystem) -> None:
 
 def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
     wanted, there = workflow.simulate.platform, installed_platforms()
-    if workflow.data.trajectory or workflow.pretrained or wanted in ("auto", *there):
+    if workflow.data.trajectory or workflow.pretrained or wanted == "auto":
+        return
+    if wanted in there:
+        if reason := why_not(system, wanted):
+            raise ConfigError(f"simulate.platform: {wanted} does not start on this machine: {reason}")
         return
     if wanted != BATCHED:
         raise ConfigError(

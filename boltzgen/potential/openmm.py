@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 class OpenMMEvaluator:
-    """Energies [kJ/mol] and forces [kJ/mol/nm] from a single-threaded OpenMM context, float64.
+    """Energies [kJ/mol] and forces [kJ/mol/nm] from a single-threaded OpenMM context, as float64.
 
     A configuration that OpenMM cannot evaluate (overlapping atoms, NaN) has energy +inf and zero forces:
     in a sampler that is weight zero, not a crash.
