@@ -27,8 +27,8 @@ from tqdm import tqdm
 from boltzgen import CollectiveVariable, MolecularSystem, WeightedEnsemble, load_system
 from boltzgen.free_energy import free_energy_difference
 from boltzgen.platform import fastest_platform
-from boltzgen.simulate import with_stretches
 from boltzgen.storage import save_ensemble
+from boltzgen.stretches import with_stretches
 from boltzgen.walkers import Walkers, batched_potential
 
 HILL_KJ_MOL, HILL_WIDTH, BIAS_FACTOR, STEPS_PER_HILL = 0.5, 0.2, 12.0, 100

@@ -196,7 +196,7 @@ def report(
 def difference_of_runs(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Run directory.", show_default=False)],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Run directory.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Of the rows that BAR starts from.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows that BAR starts from.")] = 0,
 ) -> None:
     """Free energy of RUN_B relative to RUN_A: the same atoms in another force field, solvent or heat bath.
 

@@ -44,7 +44,7 @@ def carry_out(
         quick or settings.pretrained or settings.data.trajectory
     ):
         changed = [text.split("=", 1)[0] for text in overrides]
-        model = model_for(settings.name, changed, pretrained_run(directory))
+        model = model_for(workflow, changed, pretrained_run(directory))
         settings = settings.model_copy(update={"pretrained": model})
     until = next((stage for stage in STAGES if stage == name), STAGES[-1])
     stages = cast("list[Stage]", force or [])

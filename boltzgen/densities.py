@@ -52,14 +52,16 @@ def profile_of(
         return np.full(len(total), np.inf), np.full(len(total), np.nan), np.full(len(total), np.nan)
     with np.errstate(divide="ignore"):
         f = -np.log(total)
-    lowest = int(np.argmin(f))
+    carried = (carriers > 0).sum(0) >= MIN_CARRIERS_OF_A_BIN
+    # An error is that of a difference from the lowest bin, which has to have one too.
+    lowest = int(np.argmin(np.where(carried, f, np.inf) if carried.any() else f))
 
     def profile(s: Array) -> Array:
         return np.log(s[..., lowest : lowest + 1]) - np.log(s)
 
     _, island = cluster_index(ensemble)
     df, dof = standard_errors(sums, island, profile, n_bootstrap, seed)
-    df[(carriers > 0).sum(0) < MIN_CARRIERS_OF_A_BIN] = np.nan
+    df[~carried] = np.nan
     return f - f[lowest], df, dof
 
 

@@ -123,9 +123,11 @@ class WeightedEnsemble:
         ratio = self.temperature_k / temperature_k
         if ratio == 1.0:
             return self
+        dead = np.isneginf(self.log_weights)  # their energies may be infinite
+        change = (1.0 - ratio) * np.where(dead, 0.0, self.reduced_energies)
         return replace(
             self,
-            log_weights=self.log_weights + (1.0 - ratio) * self.reduced_energies,
+            log_weights=self.log_weights + change,
             reduced_energies=ratio * self.reduced_energies,
             temperature_k=temperature_k,
             log_z=None,

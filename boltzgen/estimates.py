@@ -58,12 +58,17 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % confidence interval; wider than 1.96 errors where ``dof`` are few."""
+        """The 95 % confidence interval; wider than 1.96 errors where ``dof`` are few.
+
+        None without an error, and for a probability of 0 or 1.
+        """
         if self.error is None:
             return None
         half = float(half_width(self.error, self.dof))
         if not self.probability:
             return self.value - half, self.value + half
+        if not 0.0 < self.value < 1.0:  # as far as the rounding of weights tells
+            return None
         middle, half = logit(self.value), half / (self.value * (1 - self.value))
         return float(expit(middle - half)), float(expit(middle + half))
 

@@ -22,6 +22,8 @@ from boltzgen.files import nearest_existing, write_atomically
 from boltzgen.lock import FILE_NAME as LOCK_NAME
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
+RECORDED_BY = {"simulate": ("platform",), "train": ("train_steps", "compile")}
+"""What depended on the clock, by the stage that it is of: gone when the stage starts anew."""
 FILE_NAME = "manifest.json"
 _OWN_NAMES = {LOCK_NAME, ".manifest.partial.json"}
 """What a run that was killed before its first record may have left."""
@@ -95,6 +97,8 @@ class Manifest:
         self.stages.pop(stage, None)
         if not resumable:
             self.content["in_progress"] = None
+            for key in RECORDED_BY.get(stage, ()):
+                self.recorded.pop(key, None)
             self._write()
             clear()
         self.content["in_progress"] = {"stage": stage, "inputs": dict(inputs)}

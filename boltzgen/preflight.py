@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import mdtraj
@@ -125,18 +126,32 @@ def _check_directory(out: Path, workflow: Workflow) -> None:
                 f"data: {name} lies in the run directory, where the run would replace it; "
                 "move it elsewhere or choose another --out"
             )
+    if workflow.train.start is not None:
+        start = shipped.network_directory(workflow.train.start)
+        if start.resolve() == (out / "model").resolve():
+            raise ConfigError(
+                f"train.start: training would replace the network in {out}; choose another --out"
+            )
     record = out / "config.yaml"
     if not record.exists():
         return
     try:
-        before = Path(yaml.safe_load(record.read_text(encoding="utf-8"))["system"]["name"]).name
+        settings = yaml.safe_load(record.read_text(encoding="utf-8"))["system"]
+        before = _called(settings["name"], settings.get("parameters") or {})
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         raise DataError(f"{record}: is no record of a run; remove it or choose another --out") from None
-    if before != Path(workflow.system.name).name:
+    now = _called(workflow.system.name, workflow.system.parameters)
+    if before != now:
         raise ConfigError(
-            f"--out {out}: holds a run of the system {before}, which one of {workflow.system.name} would "
-            "replace; choose another directory"
+            f"--out {out}: holds a run of the system {before}, which one of {now} would replace; choose "
+            "another directory"
         )
+
+
+def _called(name: str, parameters: Mapping[str, object]) -> str:
+    """A system in words, wherever its files are."""
+    pdb = parameters.get("pdb")
+    return Path(name).name + (f" in {Path(str(pdb)).name}" if pdb is not None else "")
 
 
 def _check_energy(system: MolecularSystem) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boltzgen.config import Workflow
 from boltzgen.errors import DataError, UserError
 from boltzgen.export import trajectory
 from boltzgen.registry import build_system
 from boltzgen.storage import load_ensemble
+from boltzgen.stretches import with_stretches
 from boltzgen.workflow_file import load_workflow
 
 if TYPE_CHECKING:
@@ -33,8 +35,12 @@ class FinishedRun:
     @cached_property
     def system(self) -> MolecularSystem:
         """What was sampled, at the temperature it was sampled at."""
-        workflow, base = load_workflow(str(self.path / "config.yaml"))
+        workflow, base = self._workflow
         return build_system(workflow, base).at_temperature(workflow.sample.temperature_k)
+
+    @cached_property
+    def _workflow(self) -> tuple[Workflow, Path]:
+        return load_workflow(str(self.path / "config.yaml"))
 
     @cached_property
     def samples(self) -> WeightedEnsemble:
@@ -45,6 +51,8 @@ class FinishedRun:
     def reference(self) -> WeightedEnsemble:
         """The training ensemble, which is the MD reference, reweighted to the temperature of the samples."""
         data = load_ensemble(self.path / "data" / "ensemble.h5")
+        if self._workflow[0].collective_variables:  # as `boltzgen analyze` does
+            data = with_stretches(self.system, data)
         return data.at_temperature(self.system.temperature_k)
 
     @cached_property
@@ -53,7 +61,10 @@ class FinishedRun:
         path = self.path / "results" / "results.json"
         if not path.is_file():
             raise DataError(f"{path}: no such file; `boltzgen analyze` writes it")
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise DataError(f"{path}: is damaged; `--force analyze` makes it again") from None
 
     def to_mdtraj(self, n: int | None = None, seed: int = 0) -> mdtraj.Trajectory:
         """The samples as an MDTraj trajectory [nm].

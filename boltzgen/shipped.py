@@ -28,11 +28,12 @@ def network_directory(start: str) -> Path:
     return ROOT / start if start in available() else Path(start) / "model"
 
 
-def model_for(workflow: str, changed: list[str], pretrained_run: bool | None) -> str | None:
+def model_for(workflow: str | None, changed: list[str], pretrained_run: bool | None) -> str | None:
     """The shipped model that a command may sample with, if any.
 
     workflow
-        Name of a workflow.
+        What the command was given: a shipped model is for the workflow of that name which comes with
+        boltzgen, and not for a file of the user's, whose settings may be others.
     changed
         Dotted keys of the settings given on the command line.
     pretrained_run

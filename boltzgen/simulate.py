@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import logging
-import math
 import multiprocessing
 import os
 import queue
@@ -13,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from boltzgen.kept import Kept
 from boltzgen.pace import by_walkers
 from boltzgen.platform import fastest_platform, installed_platforms, make_context
 from boltzgen.progress import Report, silent
+from boltzgen.stretches import correlated_stretches
 from boltzgen.system import MolecularSystem
 from boltzgen.walkers import BATCHED, n_rungs, run_walkers
 from boltzgen.world import ALONE, World
@@ -145,38 +144,6 @@ def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume:
     return BATCHED if by_walkers(system, settings) else fastest_platform(system).getName()
 
 
-def correlated_stretches(
-    system: MolecularSystem, positions: NDArray[np.float32], reduced_energies: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Number the stretches of correlated frames of one trajectory: ``(n,)`` integers from 0.
-
-    A stretch is as long as the largest statistical inefficiency among the energy and the collective
-    variables (cosine and sine for torsions), as pymbar estimates it. Motion slower than the trajectory
-    itself goes unseen.
-    """
-    series = [reduced_energies]
-    for cv in system.collective_variables:
-        values = cv.values(positions)
-        series += [np.cos(values), np.sin(values)] if cv.periodic else [values]
-    length = math.ceil(max(_statistical_inefficiency(values) for values in series))
-    return np.arange(len(positions)) // length
-
-
-def with_stretches(system: MolecularSystem, data: WeightedEnsemble) -> WeightedEnsemble:
-    """``data`` with its correlated stretches numbered anew, by the collective variables ``system`` has now.
-
-    Frames of one run or file (``islands``) are in the order of time.
-    """
-    islands = np.zeros(len(data), dtype=np.int64) if data.islands is None else data.islands
-    lineages, first = np.zeros(len(data), dtype=np.int64), 0
-    for island in np.unique(islands):
-        rows = np.flatnonzero(islands == island)
-        stretches = correlated_stretches(system, data.positions[rows], data.reduced_energies[rows])
-        lineages[rows] = stretches + first
-        first = int(lineages[rows[-1]]) + 1
-    return replace(data, lineages=lineages)
-
-
 # ---- one run ---------------------------------------------------------------------------------------
 
 
@@ -274,16 +241,6 @@ def _joined(system: MolecularSystem, runs: Sequence[Frames]) -> WeightedEnsemble
         lineages=np.concatenate(lineages),
         islands=np.concatenate(islands),
     )
-
-
-def _statistical_inefficiency(values: NDArray[np.float64]) -> float:
-    """At least 1; constant series count as uncorrelated."""
-    logging.getLogger("pymbar").setLevel(logging.ERROR)
-    from pymbar import timeseries
-
-    if len(values) < 4 or np.ptp(values) <= 1e-12 * (1 + np.abs(values).max()):
-        return 1.0
-    return min(float(timeseries.statistical_inefficiency(values)), float(len(values)))
 
 
 # ---- several runs ----------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def _sample(this: Run, report: Report) -> None:
 
 def _analyze(this: Run, report: Report) -> None:
     from boltzgen.analysis import analyze
-    from boltzgen.simulate import with_stretches
+    from boltzgen.stretches import with_stretches
 
     diagnostics = json_object(this.out / "samples" / "diagnostics.json", "sample")
     data = this.data()

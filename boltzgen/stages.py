@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from boltzgen import shipped
 from boltzgen.config import Workflow
 from boltzgen.manifest import Manifest, digest, file_digest, xml_digest
@@ -46,7 +48,11 @@ def inputs_of(
     physics = {"system.name": _text(_content(given["name"]))}
     physics |= {f"system.parameters.{k}": _text(_content(v)) for k, v in given["parameters"].items()}
     xml = xml_digest(system.openmm_system.__getstate__())
-    physics |= {"the system": digest([xml, system.temperature_k])}
+    atoms = [atom.element.symbol if atom.element else "" for atom in system.topology.atoms()]
+    bonds = sorted(sorted(bond) for bond in system.graph.edges)
+    x = system.positions
+    hands = [float(np.sign(np.linalg.det(x[others] - x[centre]))) for centre, *others in system.stereocentres]
+    physics |= {"the system": digest([xml, system.temperature_k, atoms, bonds, hands])}
     variables = {"collective variables": digest(repr(system.collective_variables))}
     states = {"states": digest(repr(system.states))}
     common = physics | {"seed": str(workflow.seed)}

@@ -15,7 +15,7 @@ from boltzgen.config import DataSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.potential import make_potential
-from boltzgen.simulate import correlated_stretches
+from boltzgen.stretches import correlated_stretches
 from boltzgen.system import MolecularSystem
 
 _ROUNDING_NM = {".xtc": 1e-3, ".gro": 1e-3, ".pdb": 1e-4}

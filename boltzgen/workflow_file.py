@@ -164,13 +164,16 @@ def _replay(document: Document, manifest: Path) -> None:
         came_to = {key: recorded[key] for key in ("train_steps", "compile", "platform") if key in recorded}
     except (OSError, ValueError, KeyError, TypeError):
         return
-    if "train_steps" in came_to:
-        limits = {"steps": came_to["train_steps"], "minutes": None}
-        document["train"] = {**(document.get("train") or {}), **limits}
-    if "compile" in came_to:
-        document["train"] = {**(document.get("train") or {}), "compile": came_to["compile"]}
-    if "platform" in came_to:
-        document["simulate"] = {**(document.get("simulate") or {}), "platform": came_to["platform"]}
+    names = {
+        "train_steps": ("train", "steps"),
+        "compile": ("train", "compile"),
+        "platform": ("simulate", "platform"),
+    }
+    for key, value in came_to.items():
+        section, name = names[key]
+        settings = document.get(section) or {}
+        if isinstance(settings, dict):  # what else it may be, its validation will say
+            document[section] = settings | {name: value} | ({"minutes": None} if name == "steps" else {})
 
 
 def _merged(document: Document, changes: object, where: str) -> Document:

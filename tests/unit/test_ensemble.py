@@ -28,6 +28,17 @@ def test_reweighting_to_another_temperature_has_its_equipartition(kelvin: float)
     assert (there.log_z is None) == (kelvin != 300.0)
 
 
+@pytest.mark.parametrize("kelvin", [270.0, 330.0])
+def test_rows_without_weight_stay_without(kelvin: float) -> None:
+    """Also where their energies are infinite, as those of removed particles are."""
+    whole = harmonic(200)
+    log_weights, energies = np.append(whole.log_weights, -np.inf), np.append(whole.reduced_energies, np.inf)
+    positions = np.concatenate([whole.positions, whole.positions[:1]])
+    dead = WeightedEnsemble(positions, log_weights, energies, 300.0).at_temperature(kelvin)
+    np.testing.assert_array_equal(dead.log_weights[:-1], whole.at_temperature(kelvin).log_weights)
+    assert dead.log_weights[-1] == -np.inf
+
+
 @pytest.mark.parametrize("k", [0.2, 0.6, 1.2])
 def test_pareto_k_is_the_shape_of_the_tail(k: float) -> None:
     log_weights = -k * np.log(np.random.default_rng(1).random(200_000))

@@ -125,3 +125,18 @@ def test_a_kernel_says_nothing_where_nothing_was_sampled():
     gap = np.abs(profile.centres) > 3.0
     assert np.isposinf(profile.f[gap]).all() and np.isnan(profile.df[gap]).all()
     assert np.isfinite(profile.df).sum() > 30
+
+
+def test_one_heavy_particle_is_not_what_all_others_are_measured_from():
+    """A bin of one lineage has no error, and differences from it would have none either."""
+    data = chain_ensemble(400, 8)
+    phi = PHI.values(data.positions)
+    heavy = int(np.argmin(np.abs(phi - 1.9)))
+    log_weights = np.where(np.abs(phi - phi[heavy]) < 0.35, -np.inf, 0.0)
+    log_weights[heavy] = math.log(150.0)
+    profile = potential_of_mean_force(replace(data, log_weights=log_weights), PHI, n_bins=18, n_bootstrap=200)
+    lowest = int(np.argmin(profile.f))
+    assert np.isnan(profile.df[lowest]) and profile.f[lowest] < 0.0
+    known = np.isfinite(profile.df)
+    assert known.sum() >= 6 and np.nanmin(profile.f[known]) == 0.0
+    assert np.nanmax(profile.df[profile.f < 2.0]) < 0.5

@@ -72,6 +72,8 @@ def test_a_model_of_another_system_or_temperature_is_refused(tmp_path: Path) -> 
 def test_which_commands_use_it(changed: list[str], pretrained_run: bool | None, expected: str | None) -> None:
     assert shipped.model_for("alanine_dipeptide", changed, pretrained_run) == expected
     assert shipped.model_for("lj13", changed, pretrained_run) is None
+    for own in ("alanine_dipeptide.yaml", "runs/alanine_dipeptide/config.yaml", None):
+        assert shipped.model_for(own, changed, pretrained_run) is None
 
 
 def test_stages_take_the_shipped_files(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.registry import load_system
-from boltzgen.simulate import choose_platform, correlated_stretches, simulate
+from boltzgen.simulate import choose_platform, simulate
 from boltzgen.storage import load_ensemble, save_ensemble
+from boltzgen.stretches import correlated_stretches
 from boltzgen.system import MolecularSystem
 from boltzgen.systems.harmonic import mean_bond_length
 

@@ -18,7 +18,7 @@ from boltzgen.errors import MolecularSystemError
 from boltzgen.export import export_samples
 from boltzgen.registry import build_system
 from boltzgen.report.record import Record
-from boltzgen.simulate import with_stretches
+from boltzgen.stretches import with_stretches
 from boltzgen.system import CollectiveVariable, MolecularSystem
 
 SEED = torch.Generator().manual_seed(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from boltzgen import estimate, workflow
 from boltzgen.config import Workflow
 from boltzgen.errors import BusyError, ConfigError, DataError, NumericalError
-from boltzgen.manifest import changes
+from boltzgen.manifest import Manifest, changes
 from boltzgen.progress import Report
+from boltzgen.registry import load_system
+from boltzgen.stages import inputs_of
 from boltzgen.workflow_file import load_workflow
 
 
@@ -277,6 +280,38 @@ def test_the_saved_config_is_the_same_run(chain: Chain) -> None:
     chain.ran = []
     workflow.run(settings, base, chain.out, say=lambda line: None)
     assert chain.ran == []
+
+
+def test_what_an_earlier_training_came_to_is_not_that_of_an_interrupted_one(chain: Chain) -> None:
+    chain("train.steps=9")
+    chain.fails["train"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        chain("train.minutes=3")
+    train = load_workflow(str(chain.out / "config.yaml"))[0].train
+    assert (train.minutes, train.compile) == (3.0, "auto")
+    chain.ran = []
+    settings, base = load_workflow(str(chain.out / "config.yaml"))
+    workflow.run(settings, base, chain.out, say=chain.said.append)
+    assert chain.ran == ALL[1:] and "train: running (resuming)" in chain.said[-4]
+
+
+def test_training_does_not_start_from_the_network_it_replaces(chain: Chain) -> None:
+    chain()
+    with pytest.raises(ConfigError, match="training would replace the network"):
+        chain(f"train.start={chain.out}")
+    assert (chain.out / "model").is_dir()
+
+
+def test_the_other_enantiomer_is_another_system(tmp_path: Path) -> None:
+    """Energies are the same; what is sampled is not."""
+    settings, _ = load_workflow("alanine_dipeptide")
+    peptide = load_system("alanine_dipeptide")
+    mirrored = replace(peptide, positions=peptide.positions * [1.0, 1.0, -1.0])
+    manifest = Manifest(tmp_path, {})
+    digests = [
+        inputs_of("simulate", settings, system, manifest, [])["the system"] for system in (peptide, mirrored)
+    ]
+    assert digests[0] != digests[1]
 
 
 def test_one_run_at_a_time(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
