@@ -32,9 +32,11 @@ def launch(devices: int, nodes: int, arguments: Sequence[str]) -> int:
             f"{same}` or `torchrun --nnodes={nodes} --nproc-per-node={devices} -m {same}`"
         )
     port, command = _free_port(), [sys.executable, "-m", "boltzgen", *arguments]
-    processes = [subprocess.Popen(command, env=_environment(rank, devices, port)) for rank in range(devices)]
+    processes: list[subprocess.Popen[bytes]] = []
     before = signal.signal(signal.SIGTERM, _leave)
     try:
+        for rank in range(devices):
+            processes.append(subprocess.Popen(command, env=_environment(rank, devices, port)))
         return _watch(processes)
     except KeyboardInterrupt:  # they have heard it too
         _end(processes, signal.SIGINT)

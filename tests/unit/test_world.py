@@ -1,7 +1,12 @@
-"""Whether this process was started by a launcher, among others."""
+"""Whether this process was started by a launcher, among others; what our launcher leaves when it is ended."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
+import psutil
 import pytest
 
 from boltzgen.world import launched
@@ -29,3 +34,29 @@ TORCHRUN = {
 )
 def test_launched(environment: dict[str, str], expected: bool) -> None:
     assert launched(environment) is expected
+
+
+LAUNCH = """
+import subprocess
+from boltzgen import launcher
+
+start = subprocess.Popen
+
+def sleep(command, env):
+    process = start(["sleep", "60"])
+    print(process.pid, flush=True)
+    return process
+
+launcher.subprocess.Popen = sleep
+launcher.launch(2, 1, [])
+"""
+
+
+def test_a_launcher_that_is_ended_ends_its_processes() -> None:
+    """A batch system, or `timeout`, may tell the launcher only."""
+    with subprocess.Popen([sys.executable, "-c", LAUNCH], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        started = [int(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert not any(psutil.pid_exists(pid) for pid in started)
