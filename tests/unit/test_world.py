@@ -40,14 +40,14 @@ LAUNCH = """
 import subprocess
 from boltzgen import launcher
 
-start = subprocess.Popen
+start, watch = subprocess.Popen, launcher._watch
 
-def sleep(command, env):
-    process = start(["sleep", "60"])
-    print(process.pid, flush=True)
-    return process
+def watched(processes):
+    print(*(process.pid for process in processes), flush=True)
+    return watch(processes)
 
-launcher.subprocess.Popen = sleep
+launcher.subprocess.Popen = lambda command, env: start(["sleep", "60"])
+launcher._watch = watched
 launcher.launch(2, 1, [])
 """
 
@@ -56,7 +56,7 @@ def test_a_launcher_that_is_ended_ends_its_processes() -> None:
     """A batch system, or `timeout`, may tell the launcher only."""
     with subprocess.Popen([sys.executable, "-c", LAUNCH], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        started = [int(process.stdout.readline()) for _ in range(2)]
+        started = [int(pid) for pid in process.stdout.readline().split()]
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 128 + signal.SIGTERM
-    assert not any(psutil.pid_exists(pid) for pid in started)
+    assert len(started) == 2 and not any(psutil.pid_exists(pid) for pid in started)
