@@ -60,8 +60,7 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
     model = load_model(run / "model", "cpu", system).eval()
     generator = torch.Generator().manual_seed(0)
     ends = prepare(system, model, data, SampleSettings(n_forward=max(n_paths)), generator)
-    drawn = ends.x0
-    middle, whole = (drawn[:n] for n in n_paths)
+    middle, whole = (ends.x0[:n] for n in n_paths)
     short = height_curves(system, model, ends.counter, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS)
     full = height_curves(system, model, ends.counter, whole, n_levels=LEVELS)
     levels = short["paths"]
@@ -73,7 +72,7 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
     return {
         "steps": int(training[-1]["step"]),
         "DSM": min(float(row["held_out_dsm"]) for row in training),
-        "DiffCLF": classification_loss(model, ends.counter, drawn),
+        "DiffCLF": classification_loss(model, ends.counter, ends.x0),
         "sd 0.1 nm": high["sd_log_w"],
         "sd 0.06 nm": levels[-1]["sd_log_w"],
         "J 0.06 nm": levels[-1]["jeffreys"],

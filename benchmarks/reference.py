@@ -42,10 +42,9 @@ N_BINS = 36
 def make(path: Path, name: str, system: MolecularSystem, command: str) -> None:
     """Write NAME.json and NAME.npz from an ensemble file."""
     ensemble = load_ensemble(path)
-    if np.abs(ensemble.positions).max() >= np.iinfo(np.int16).max * RESOLUTION_NM:
-        raise SystemExit(
-            f"{path}: an atom is further than {np.iinfo(np.int16).max * RESOLUTION_NM:.2f} nm out"
-        )
+    furthest = np.iinfo(np.int16).max * RESOLUTION_NM
+    if np.abs(ensemble.positions).max() >= furthest:
+        raise SystemExit(f"{path}: an atom is further than {furthest:.2f} nm out")
     content = {
         "system": system.name,
         "temperature_k": system.temperature_k,

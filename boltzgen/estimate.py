@@ -21,6 +21,8 @@ COMPILED_GAIN = 4.0
 """Speed of energy and score once compiled over that before (4.3 on two cores of a Xeon)."""
 DEFAULT_CHUNK = {"cpu": 256, "cuda": 4096}
 """Configurations at once: what stays in a CPU's cache, what fills a GPU."""
+MOST_FRAMES = 20_000
+"""Frames that the scales of a network and the Gaussian of its prior are taken from, at most."""
 BYTES_PER_PAIR = 10_000.0
 """That a training step holds for each pair of atoms in a noised configuration, with 2 layers of 32 channels,
 at least: 11 kB were measured for 55 atoms without bonds, 24 kB for alanine dipeptide."""
@@ -91,7 +93,7 @@ def disk_bytes(n_atoms: int, workflow: Workflow) -> dict[str, float]:
 def memory_bytes(n_atoms: int, workflow: Workflow, device: str) -> dict[str, float]:
     """What each stage holds in memory at least: frames twice, forces beside them, distances of pairs.
 
-    Distances are those that the scales of the network are taken from, of at most 20 000 frames. What a
+    Distances are those that the scales of the network are taken from, of MOST_FRAMES at most. What a
     training step holds comes later, on a CPU in the same memory.
     """
     read = _n_frames(n_atoms, workflow)
@@ -102,7 +104,7 @@ def memory_bytes(n_atoms: int, workflow: Workflow, device: str) -> dict[str, flo
         step = 0.0
     return {
         "simulate": read * n_atoms * 24.0,
-        "train": kept * n_atoms * 24.0 + max(min(kept, 20_000) * n_atoms**2 * 8.0, step),
+        "train": kept * n_atoms * 24.0 + max(min(kept, MOST_FRAMES) * n_atoms**2 * 8.0, step),
         "sample": float(workflow.sample.n_particles) * n_atoms * 48.0,
     }
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from boltzgen.errors import DataError
 from boltzgen.files import replaced
+
+Piece = TypeVar("Piece")
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,15 @@ class Kept:
             say(f"{self._path(name)}: cannot be read ({_first_line(error)}); it is made again")
             return None
 
-    def absent(self, what: str, numbers: set[int]) -> str:
-        """That pieces which other processes should have kept are not there, in words."""
-        listed = ", ".join(str(number + 1) for number in sorted(numbers))
-        return (
-            f"{what} {listed}, made by other processes, cannot be read in {self.directory}; do all of them "
-            "see that directory? The same command makes what is missing"
-        )
+    def in_order(self, what: str, pieces: Mapping[int, Piece], n: int) -> list[Piece]:
+        """Pieces 0 to n - 1, some of them kept by other processes; DataError where one is not there."""
+        if missing := set(range(n)) - set(pieces):
+            listed = ", ".join(str(number + 1) for number in sorted(missing))
+            raise DataError(
+                f"{what} {listed}, made by other processes, cannot be read in {self.directory}; do all of "
+                "them see that directory? The same command makes what is missing"
+            )
+        return [pieces[number] for number in range(n)]
 
     def _path(self, name: str) -> Path:
         assert self.directory is not None

@@ -138,7 +138,7 @@ def _check_directory(out: Path, workflow: Workflow) -> None:
     try:
         settings = yaml.safe_load(record.read_text(encoding="utf-8"))["system"]
         before = _called(settings["name"], settings.get("parameters") or {})
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         raise DataError(f"{record}: is no record of a run; remove it or choose another --out") from None
     now = _called(workflow.system.name, workflow.system.parameters)
     if before != now:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from boltzgen.annealing import Annealing, plan
 from boltzgen.config import SampleSettings
-from boltzgen.errors import DataError
 from boltzgen.kept import Kept
 from boltzgen.progress import Report
 from boltzgen.sampler.elastic import DenoisingError, Springs
@@ -192,9 +191,7 @@ def run_islands(
     world.barrier()
     recover(set(range(n_islands)) - set(own))
     world.barrier()  # nobody removes what another one has still to read
-    if missing := set(range(n_islands)) - set(islands):
-        raise DataError(f"sampling: {kept.absent('islands', missing)}")
-    return [islands[number] for number in range(n_islands)]
+    return kept.in_order("sampling: islands", islands, n_islands)
 
 
 def production_levels(

@@ -23,7 +23,7 @@ from openmm import unit
 
 from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.errors import DataError, NumericalError
+from boltzgen.errors import NumericalError
 from boltzgen.estimate import usable_cores
 from boltzgen.kept import Kept
 from boltzgen.pace import by_walkers
@@ -128,9 +128,7 @@ def simulate(
         task.run: frames for task in tasks if task.run not in runs and (frames := _kept_frames(task, say))
     }
     world.barrier()  # nobody removes what another one has still to read
-    if missing := set(range(len(tasks))) - set(runs):
-        raise DataError(f"simulation: {Kept(resume).absent('runs', missing)}")
-    return _joined(system, [runs[run] for run in range(len(tasks))])
+    return _joined(system, Kept(resume).in_order("simulation: runs", runs, len(tasks)))
 
 
 def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume: Path | None = None) -> str:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
+from boltzgen.estimate import MOST_FRAMES
 from boltzgen.files import replaced, write_atomically
 from boltzgen.heights import height_curves, level_offsets
 from boltzgen.memory import keep_freed_memory
@@ -43,8 +44,6 @@ COMPILE_FROM_SECONDS = 300.0
 HEIGHT_LEVELS = 100
 """Noise levels of the paths that show whether heights agree."""
 UNBOUNDED_STEPS = 10_000_000
-MOST_FRAMES = 20_000
-"""Frames that the scales of a network and the Gaussian of its prior are taken from, at most."""
 FEW_FRAMES = 1024
 """Frames that the noise levels and the coefficients of the denoising target are fitted to."""
 HELD_OUT_BATCHES = 4

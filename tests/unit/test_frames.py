@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.dimer import LENGTH, WIDTH, dimers
 
 from boltzgen.config import TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
@@ -16,18 +17,11 @@ from boltzgen.system import CollectiveVariable, MolecularSystem, State
 from boltzgen.train.frames import Frames, training_frames
 
 DISTANCE = CollectiveVariable("r", "distance", (0, 1))
-LENGTH, WIDTH = 0.2, 0.0158
 
 
-def dimers(n: int) -> WeightedEnsemble:
-    """Exact samples of the harmonic bond at 300 K, ten frames to a lineage."""
-    rng = np.random.default_rng(0)
-    proposed = rng.normal(LENGTH, WIDTH, size=10 * n)
-    lengths = proposed[rng.random(10 * n) < (proposed / 0.3) ** 2][:n, None]
-    direction = rng.normal(size=(n, 3))
-    bond = direction / np.linalg.norm(direction, axis=1, keepdims=True) * lengths
-    positions = np.stack([-bond / 2, bond / 2], axis=1).astype(np.float32)
-    return WeightedEnsemble(positions, np.zeros(n), np.zeros(n), 300.0, lineages=np.arange(n) // 10)
+def in_stretches(n: int) -> WeightedEnsemble:
+    """Exact samples of a bond, ten frames to a lineage."""
+    return replace(dimers(n), lineages=np.arange(n) // 10)
 
 
 def dimer(*states: State) -> MolecularSystem:
@@ -52,7 +46,7 @@ def test_equal_weights_give_every_frame_once() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_state_seen_once_is_trained_on(seed: int) -> None:
-    data = dimers(300)
+    data = in_stretches(300)
     lengths = DISTANCE.values(data.positions)
     lineages = np.where(lengths > np.quantile(lengths, 0.97), 1000, data.lineages)
     state = State("long", DISTANCE, ((float(np.quantile(lengths, 0.97)), 1.0),))
@@ -64,7 +58,7 @@ def test_a_state_seen_once_is_trained_on(seed: int) -> None:
 
 
 def test_frames_without_weight_are_not_held_out_alone() -> None:
-    data = dimers(100)
+    data = in_stretches(100)
     log_weights = np.where(data.lineages < 5, -np.inf, 0.0)  # type: ignore[operator]
     for seed in range(20):
         for part in training_frames(
@@ -75,7 +69,7 @@ def test_frames_without_weight_are_not_held_out_alone() -> None:
 
 def test_raised_states_do_not_look_like_another_force_field() -> None:
     """The virial is that of the data as given: raising a tail of the distances would change it."""
-    data = dimers(3000)
+    data = in_stretches(3000)
     tail = State("long", DISTANCE, ((LENGTH + 2.5 * WIDTH, 1.0),))
     training_frames(dimer(tail), data, TrainSettings(steps=1), 0, "cpu")
     stretched = replace(data, positions=data.positions * 1.1)

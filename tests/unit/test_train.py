@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from helpers.dimer import dimers
 
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
@@ -31,18 +31,6 @@ MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
 @pytest.fixture(scope="module")
 def system() -> MolecularSystem:
     return load_system("harmonic_dimer")
-
-
-def dimers(n: int) -> WeightedEnsemble:
-    """``n`` exact samples of a harmonic bond of 0.2 nm at 300 K."""
-    rng = np.random.default_rng(0)
-    direction = rng.normal(size=(n, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    proposed = rng.normal(0.2, 0.0158, size=10 * n)
-    lengths = proposed[rng.random(10 * n) < (proposed / 0.3) ** 2][:n]
-    bond = direction * lengths[:, None]
-    positions = np.stack([-bond / 2, bond / 2], axis=1).astype(np.float32)
-    return WeightedEnsemble(positions, np.zeros(n), np.zeros(n), 300.0)
 
 
 @pytest.fixture(scope="module")
