@@ -46,6 +46,12 @@ class Noised:
     slope: Tensor | None
     dof: int
 
+    def first(self, n: int) -> Noised:
+        """The first ``n`` samples."""
+        slope = None if self.slope is None else self.slope[:, :n]
+        own = (self.clean, self.y, self.log_sigmas, self.energy, self.score)
+        return Noised(*(values[:, :n] for values in own), slope, self.dof)
+
 
 def noised(model: EnergyAndDerivatives, x0: Tensor, log_sigmas: Tensor, noise: Tensor, dof: int) -> Noised:
     """Noise data ``x0`` ``(n, ...)`` to levels ``(K, n)`` with standard normal ``noise`` ``(K, n, ...)``."""

@@ -19,12 +19,17 @@ _COMPILED_GAIN = 4.0
 _WORTH_SECONDS = 60.0
 """Simulations that OpenMM does in less are left to it."""
 _WORTH_FACTOR = 2.0
+_SHORTEST_WALKER = 4.0
+"""In times of the equilibration: every walker starts at the reference configuration, and shorter ones would
+have little but its neighbourhood."""
 
 
 def by_walkers(system: MolecularSystem, settings: SimulateSettings) -> bool:
-    """Whether walkers were asked for, or are expected to be much faster than OpenMM on this machine."""
+    """Whether walkers were asked for, or are long enough and much faster than OpenMM on this machine."""
     if settings.platform != "auto":
         return settings.platform == BATCHED
+    if settings.production_ps / settings.n_walkers < _SHORTEST_WALKER * settings.equilibration_ps:
+        return False
     by_openmm = _openmm_seconds(system, settings)
     return by_openmm >= _WORTH_SECONDS and by_openmm > _WORTH_FACTOR * _batched_seconds(system, settings)
 

@@ -50,9 +50,7 @@ class FinishedRun:
     @cached_property
     def reference(self) -> WeightedEnsemble:
         """The training ensemble, which is the MD reference, reweighted to the temperature of the samples."""
-        data = load_ensemble(self.path / "data" / "ensemble.h5")
-        if self._workflow[0].collective_variables:  # as `boltzgen analyze` does
-            data = with_stretches(self.system, data)
+        data = with_stretches(self.system, load_ensemble(self.path / "data" / "ensemble.h5"))
         return data.at_temperature(self.system.temperature_k)
 
     @cached_property

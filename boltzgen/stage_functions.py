@@ -134,9 +134,8 @@ def _analyze(this: Run, report: Report) -> None:
     from boltzgen.stretches import with_stretches
 
     diagnostics = json_object(this.out / "samples" / "diagnostics.json", "sample")
-    data = this.data()
-    if this.workflow.collective_variables:  # declared after the data were made, perhaps, and slower
-        data = with_stretches(this.system, data)
+    # Anew, since variables may be declared after the data were made, and slower.
+    data = with_stretches(this.system, this.data())
     analyze(
         this.target,
         this.samples(),

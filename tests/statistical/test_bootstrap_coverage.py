@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 from scipy.stats import norm
 
 from boltzgen.ensemble import WeightedEnsemble
@@ -20,6 +21,8 @@ from boltzgen.free_energy import (
     kernel_pmf,
     potential_of_mean_force,
 )
+from boltzgen.registry import load_system
+from boltzgen.stretches import with_stretches
 from boltzgen.system import CollectiveVariable, State
 
 REPLICATES = 500
@@ -194,3 +197,21 @@ def test_errors_are_the_spread_between_replicates():
 
 def test_bootstrapping_rows_instead_of_families_would_fail():
     assert coverage(differences(CASES["250 ancestors"], by_row=True, replicates=200)) < 0.85
+
+
+@pytest.mark.parametrize("memory", [0.0, 3.0, 20.0])
+def test_means_of_correlated_trajectories_are_covered(memory):
+    """Autoregressive lengths of a bond, forgotten over ``memory`` frames, in two trajectories of 3,000."""
+    dimer, rng, found = load_system("harmonic_dimer"), np.random.default_rng(15), []
+    n, decay = 3000, math.exp(-1.0 / memory) if memory else 0.0
+    for k in range(REPLICATES):
+        noise = rng.normal(size=(2, n)) * np.where(np.arange(n) > 0, math.sqrt(1 - decay**2), 1.0)
+        series = lfilter([1.0], [1.0, -decay], noise).ravel()
+        x = np.zeros((2 * n, 2, 3), dtype=np.float32)
+        x[:, 1, 0] = 1.0 + 0.1 * series
+        zero = np.zeros(2 * n)
+        sample = WeightedEnsemble(x, zero, zero, 300.0, islands=np.repeat([0, 1], n))
+        found.append(expectation(with_stretches(dimer, sample), series, 200, k))
+    errors = np.array([e.error for e in found if e.error is not None])
+    assert 0.92 <= coverage(found, 0.0) <= 0.98
+    assert np.median(errors) == pytest.approx(np.std([e.value for e in found]), rel=0.12)

@@ -90,7 +90,8 @@ def test_what_openmm_does_slowly_is_batched(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(pace, "steps_per_second", lambda _: 1000.0)
     system = load_system("alanine_dipeptide", {"hamiltonian": "A"})
     assert pace.by_walkers(system, SimulateSettings())
-    assert not pace.by_walkers(system, SimulateSettings(production_ps=1.0, equilibration_ps=1.0))
+    assert not pace.by_walkers(system, SimulateSettings(production_ps=1.0, equilibration_ps=0.01))
+    assert not pace.by_walkers(system, SimulateSettings(equilibration_ps=100.0))  # longer than half a part
 
 
 def test_a_system_that_cannot_be_batched_is_left_to_openmm(tmp_path: Path) -> None:
