@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
@@ -30,7 +31,7 @@ def difference(a: FinishedRun, b: FinishedRun, seed: int = 0) -> dict[str, Estim
     potentials = make_potential(a.system), make_potential(b.system)
     change = log_z_difference(a.samples, b.samples)
     return {
-        "log Z of the samples": Estimate(-change.value, change.error, change.note),
+        "log Z of the samples": replace(change, value=-change.value),
         "BAR of the samples": _bar((a.samples, b.samples), potentials, seed),
         "BAR of the MD": _bar((a.reference, b.reference), potentials, seed),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -57,8 +58,8 @@ class WeightedEnsemble:
         Temperature of the target [K].
     log_z
         Log of the configurational partition function, where the sampler estimated it.
-    log_z_error
-        Its standard error.
+    log_z_error, log_z_dof
+        Its standard error, and the degrees of freedom of that: few where it is the spread of few islands.
     lineages
         ``(n,)`` integers: rows that share a number are statistically dependent (same ancestor, or
         same correlated stretch of MD). Errors are bootstrapped over lineages. Default: all distinct.
@@ -72,6 +73,7 @@ class WeightedEnsemble:
     temperature_k: float
     log_z: float | None = None
     log_z_error: float | None = None
+    log_z_dof: float = math.inf
     lineages: NDArray[np.int64] | None = None
     islands: NDArray[np.int64] | None = None
 
@@ -143,6 +145,7 @@ class WeightedEnsemble:
             temperature_k=self.temperature_k,
             log_z=self.log_z,
             log_z_error=self.log_z_error,
+            log_z_dof=self.log_z_dof,
             lineages=None if self.lineages is None else self.lineages[rows],
             islands=None if self.islands is None else self.islands[rows],
         )

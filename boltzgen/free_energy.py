@@ -119,4 +119,11 @@ def log_z_difference(ensemble_a: WeightedEnsemble, ensemble_b: WeightedEnsemble)
     difference = ensemble_b.log_z - ensemble_a.log_z
     if ensemble_a.log_z_error is None or ensemble_b.log_z_error is None:
         return Estimate(difference, None, "a log_z comes without an error")
-    return Estimate(difference, math.hypot(ensemble_a.log_z_error, ensemble_b.log_z_error))
+    terms = [(e.log_z_error or 0.0, e.log_z_dof) for e in (ensemble_a, ensemble_b)]
+    return Estimate(difference, math.hypot(*(error for error, _ in terms)), dof=_welch_dof(terms))
+
+
+def _welch_dof(terms: list[tuple[float, float]]) -> float:
+    """Degrees of freedom of the sum of independent ``(error, dof)`` (Welch, Biometrika 34, 28, 1947)."""
+    uncertainty = sum(error**4 / dof for error, dof in terms)
+    return sum(error**2 for error, _ in terms) ** 2 / uncertainty if uncertainty > 0 else math.inf

@@ -89,7 +89,8 @@ def reweighted(
     if ensemble.log_z is not None:
         known = None not in (errors := (ensemble.log_z_error, change.error))
         error = sum(e for e in errors if e is not None) if known else None
-        new = replace(new, log_z=ensemble.log_z + change.value, log_z_error=error)
+        dof = min(ensemble.log_z_dof, change.dof)
+        new = replace(new, log_z=ensemble.log_z + change.value, log_z_error=error, log_z_dof=dof)
     return Reweighted(new, change, new.ess, effective_carriers(new), _lineages_k(new))
 
 

@@ -54,7 +54,7 @@ def sampler_rows(
     rows = []
     if log_z is not None:
         error = diagnostics.get("log_z_error", samples.log_z_error)
-        low, high = Estimate(log_z, error).interval or (None, None)
+        low, high = Estimate(log_z, error, dof=samples.log_z_dof).interval or (None, None)
         rows.append(Row("log Z", log_z, error, note=str(diagnostics.get("z_domain", "")), low=low, high=high))
     model, md = (
         free_energy.expectation(ensemble, ensemble.reduced_energies, settings.n_bootstrap, seed)

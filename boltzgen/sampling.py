@@ -87,6 +87,7 @@ def ensemble_of(combined: Combined, temperature_k: float) -> WeightedEnsemble:
         temperature_k=temperature_k,
         log_z=combined.log_z,
         log_z_error=combined.log_z_error,
+        log_z_dof=combined.log_z_dof,
         lineages=combined.ancestors.cpu().numpy(),
         islands=combined.islands.cpu().numpy(),
     )

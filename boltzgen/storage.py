@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import mdtraj
@@ -15,7 +16,7 @@ from boltzgen.files import replaced
 
 _ARRAYS = ("log_weights", "reduced_energies", "lineages", "islands")
 _UNREADABLE = "not a readable ensemble file; run the stage that writes it again, with `--force STAGE`"
-_NUMBERS = ("temperature_k", "log_z", "log_z_error")
+_NUMBERS = ("temperature_k", "log_z", "log_z_error", "log_z_dof")
 
 
 def save_ensemble(ensemble: WeightedEnsemble, topology: app.Topology, path: Path) -> None:
@@ -60,6 +61,7 @@ def load_ensemble(path: Path) -> WeightedEnsemble:
             temperature_k=numbers["temperature_k"],
             log_z=numbers.get("log_z"),
             log_z_error=numbers.get("log_z_error"),
+            log_z_dof=numbers.get("log_z_dof", math.inf),
             lineages=arrays.get("lineages"),
             islands=arrays.get("islands"),
         )

@@ -17,7 +17,7 @@ class Combined:
     """All islands as one weighted sample.
 
     log_weights ``(n,)`` float64 whose log mean exp is ``log_z``; ``islands`` and ``ancestors`` ``(n,)``,
-    ancestors numbered apart in each island.
+    ancestors numbered apart in each island. ``log_z_dof`` are the degrees of freedom of ``log_z_error``.
     """
 
     x: Tensor
@@ -27,6 +27,7 @@ class Combined:
     ancestors: Tensor
     log_z: float
     log_z_error: float
+    log_z_dof: float
     genealogical_ess: float
 
 
@@ -34,16 +35,18 @@ def combine(populations: list[Population]) -> Combined:
     """Combine islands of equal size; one whose particles are all lost has Z = 0, and counts in the mean.
 
     The standard error of log Z is the larger of two estimates, from the spread of Z over the islands
-    and from each island's genealogy (Lee and Whiteley 2018), by the delta method.
+    and from each island's genealogy (Lee and Whiteley 2018), by the delta method. The first one is known
+    from as few numbers as there are islands, and has M - 1 degrees of freedom.
     """
     log_zs = torch.tensor([p.log_z for p in populations], dtype=torch.float64)
     m = len(populations)
     log_z = float(torch.logsumexp(log_zs, 0)) - math.log(m)
     ratios = torch.exp(log_zs - log_z)
     genealogy = sum(float(r) ** 2 * p.relative_variance for r, p in zip(ratios, populations, strict=True))
-    errors = [math.sqrt(genealogy) / m]
-    if m > 1:
-        errors.append(float(ratios.std()) / math.sqrt(m))
+    error, dof = math.sqrt(genealogy) / m, math.inf
+    spread = float(ratios.std()) / math.sqrt(m) if m > 1 else 0.0
+    if spread > error:
+        error, dof = spread, m - 1.0
     weights: list[Tensor] = []
     ancestors: list[Tensor] = []
     shares: list[Tensor] = []
@@ -66,6 +69,7 @@ def combine(populations: list[Population]) -> Combined:
         islands=torch.repeat_interleave(torch.arange(m), torch.tensor([len(w) for w in weights])),
         ancestors=torch.cat(ancestors),
         log_z=log_z,
-        log_z_error=max(errors),
+        log_z_error=error,
+        log_z_dof=dof,
         genealogical_ess=float(descended.sum().square() / descended.square().sum()),
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from boltzgen import geometry
 from boltzgen.diffusion import MeanFreeGaussian
+from boltzgen.estimates import Estimate
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid
 from boltzgen.sampler import kernels, smc
 from boltzgen.sampler.elastic import Springs
@@ -264,8 +265,11 @@ def test_intervals_of_log_z_cover_the_truth(resample_below: float) -> None:
             for _ in range(4)
         ]
         combined = combine(islands)
-        covered.append(abs(combined.log_z - LOG_Z) < 1.96 * combined.log_z_error)
-    assert 0.92 <= np.mean(covered) <= 0.98
+        interval = Estimate(combined.log_z, combined.log_z_error, dof=combined.log_z_dof).interval
+        assert interval is not None
+        covered.append(interval[0] < LOG_Z < interval[1])
+    print(f"\n{np.mean(covered):.3f}")
+    assert 0.92 <= np.mean(covered) <= 0.99  # of two errors the larger one counts
 
 
 def test_genealogical_variance_without_resampling_is_that_of_the_mean_weight() -> None:

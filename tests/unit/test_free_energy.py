@@ -196,5 +196,7 @@ def test_log_z_difference_adds_errors_in_quadrature():
     a, b = replace(sample, log_z=-3.0, log_z_error=0.3), replace(sample, log_z=1.0, log_z_error=0.4)
     assert log_z_difference(a, b) == Estimate(4.0, pytest.approx(0.5))
     assert log_z_difference(replace(a, log_z_error=None), b).error is None
+    few = log_z_difference(replace(a, log_z_dof=3.0), replace(b, log_z_dof=3.0))
+    assert few.dof == pytest.approx(3.0 * (0.3**2 + 0.4**2) ** 2 / (0.3**4 + 0.4**4))
     with pytest.raises(DataError, match="log_z"):
         log_z_difference(sample, b)

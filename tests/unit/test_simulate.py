@@ -252,6 +252,7 @@ def test_ensembles_survive_the_disk(name: str, tmp_path: Path) -> None:
         reduced_energies=rng.normal(size=7),
         temperature_k=310.0,
         log_z=-12.5,
+        log_z_dof=3.0,
         lineages=np.arange(7) // 2,
         islands=np.arange(7) // 4,
     )
@@ -262,7 +263,7 @@ def test_ensembles_survive_the_disk(name: str, tmp_path: Path) -> None:
     for field in ("positions", "log_weights", "reduced_energies", "lineages", "islands"):
         np.testing.assert_array_equal(getattr(back, field), getattr(ensemble, field))
         assert getattr(back, field).dtype == getattr(ensemble, field).dtype
-    assert (back.temperature_k, back.log_z, back.log_z_error) == (310.0, -12.5, None)
+    assert (back.temperature_k, back.log_z, back.log_z_error, back.log_z_dof) == (310.0, -12.5, None, 3.0)
     trajectory = mdtraj.load(str(path))
     np.testing.assert_array_equal(trajectory.xyz, ensemble.positions)
     assert [a.name for a in trajectory.top.atoms] == [a.name for a in system.topology.atoms()]
