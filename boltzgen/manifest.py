@@ -24,6 +24,8 @@ from boltzgen.lock import FILE_NAME as LOCK_NAME
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
 RECORDED_BY = {"simulate": ("platform",), "train": ("train_steps", "compile")}
 """What depended on the clock, by the stage that it is of: gone when the stage starts anew."""
+MADE_FROM = {"the data": "simulate", "the model": "train", "the samples": "sample"}
+"""Inputs of a stage that another stage made, by their names in the record."""
 FILE_NAME = "manifest.json"
 _OWN_NAMES = {LOCK_NAME, ".manifest.partial.json"}
 """What a run that was killed before its first record may have left."""
@@ -154,6 +156,32 @@ def _change(name: str, before: str | None, now: str | None) -> str:
         return f"{name} changed"
     old, new = ("not given" if value is None else value for value in (before, now))
     return f"{name} changed from {old} to {new}"
+
+
+def check_finished(out: Path, stage: str) -> None:
+    """DataError where what ``stage`` left is not of the settings on record: a run was interrupted since.
+
+    Directories without a record are taken as they are.
+    """
+    unfinished = _unfinished(_read(out / FILE_NAME).get("stages"), stage)
+    if unfinished:
+        raise DataError(
+            f"{out}: its files are older than its settings: the stage {unfinished} did not finish; "
+            f"`boltzgen run {out / 'config.yaml'} --out {out}` finishes the run"
+        )
+
+
+def _unfinished(stages: Mapping[str, Any] | None, stage: str) -> str | None:
+    """The first stage, up to ``stage``, that did not finish after what it is made from; None if all did."""
+    if stages is None:
+        return None
+    inputs = stages.get(stage, {}).get("inputs", {})
+    for name, source in MADE_FROM.items():
+        if name in inputs:
+            before = _unfinished(stages, source)
+            if before or inputs[name] != stages[source].get("finished"):
+                return before or stage
+    return None if stage in stages else stage
 
 
 def check_output_directory(out: Path) -> None:

@@ -49,8 +49,10 @@ class Noised:
     def first(self, n: int) -> Noised:
         """The first ``n`` samples."""
         slope = None if self.slope is None else self.slope[:, :n]
-        own = (self.clean, self.y, self.log_sigmas, self.energy, self.score)
-        return Noised(*(values[:, :n] for values in own), slope, self.dof)
+        clean, y, log_sigmas, energy, score = (
+            values[:, :n] for values in (self.clean, self.y, self.log_sigmas, self.energy, self.score)
+        )
+        return Noised(clean, y, log_sigmas, energy, score, slope, self.dof)
 
 
 def noised(model: EnergyAndDerivatives, x0: Tensor, log_sigmas: Tensor, noise: Tensor, dof: int) -> Noised:

@@ -13,6 +13,7 @@ import numpy as np
 from boltzgen.config import Workflow
 from boltzgen.errors import DataError, UserError
 from boltzgen.export import trajectory
+from boltzgen.manifest import check_finished
 from boltzgen.registry import build_system
 from boltzgen.storage import load_ensemble
 from boltzgen.stretches import with_stretches
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run directory holds; files are read when first asked for."""
+    """What a run directory holds; files are read when first asked for.
+
+    Raises DataError for those of a run that was started again with other settings and did not finish.
+    """
 
     path: Path
 
@@ -45,11 +49,13 @@ class FinishedRun:
     @cached_property
     def samples(self) -> WeightedEnsemble:
         """The weighted samples."""
+        check_finished(self.path, "sample")
         return load_ensemble(self.path / "samples" / "ensemble.h5")
 
     @cached_property
     def reference(self) -> WeightedEnsemble:
         """The training ensemble, which is the MD reference, reweighted to the temperature of the samples."""
+        check_finished(self.path, "simulate")
         data = with_stretches(self.system, load_ensemble(self.path / "data" / "ensemble.h5"))
         return data.at_temperature(self.system.temperature_k)
 
@@ -59,6 +65,7 @@ class FinishedRun:
         path = self.path / "results" / "results.json"
         if not path.is_file():
             raise DataError(f"{path}: no such file; `boltzgen analyze` writes it")
+        check_finished(self.path, "analyze")
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):

@@ -17,6 +17,7 @@ import yaml
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.free_energy import PMF, Surface
+from boltzgen.manifest import check_finished
 from boltzgen.storage import load_ensemble
 from boltzgen.system import CollectiveVariable, State
 
@@ -134,10 +135,7 @@ def read_run(directory: Path) -> Record:
     missing = {"system", "temperature_k", "rows", "verdict"} - set(record.results)
     if missing:
         raise DataError(f"{results}: holds no {min(missing)}; remove the file, then {finish}")
-    stages = record.manifest.get("stages") or {}
-    used = stages.get("analyze", {}).get("inputs", {}).get("the samples")
-    if used is not None and used != stages.get("sample", {}).get("finished", ""):
-        raise DataError(f"{directory}: the results are older than the samples; {finish}")
+    check_finished(directory, "analyze")
     return record
 
 

@@ -20,6 +20,7 @@ from boltzgen.report.inline import DARK_GROUND, MIN_CONTRAST, contrast, lightene
 from boltzgen.report.page import write_report
 from boltzgen.report.panels import CATEGORICAL
 from boltzgen.report.text import changed_settings, duration, number, size
+from boltzgen.runs import load_run
 from boltzgen.system import State
 
 ATTACK = "<script>alert(1)</script>"
@@ -221,8 +222,16 @@ def test_what_is_no_finished_run_is_refused(finished: Path, tmp_path: Path) -> N
     record = manifest()
     record["stages"]["sample"]["finished"] = "2026-03-02T00:00:00+00:00"
     (run / "manifest.json").write_text(json.dumps(record))
-    with pytest.raises(DataError, match="older than the samples"):
+    with pytest.raises(DataError, match="older than its settings: the stage analyze"):
         write_report(run)
+    with pytest.raises(DataError, match="stage analyze did not finish"):
+        print(load_run(run).results)
+    assert len(load_run(run).samples) == 600
+    record["stages"]["sample"]["inputs"]["the model"] = record["stages"].pop("train")["finished"]
+    (run / "manifest.json").write_text(json.dumps(record))  # a training with other settings was killed
+    with pytest.raises(DataError, match="stage train did not finish"):
+        print(load_run(run).samples)
+    assert len(load_run(finished).samples) == 600
     (run / "results" / "results.json").write_text("{")
     with pytest.raises(DataError, match="unreadable"):
         write_report(run)
