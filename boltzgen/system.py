@@ -21,6 +21,8 @@ from boltzgen.units import thermal_energy
 
 LARGEST_ANGLE = 6.3
 """An interval of angles that reaches beyond this, a full turn, was meant in degrees."""
+NEARLY_PI = 1e-3
+"""How far beyond +-pi an end may be that was meant to be there."""
 ATOMS_PER_KIND = {"torsion": 4, "angle": 3, "distance": 2}
 """The other kinds take any number of atoms from two, and all of them where none are named."""
 
@@ -85,7 +87,10 @@ class CollectiveVariable:
 
 @dataclass(frozen=True)
 class State:
-    """A named region: the union of half-open intervals ``[low, high)`` of one collective variable."""
+    """A named region: the union of half-open intervals ``[low, high)`` of one collective variable.
+
+    Those of a torsion may reach across +-pi; they are kept as their parts in [-pi, pi).
+    """
 
     name: str
     cv: CollectiveVariable
@@ -98,13 +103,15 @@ class State:
             if not low < high:
                 raise MolecularSystemError(
                     f"state {self.name}: [{low:g}, {high:g}) is empty; give the lower end first, "
-                    "and two intervals for a region across +-pi"
+                    "and let a region across +-pi go on beyond it, as [2.5, 3.8)"
                 )
             if self.cv.unit == "rad" and any(LARGEST_ANGLE < abs(v) < math.inf for v in (low, high)):
                 raise MolecularSystemError(
-                    f"state {self.name}: [{low:g}, {high:g}) is no region of an angle in radians; "
-                    "torsions are compared in [-pi, pi)"
+                    f"state {self.name}: [{low:g}, {high:g}) is no region of an angle in radians"
                 )
+        if self.cv.periodic:
+            parts = [part for interval in self.intervals for part in _on_circle(*interval)]
+            object.__setattr__(self, "intervals", tuple(parts))
 
     def contains(self, values: Tensor) -> Tensor:
         """Boolean ``(n,)`` for CV values ``(n,)``; torsions are compared in [-pi, pi)."""
@@ -116,6 +123,19 @@ class State:
     def members(self, positions: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Boolean ``(n,)`` for configurations [nm] with shape ``(n, n_atoms, 3)``."""
         return self.contains(self.cv.evaluate(torch.as_tensor(positions, dtype=torch.float64))).numpy()
+
+
+def _on_circle(low: float, high: float) -> tuple[tuple[float, float], ...]:
+    """``[low, high)`` of a torsion [rad] as intervals of [-pi, pi); ends there, or infinite, stay as given."""
+    farthest = math.pi + NEARLY_PI
+    if (low >= -farthest or math.isinf(low)) and (high <= farthest or math.isinf(high)):
+        return ((low, high),)
+    low, high = max(low, -3 * math.pi), min(high, 3 * math.pi)
+    if high - low >= 2 * math.pi:
+        return ((-math.pi, math.pi),)
+    start = (low + math.pi) % (2 * math.pi) - math.pi
+    end = start + high - low
+    return ((start, end),) if end <= math.pi else ((start, math.pi), (-math.pi, end - 2 * math.pi))
 
 
 @dataclass(frozen=True, eq=False)

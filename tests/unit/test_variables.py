@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from boltzgen.export import export_samples
 from boltzgen.registry import build_system
 from boltzgen.report.record import Record
 from boltzgen.stretches import with_stretches
-from boltzgen.system import CollectiveVariable, MolecularSystem
+from boltzgen.system import CollectiveVariable, MolecularSystem, State
 
 SEED = torch.Generator().manual_seed(5)
 
@@ -184,3 +185,23 @@ def test_stretches_are_as_long_as_the_slowest_variable() -> None:
     counts = [len(np.unique(ensemble.lineages)) for ensemble in (fast, slow)]
     assert counts[0] >= 2000 and 10 < counts[1] < 50
     assert not set(slow.lineages[:2000]) & set(slow.lineages[2000:])
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside"),
+    [
+        ((2.5, 3.8), (2.6, 3.1, -3.1, -2.5), (2.4, -2.4, 0.0)),
+        ((-4.0, -2.0), (-3.0, 2.4, 3.1), (2.2, -1.9, 0.0)),
+        ((3.5, 4.5), (-2.7, -1.8), (2.7, -1.7, 3.1)),
+        ((-6.0, 6.0), (-3.0, 0.0, 3.0), ()),
+        ((0.0, 3.1416), (0.1, 3.1), (-0.1, -3.1415926)),
+        ((0.0, math.inf), (0.1, 3.1), (-0.1, -3.1)),
+    ],
+)
+def test_a_region_of_a_torsion_may_reach_across_pi(
+    interval: tuple[float, float], inside: tuple[float, ...], outside: tuple[float, ...]
+) -> None:
+    state = State("region", PHI, (interval,))
+    assert state.contains(torch.tensor(inside)).all()
+    assert not state.contains(torch.tensor(outside)).any()
+    assert State("region", PHI, state.intervals) == state
