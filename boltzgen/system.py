@@ -126,7 +126,7 @@ class State:
 
 
 def _on_circle(low: float, high: float) -> tuple[tuple[float, float], ...]:
-    """``[low, high)`` of a torsion [rad] as intervals of [-pi, pi); ends there, or infinite, stay as given."""
+    """``[low, high)`` of a torsion [rad] as its parts in [-pi, pi), or as given where it is one already."""
     farthest = math.pi + NEARLY_PI
     if (low >= -farthest or math.isinf(low)) and (high <= farthest or math.isinf(high)):
         return ((low, high),)
