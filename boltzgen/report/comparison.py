@@ -63,7 +63,9 @@ def warning(records: list[Record]) -> str:
     """Why the numbers of these runs may not be compared; empty where they may."""
     kinds = {(str(r.results["system"]), r.temperature_k) for r in records}
     if len(kinds) == 1:
-        return ""
+        stages = [(r.manifest.get("stages") or {}).get("sample", {}) for r in records]
+        same = len({stage.get("inputs", {}).get("the system") for stage in stages}) == 1
+        return "" if same else "These runs share a name, but not the molecule or its force field."
     found = ", ".join(f"{system} at {kelvin:g} K" for system, kelvin in sorted(kinds))
     return f"These runs are not of one system at one temperature ({found})."
 

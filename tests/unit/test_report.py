@@ -210,6 +210,10 @@ def test_comparison(finished: Path, tmp_path: Path) -> None:
     assert str(finished) in page.text and str(other) in page.text  # two runs of one name
     assert "sample.n_particles" in page.text and "Compare with care" not in page.text
     assert len(page.all("article")) == 2 and len([a for a in page.all("svg") if a.get("role")]) == 3
+    record = manifest()
+    record["stages"]["sample"]["inputs"]["the system"] = "another force field"
+    (other / "manifest.json").write_text(json.dumps(record))
+    assert "not the molecule or its force field" in Page(write_comparison([finished, other], path)).text
     warm = replace(chain_system(), temperature_k=400.0)
     third = write_run(tmp_path / "warm", warm)
     assert "chain at 400 K" in Page(write_comparison([finished, third], path)).text
