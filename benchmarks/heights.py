@@ -1,6 +1,6 @@
 """How well trained networks agree across noise levels, one row for each finished training.
 
-    python benchmarks/heights.py RUN [RUN ...] [--data RUN] [--paths 1000 512] [--json FILE]
+    python benchmarks/heights.py RUN [RUN ...] [--data RUN] [--paths 1000 512] [--json FILE] [--figure FILE]
 
 RUN is a run directory whose network has been trained. Plain annealing without moves or resampling, and
 noised data the other way, twice: 160 levels from sigma_max to 0.06 nm, and 300 levels to sigma_min.
@@ -8,8 +8,11 @@ Columns: steps of training; held-out loss of score matching; loss of classificat
 and the same noise for all; sd(log w) of paths from noise at 0.1 and 0.06 nm, J at 0.06 nm; the population of
 the first state there, annealed and in the noised data, whose rare states are raised as in training; J and
 Kish ESS / n at sigma_min; the share of paths from noise that are lost by then, which sd and J leave out; and,
-where the run has been sampled, effective ancestors per million evaluations of network and target. All runs
-are judged by the data of the first, or of ``--data``.
+where the run has been sampled, the population of the first state at sigma_min, log Z there by BAR of paths
+both ways minus that of paths from noise, and effective ancestors per million evaluations of network and
+target. All runs are judged by the data of the first, or of ``--data``. The figure has the population of the
+first state at every level of the runs that have been sampled; names that differ after their last hyphen share
+a colour.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from boltzgen import load_run
 from boltzgen.annealing import prepare
@@ -33,6 +38,7 @@ from boltzgen.heights import height_curves
 from boltzgen.levels import draw_levels
 from boltzgen.model import EnergyModel, load_model
 from boltzgen.objective import diffclf, noised
+from boltzgen.report import panels
 from boltzgen.storage import load_ensemble
 from boltzgen.system import MolecularSystem
 
@@ -51,6 +57,8 @@ COLUMNS = {
     "J": "{:.2f}",
     "lost": "{:.3f}",
     "Kish": "{:.3f}",
+    "state, sampled": "{:.3f}",
+    "BAR": "{:.2f}",
     "ESS / 10^6": "{:.0f}",
 }
 
@@ -81,7 +89,7 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
         "J": full["jeffreys"],
         "lost": full["paths"][-1]["lost_paths"],
         "Kish": full["kish_ess_fraction"],
-        "ESS / 10^6": sampled(run),
+        **sampled(run, first),
     }
 
 
@@ -97,13 +105,47 @@ def classification_loss(model: EnergyModel, network: EnergyAndScore, x0: torch.T
     return float(torch.stack(losses).mean())
 
 
-def sampled(run: Path) -> float:
-    """Effective ancestors of the run's samples per million evaluations; NaN without samples."""
+def sampled(run: Path, state: str) -> dict[str, float]:
+    """What the run's own samples say; NaN without them."""
+    found = diagnostics(run)
+    if not found:
+        return dict.fromkeys(("state, sampled", "BAR", "ESS / 10^6"), math.nan)
+    n = found["network_evaluations"] + found["target_evaluations"]
+    return {
+        "state, sampled": found["paths"][-1]["populations"][state],
+        "BAR": found["bar_log_z_gap"],
+        "ESS / 10^6": 1e6 * found["genealogical_ess"] / n,
+    }
+
+
+def diagnostics(run: Path) -> dict[str, Any]:
+    """Of the run's samples; empty without."""
     path = run / "samples" / "diagnostics.json"
-    if not path.exists():
-        return math.nan
-    found = json.loads(path.read_text())
-    return 1e6 * found["genealogical_ess"] / (found["network_evaluations"] + found["target_evaluations"])
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def draw(runs: list[Path], path: Path) -> None:
+    """Population of the first state at every noise level, and in the noised data of the first run."""
+    figure = Figure(figsize=(6.0, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis, colours = figure.subplots(), dict[str, str]()
+    for run in runs:
+        levels = diagnostics(run).get("paths", [])[1:]
+        if not levels:
+            continue
+        sigma, state = [level["sigma"] for level in levels], next(iter(levels[0]["populations"]))
+        if not colours:
+            data = [level["data_populations"][state] for level in levels]
+            axis.semilogx(sigma, data, "--", color="black", lw=1.0, label="noised data")
+        name = run.name.rpartition("-")[0] or run.name
+        label = None if name in colours else name
+        colour = colours.setdefault(name, panels.CATEGORICAL[len(colours) % len(panels.CATEGORICAL)])
+        axis.semilogx(sigma, [level["populations"][state] for level in levels], color=colour, label=label)
+        axis.set(xlabel="sigma (nm)", ylabel=f"population of {state}")
+    axis.invert_xaxis()
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 def main() -> None:
@@ -118,6 +160,7 @@ def main() -> None:
         help="in each direction, to 0.06 nm and to sigma_min",
     )
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     judging = options.data or options.runs[0]
     system, data = load_run(judging).system, load_ensemble(judging / "data" / "ensemble.h5")
@@ -128,6 +171,8 @@ def main() -> None:
         print(run, *(form.format(row[name]) for name, form in COLUMNS.items()), sep=" | ", flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.figure is not None:
+        draw(options.runs, options.figure)
 
 
 if __name__ == "__main__":
