@@ -127,15 +127,15 @@ class State:
 
 def _on_circle(low: float, high: float) -> tuple[tuple[float, float], ...]:
     """``[low, high)`` of a torsion [rad] as its parts in [-pi, pi), or as given where it is one already."""
-    farthest = math.pi + NEARLY_PI
-    if (low >= -farthest or math.isinf(low)) and (high <= farthest or math.isinf(high)):
-        return ((low, high),)
-    low, high = max(low, -3 * math.pi), min(high, 3 * math.pi)
-    if high - low >= 2 * math.pi:
+    below, beyond = (-math.inf < low < -math.pi - NEARLY_PI), (math.pi + NEARLY_PI < high < math.inf)
+    turn = 2 * math.pi
+    if below and beyond:
         return ((-math.pi, math.pi),)
-    start = (low + math.pi) % (2 * math.pi) - math.pi
-    end = start + high - low
-    return ((start, end),) if end <= math.pi else ((start, math.pi), (-math.pi, end - 2 * math.pi))
+    if below:
+        return ((low + turn, high + turn),) if high <= -math.pi else ((low + turn, math.pi), (-math.pi, high))
+    if beyond:
+        return ((low - turn, high - turn),) if low >= math.pi else ((low, math.pi), (-math.pi, high - turn))
+    return ((low, high),)
 
 
 @dataclass(frozen=True, eq=False)

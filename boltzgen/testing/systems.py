@@ -139,7 +139,7 @@ def _check_states(system: MolecularSystem) -> None:
         for (low, high), (other_low, other_high) in itertools.product(a.intervals, b.intervals):
             _require(
                 system,
-                min(high, other_high) <= max(low, other_low),
+                min(high, other_high) - max(low, other_low) < 1e-9,
                 f"states {a.name} and {b.name} overlap: "
                 f"[{low:g}, {high:g}) and [{other_low:g}, {other_high:g})",
             )
