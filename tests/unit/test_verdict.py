@@ -84,9 +84,8 @@ def test_ancestors_of_a_state_count_by_their_weight() -> None:
     log_weights = torch.zeros(n, dtype=torch.float64)
     log_weights[4:40] = -60.0
     numbers = torch.arange(n)
-    combined = Combined(
-        x, torch.zeros(n, 2), log_weights, torch.zeros(n, dtype=torch.long), numbers, 0.0, 0.1, 64.0
-    )
+    islands = torch.zeros(n, dtype=torch.long)
+    combined = Combined(x, torch.zeros(n, 2), log_weights, islands, numbers, 0.0, 0.1, math.inf, 64.0)
     sides = {"left": lambda x: x[:, 0, 0] < 0, "right": lambda x: x[:, 0, 0] >= 0}
     system = SimpleNamespace(states=[SimpleNamespace(name=k, members=inside) for k, inside in sides.items()])
     particles = Particles(x, combined.energies, x[:, None], numbers)
