@@ -29,7 +29,7 @@ from boltzgen.kept import Kept
 from boltzgen.pace import by_walkers
 from boltzgen.platform import fastest_platform, installed_platforms, make_context
 from boltzgen.progress import Report, silent
-from boltzgen.stretches import correlated_stretches
+from boltzgen.stretches import with_stretches
 from boltzgen.system import MolecularSystem
 from boltzgen.walkers import BATCHED, n_rungs, run_walkers
 from boltzgen.world import ALONE, World
@@ -221,24 +221,16 @@ def _run_langevin(task: _Task, frames: Frames, advance: Advance) -> None:
 
 def _joined(system: MolecularSystem, runs: Sequence[Frames]) -> WeightedEnsemble:
     """All frames of all runs, equally weighted."""
-    positions, energies, lineages, islands, first = [], [], [], [], 0
-    for run, frames in enumerate(runs):
-        x, u = np.stack(frames.positions), np.array(frames.energies) / system.kT
-        stretches = correlated_stretches(system, x, u) + first
-        first = int(stretches[-1]) + 1
-        positions.append(x)
-        energies.append(u)
-        lineages.append(stretches)
-        islands.append(np.full(len(u), run, dtype=np.int64))
-    n = sum(map(len, energies))
-    return WeightedEnsemble(
-        positions=np.concatenate(positions),
+    lengths = [len(frames.energies) for frames in runs]
+    n = sum(lengths)
+    joined = WeightedEnsemble(
+        positions=np.concatenate([np.stack(frames.positions) for frames in runs]),
         log_weights=np.zeros(n),
-        reduced_energies=np.concatenate(energies),
+        reduced_energies=np.concatenate([np.array(frames.energies) for frames in runs]) / system.kT,
         temperature_k=system.temperature_k,
-        lineages=np.concatenate(lineages),
-        islands=np.concatenate(islands),
+        islands=np.repeat(np.arange(len(runs)), lengths),
     )
+    return with_stretches(system, joined)
 
 
 # ---- several runs ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 
 from boltzgen import shipped
 from boltzgen.config import Workflow
-from boltzgen.manifest import Manifest, digest, file_digest, xml_digest
+from boltzgen.manifest import MADE_FROM, Manifest, digest, file_digest, xml_digest
 
 if TYPE_CHECKING:
     from boltzgen.system import MolecularSystem
@@ -44,6 +44,9 @@ def inputs_of(
         given = {f"{name}.{key}": _text(value) for name in names for key, value in settings[name].items()}
         return _as_recorded(given, stage, manifest)
 
+    def stamps(*names: str) -> dict[str, str]:
+        return {name: manifest.stamp(MADE_FROM[name]) for name in names}
+
     given = settings["system"]
     physics = {"system.name": _text(_content(given["name"]))}
     physics |= {f"system.parameters.{k}": _text(_content(v)) for k, v in given["parameters"].items()}
@@ -64,19 +67,19 @@ def inputs_of(
     if stage == "simulate":
         return common | section("simulate")
     if stage == "train":
-        made_from = {"the data": manifest.stamp("simulate")}
+        made_from = stamps("the data")
         if workflow.train.start is not None:
             network = shipped.network_directory(workflow.train.start) / "energy.safetensors"
             made_from["the network to start from"] = file_digest(network)
         return common | section("model", "train") | made_from | states
     if stage == "sample":
-        made_from = {"the data": manifest.stamp("simulate"), "the model": manifest.stamp("train")}
+        made_from = stamps("the data", "the model")
         return common | section("sample") | made_from | states
     reported = variables | (states if stage == "analyze" else {})
     if stage == "analyze":
         own = [name.rpartition(":")[0] for name in settings["analyze"]["observables"] if ".py:" in name]
         reported |= {"the observables": digest([file_digest(Path(file)) for file in own])} if own else {}
-    return common | section(stage) | {"the samples": manifest.stamp("sample")} | reported
+    return common | section(stage) | stamps("the samples") | reported
 
 
 def _as_recorded(given: dict[str, str], stage: Stage, manifest: Manifest) -> dict[str, str]:

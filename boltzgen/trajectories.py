@@ -15,7 +15,7 @@ from boltzgen.config import DataSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.potential import make_potential
-from boltzgen.stretches import correlated_stretches
+from boltzgen.stretches import with_stretches
 from boltzgen.system import MolecularSystem
 
 _ROUNDING_NM = {".xtc": 1e-3, ".gro": 1e-3, ".pdb": 1e-4}
@@ -109,7 +109,7 @@ def _ensemble(
     log_weights: NDArray[np.float64],
 ) -> WeightedEnsemble:
     """Energies, correlated stretches and file numbers, joined."""
-    potential, energies, lineages, first = make_potential(system), [], [], 0
+    potential, energies = make_potential(system), []
     u_reference = float(potential(torch.as_tensor(system.positions)[None])[0])
     for path, rows, x in zip(paths, kept, pieces, strict=True):
         u = potential(torch.as_tensor(x)).numpy()
@@ -120,14 +120,12 @@ def _ensemble(
             )
         frames.check_energies(system, u, u_reference, str(path))
         energies.append(u)
-        lineages.append(correlated_stretches(system, x, u) + first)
-        first = int(lineages[-1][-1]) + 1
     positions = np.concatenate(pieces).astype(np.float64)
-    return WeightedEnsemble(
+    joined = WeightedEnsemble(
         positions=(positions - positions.mean(axis=1, keepdims=True)).astype(np.float32),
         log_weights=log_weights,
         reduced_energies=np.concatenate(energies),
         temperature_k=system.temperature_k,
-        lineages=np.concatenate(lineages),
         islands=np.repeat(np.arange(len(pieces)), [len(x) for x in pieces]),
     )
+    return with_stretches(system, joined)
