@@ -110,13 +110,6 @@ class TrainSettings(Settings):
         ge=0,
         description="w in L = L_DSM + w L_heights; the noise of classifying swamps score matching at 1",
     )
-    height_share: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="share of each batch whose levels are compared: heights are learned fast, and comparing "
-        "the levels of all of it takes a third of the time",
-    )
     levels_per_sample: int = Field(2, ge=2, le=16, description="K, noise levels that a sample is noised to")
     level_choice: LevelChoice = Field(
         "kl",

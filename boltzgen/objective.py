@@ -46,14 +46,6 @@ class Noised:
     slope: Tensor | None
     dof: int
 
-    def first(self, n: int) -> Noised:
-        """The first ``n`` samples."""
-        slope = None if self.slope is None else self.slope[:, :n]
-        clean, y, log_sigmas, energy, score = (
-            values[:, :n] for values in (self.clean, self.y, self.log_sigmas, self.energy, self.score)
-        )
-        return Noised(clean, y, log_sigmas, energy, score, slope, self.dof)
-
 
 def noised(model: EnergyAndDerivatives, x0: Tensor, log_sigmas: Tensor, noise: Tensor, dof: int) -> Noised:
     """Noise data ``x0`` ``(n, ...)`` to levels ``(K, n)`` with standard normal ``noise`` ``(K, n, ...)``."""

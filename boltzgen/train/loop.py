@@ -228,7 +228,7 @@ def _compile(module: EnergyTraining, held_out: Batch) -> None:
     module.derivatives = compile_derivatives(module.model, y, flat, slope=module.needs_slope)
     crossed = {"dsm+diffclf": k * (k - 1), "dsm+nce": k - 1}.get(settings.objective, 0)
     if crossed:
-        rows = torch.arange(crossed * module.n_compared(len(example))) % len(flat)
+        rows = torch.arange(crossed * len(example)) % len(flat)
         module.energy = compile_energy(module.model, y[rows], flat[rows])
 
 

@@ -36,7 +36,7 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one batch: ``dsm (K, n)``, and ``heights (n_compared,)`` of the first samples, if any."""
+    """Losses of one batch: ``dsm (K, n)``, and ``heights (n,)`` of the term that compares levels, if any."""
 
     dsm: Tensor
     heights: Tensor | None
@@ -75,10 +75,6 @@ class EnergyTraining(L.LightningModule):
     def batch_size(self) -> int:
         """Configurations of a batch that fall to this process."""
         return self.settings.batch_size // self.world.size
-
-    def n_compared(self, n: int) -> int:
-        """Samples of a batch of ``n`` whose levels are compared."""
-        return math.ceil(self.settings.height_share * n)
 
     @property
     def minutes(self) -> float:
@@ -131,8 +127,7 @@ class EnergyTraining(L.LightningModule):
         x0, forces = x0 @ rotation, forces @ rotation
         noise = mean_free_noise((len(log_sigmas), *x0.shape), self.generator, x0.dtype, x0.device)
         batch = noised(self.derivatives, x0, log_sigmas, noise, dof(x0.shape[1]))
-        compared = batch.first(self.n_compared(len(x0)))
-        heights = height_loss(self.settings.objective, compared, self.energy)
+        heights = height_loss(self.settings.objective, batch, self.energy)
         return Losses(dsm(batch, self.model.spec.sigma_data, self._target(batch, forces)), heights)
 
     def _target(self, batch: Noised, forces: Tensor) -> Tensor | None:

@@ -100,8 +100,7 @@ def held_out_losses(module: EnergyTraining, held_out: Batch) -> dict[str, float]
             result = module.batch_losses(x0, forces, levels)
             scores.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
             if result.heights is not None:
-                middle = levels.mean(0)[: len(result.heights)]
-                heights.append(band_sums(result.heights, middle, module.model.log_sigma_range))
+                heights.append(band_sums(result.heights, levels.mean(0), module.model.log_sigma_range))
     row: dict[str, float] = {}
     for name, parts in (("held_out_dsm", scores), ("held_out_heights", heights)):
         if parts:

@@ -117,15 +117,6 @@ def test_a_constant_between_levels_raises_every_loss_that_compares_levels() -> N
         assert bad[name] > value + 0.02
 
 
-@pytest.mark.parametrize("name", ["dsm+diffclf", "dsm+nce", "dsm+tsm"])
-def test_levels_of_some_samples_are_compared_as_those_of_all(name: str) -> None:
-    batch = batch_of(exact, [0.5, 1.0, 1.3], 20, seed=7)
-    every, some = (height_loss(name, b, gaussian_energy) for b in (batch, batch.first(6)))  # type: ignore[arg-type]
-    assert every is not None and some is not None
-    torch.testing.assert_close(some, every[:6])
-    torch.testing.assert_close(dsm(batch.first(6), DATA), dsm(batch, DATA)[:, :6])
-
-
 def mean_height_loss(name: str, batch: Noised, energy: Energy) -> float:
     value = height_loss(name, batch, energy)  # type: ignore[arg-type]
     assert value is not None
