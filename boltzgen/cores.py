@@ -7,7 +7,8 @@ has to be built with `ONE_CORE`, or the threads take turns.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,10 +31,20 @@ def workers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
 
 
+def mapping(device: torch.device) -> Callable[..., Iterable[Any]]:
+    """``map`` for parts: on a CPU beside each other, each in a thread of `workers`."""
+    return map if device.type == "cuda" else workers().map
+
+
+def part_size(n: int, at_most: int = LARGEST_PART) -> int:
+    """Rows of a part where ``n`` rows are shared evenly by the cores, ``at_most`` rows at once."""
+    cores = torch.get_num_threads()
+    rounds = math.ceil(n / (cores * at_most))
+    return math.ceil(n / (cores * rounds))
+
+
 def by_rows(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor, at_once: int) -> tuple[Tensor, ...]:
     """``function`` of ``at_once`` rows at most, without gradients; on a CPU in parts beside each other."""
-    on_gpu = rows[0].is_cuda
-    size = at_once if on_gpu else min(at_once, LARGEST_PART)
-    run = map if on_gpu else workers().map
-    parts = run(torch.no_grad()(function), *(tensor.split(size) for tensor in rows))
+    size = at_once if rows[0].is_cuda else min(at_once, LARGEST_PART)
+    parts = mapping(rows[0].device)(torch.no_grad()(function), *(tensor.split(size) for tensor in rows))
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))

@@ -2,8 +2,8 @@
 
 ``torch.compile`` cannot differentiate twice through a compiled region. So the function (parameters, x,
 log_sigma) -> (energy, score), gradient included, is traced once into a flat graph of tensor operations;
-compiling that graph needs only its own first-order backward. On a CPU a batch is evaluated, and
-differentiated, in parts beside each other (`boltzgen.cores`).
+compiling that graph needs only its own first-order backward. On a CPU what is compiled belongs in a thread of
+`boltzgen.cores.workers`: elsewhere it would be compiled once more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
-from boltzgen.cores import LARGEST_PART, ONE_CORE, workers
+from boltzgen.cores import ONE_CORE, mapping, part_size
 from boltzgen.model.energy import derivatives
 
 BatchFunction = Callable[[Tensor, Tensor], Any]
@@ -39,7 +39,7 @@ def eager_derivatives(model: Energy, *, slope: bool = False) -> BatchFunction:
 
 
 def compile_energy(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction:
-    """Compiled ``(x, log_sigma) -> U`` for the shapes of the examples, or eager with a warning."""
+    """Compiled ``(x, log_sigma) -> U`` of as many rows as the examples, or fewer; or eager with a warning."""
 
     def of(energy: BatchFunction, x: Tensor, log_sigma: Tensor) -> tuple[Tensor]:
         return (energy(x, log_sigma),)
@@ -52,7 +52,7 @@ def compile_energy(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction
 
 
 def compile_derivatives(model: Energy, x: Tensor, log_sigma: Tensor, *, slope: bool = False) -> BatchFunction:
-    """Compiled `eager_derivatives` for the shapes of the examples, or that itself with a warning."""
+    """Compiled `eager_derivatives` of as many rows as the examples, or fewer; or that, with a warning."""
 
     def of(energy: BatchFunction, x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
         return derivatives(energy, x, log_sigma, slope)
@@ -64,20 +64,21 @@ def compile_derivatives(model: Energy, x: Tensor, log_sigma: Tensor, *, slope: b
 def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction:
     """Compiled ``(x, log_sigma) -> (U, score)`` where gradients stop, or eager with a warning.
 
-    Of any number of rows, in chunks like the examples or smaller ones.
+    Of any number of rows: in chunks like the examples, on a CPU in smaller ones beside each other.
     """
+    size = len(x) if x.is_cuda else part_size(len(x))
+    x, log_sigma = x[:size], log_sigma[:size]
 
     def build() -> BatchFunction:
-        compiled = torch.no_grad()(_compile_traced(model, x, log_sigma, derivatives))
-        return in_chunks(compiled, len(x)) if x.is_cuda else compiled
+        return torch.no_grad()(_compile_traced(model, x, log_sigma, derivatives))
 
-    return _checked(build, in_chunks(model.energy_and_score, len(x)), x, log_sigma)
+    return in_chunks(_checked(build, model.energy_and_score, x, log_sigma), size, mapping(x.device))
 
 
 def _compile_traced(
     model: Any, x: Tensor, log_sigma: Tensor, of: Callable[..., tuple[Tensor, ...]]
 ) -> BatchFunction:
-    """``of(energy, x, log_sigma)`` traced with the parameters as inputs, and compiled."""
+    """``of(energy, x, log_sigma)`` traced with the parameters as inputs, and compiled for that many rows."""
     names, parameters = zip(*model.named_parameters(), strict=True)
 
     def function(parameters: list[Tensor], columns: Tensor, log_sigma: Tensor) -> Any:
@@ -89,11 +90,9 @@ def _compile_traced(
 
         return of(energy, x, log_sigma)
 
-    on_cpu, n = not x.is_cuda, len(x)
-    size = min(LARGEST_PART, -(-n // torch.get_num_threads())) if on_cpu else n
     # make_fx tells its inputs apart by identity, so every example must be a tensor of its own.
     example = [p.detach().clone().requires_grad_(True) for p in parameters]
-    traced = make_fx(function)(example, _columns(x[:size]), log_sigma[:size].clone())
+    traced = make_fx(function)(example, _columns(x), log_sigma.clone())
     for node in list(traced.graph.nodes):
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
@@ -101,64 +100,15 @@ def _compile_traced(
     traced.graph.eliminate_dead_code()
     traced.recompile()
     current = list(model.parameters())
-    if on_cpu:
+    if not x.is_cuda:
         compiled = torch.compile(traced, dynamic=False, options=ONE_CORE)
-        return in_parts(lambda x, log_sigma: compiled(current, _columns(x), log_sigma), size, current)
+        return _padded(lambda x, log_sigma: compiled(current, _columns(x), log_sigma), len(x))
     # Kernels this small take longer to launch than to run: replay them as one CUDA graph, whose outputs
     # the next replay overwrites.
-    compiled = torch.compile(traced, dynamic=False, mode="reduce-overhead")
-    return lambda x, log_sigma: tree_map(torch.clone, compiled(current, _columns(x), log_sigma))
-
-
-def in_parts(function: BatchFunction, size: int, parameters: Iterable[Tensor]) -> BatchFunction:
-    """``function``, a tuple for ``size`` rows, of any number of rows in parts beside each other.
-
-    Differentiable in the parameters, once.
-    """
-    parameters = tuple(parameters)
-
-    def parted(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
-        if torch.is_grad_enabled():
-            return _Parts.apply(function, size, x, log_sigma, *parameters)
-        return _joined(workers().map(torch.no_grad()(function), *_split(size, x, log_sigma)), len(x))
-
-    return parted
-
-
-class _Parts(torch.autograd.Function):
-    """Differentiates a function of many rows by its parameters as it was evaluated: in parts."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, function: BatchFunction, size: int, x: Tensor, log_sigma: Tensor, *parameters: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.size, ctx.parameters = size, parameters
-        ctx.parts = list(workers().map(torch.enable_grad()(function), *_split(size, x, log_sigma)))
-        return _joined(ctx.parts, len(x))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        def differentiate(outputs: tuple[Tensor, ...], *gradients: Tensor) -> tuple[Tensor | None, ...]:
-            return torch.autograd.grad(outputs, ctx.parameters, gradients, allow_unused=True)
-
-        parts = workers().map(differentiate, ctx.parts, *_split(ctx.size, *gradients, weight=0.0))
-        sums = [None if each[0] is None else sum(each) for each in zip(*parts, strict=True)]
-        return None, None, None, None, *sums
-
-
-def _split(size: int, *tensors: Tensor, weight: float = 1.0) -> list[list[Tensor]]:
-    """Parts of exactly ``size`` rows of each tensor: what is missing, its last row times ``weight``."""
-
-    def full(rows: Tensor) -> Tensor:
-        missing = size - len(rows)
-        return torch.cat([rows, weight * rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows
-
-    return [[full(rows) for rows in tensor.detach().split(size)] for tensor in tensors]
-
-
-def _joined(parts: Iterable[tuple[Tensor, ...]], n: int) -> tuple[Tensor, ...]:
-    """The first ``n`` rows of each result."""
-    return tuple(torch.cat([part.detach() for part in each])[:n] for each in zip(*parts, strict=True))
+    replayed = torch.compile(traced, dynamic=False, mode="reduce-overhead")
+    return _padded(
+        lambda x, log_sigma: tree_map(torch.clone, replayed(current, _columns(x), log_sigma)), len(x)
+    )
 
 
 def _columns(x: Tensor) -> Tensor:
@@ -173,7 +123,8 @@ def _checked(
     fresh_x, fresh_sigma = x.flip(0) * 1.01, log_sigma.flip(0) + 0.01
     try:
         compiled = build()
-        ours, reference = compiled(fresh_x, fresh_sigma), eager(fresh_x, fresh_sigma)
+        (ours,) = mapping(x.device)(compiled, [fresh_x], [fresh_sigma])
+        reference = eager(fresh_x, fresh_sigma)
         if isinstance(reference, Tensor):
             ours, reference = (ours,), (reference,)
         for value, expected in zip(ours, reference, strict=True):
@@ -189,13 +140,30 @@ def _checked(
     return compiled
 
 
-def in_chunks(function: BatchFunction, size: int) -> BatchFunction:
-    """Evaluate ``(x, log_sigma) -> (U, score)`` on any number of rows in batches of exactly ``size``.
+def in_chunks(
+    function: BatchFunction, size: int, run: Callable[..., Iterable[tuple[Tensor, ...]]] = map
+) -> BatchFunction:
+    """``function``, a tuple for ``size`` rows, of any number of rows in chunks, which ``run`` maps it over.
 
-    The last batch is padded with copies of its last row, so a compiled function sees one shape only.
+    The last chunk is padded with copies of its last row, so a compiled function sees one shape only.
     """
 
     def chunked(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
-        return _joined(map(function, *_split(size, x, log_sigma)), len(x))
+        chunks = run(_padded(function, size), x.detach().split(size), log_sigma.detach().split(size))
+        return tuple(torch.cat([value.detach() for value in each]) for each in zip(*chunks, strict=True))
 
     return chunked
+
+
+def _padded(function: BatchFunction, size: int) -> BatchFunction:
+    """``function`` of exactly ``size`` rows, of as many or fewer: what is missing is the last row."""
+
+    def full(rows: Tensor) -> Tensor:
+        return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
+
+    def padded(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
+        if len(x) == size:
+            return tuple(function(x, log_sigma))
+        return tuple(value[: len(x)] for value in function(full(x), full(log_sigma)))
+
+    return padded

@@ -191,7 +191,6 @@ def _trainer(module: EnergyTraining, directory: Path, callbacks: list[Callback])
         plugins=[LightningEnvironment()],  # as if alone: what processes share is in the module
         max_steps=settings.steps or UNBOUNDED_STEPS,
         max_epochs=-1,
-        gradient_clip_val=settings.gradient_clip,
         callbacks=callbacks,
         default_root_dir=directory,
         logger=False,
@@ -220,7 +219,7 @@ def _compile_if_worth_it(
 def _compile(module: EnergyTraining, held_out: Batch) -> None:
     """Replace the eager functions of the module by compiled ones."""
     settings = module.settings
-    example = held_out[0][: module.batch_size]
+    example = held_out[0][: module.part_size]
     with module.drawing_from(torch.Generator().manual_seed(0)):
         levels = module.draw_levels(len(example))
     k = len(levels)
@@ -241,6 +240,6 @@ def _expected_seconds(module: EnergyTraining, held_out: Batch) -> float:
     x0, forces = (values[: module.batch_size] for values in held_out)
     started = time.monotonic()
     with module.drawing_from(torch.Generator().manual_seed(0)):
-        module.batch_losses(x0, forces, module.draw_levels(len(x0))).dsm.mean().backward()
+        module.accumulate(module.draw((x0, forces)))
     module.model.zero_grad()
-    return min(by_time, 2.0 * (time.monotonic() - started) * settings.steps)
+    return min(by_time, (time.monotonic() - started) * settings.steps)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from boltzgen.config import TrainSettings
+from boltzgen.cores import LARGEST_PART, mapping, part_size
 from boltzgen.errors import NumericalError
 from boltzgen.geometry import dof, mean_free_noise, random_rotations
 from boltzgen.levels import draw_levels
@@ -25,6 +26,7 @@ from boltzgen.model.energy import EnergyModel
 from boltzgen.objective import Noised, dsm, height_loss, noised
 from boltzgen.train.denoising import DenoisingTarget
 from boltzgen.train.optimiser import optimiser_of
+from boltzgen.train.parts import add_gradients
 from boltzgen.world import ALONE, World
 
 _RANK_STRIDE = 1_000_003
@@ -34,12 +36,41 @@ Batch = tuple[Tensor, Tensor]
 """Configurations [nm] and reduced forces ``-du/dx`` [1/nm], both ``(n, n_atoms, 3)``."""
 
 
+class Drawn(NamedTuple):
+    """A batch with what is random in it, by sample.
+
+    x0, forces
+        Rotated configurations [nm] and reduced forces [1/nm], of use with a target only, ``(n, n_atoms, 3)``.
+    log_sigmas, noise
+        K levels ``(n, K)`` and standard normal noise ``(n, K, n_atoms, 3)``.
+    """
+
+    x0: Tensor
+    forces: Tensor
+    log_sigmas: Tensor
+    noise: Tensor
+
+
 @dataclass(frozen=True)
 class Losses:
     """Losses of one batch: ``dsm (K, n)``, and ``heights (n,)`` of the term that compares levels, if any."""
 
     dsm: Tensor
     heights: Tensor | None
+
+    def total(self, height_weight: float) -> Tensor:
+        """What is minimised, per sample ``(n,)``."""
+        dsm = self.dsm.mean(0)
+        return dsm if self.heights is None else dsm + height_weight * self.heights
+
+    def detach(self) -> Losses:
+        return Losses(self.dsm.detach(), None if self.heights is None else self.heights.detach())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Losses]) -> Losses:
+        """Losses of a batch from those of its parts."""
+        heights = [part.heights for part in parts if part.heights is not None]
+        return cls(torch.cat([part.dsm for part in parts], dim=1), torch.cat(heights) if heights else None)
 
 
 class EnergyTraining(L.LightningModule):
@@ -51,6 +82,7 @@ class EnergyTraining(L.LightningModule):
 
     def __init__(self, model: EnergyModel, settings: TrainSettings, seed: int, world: World = ALONE) -> None:
         super().__init__()
+        self.automatic_optimization = False  # gradients are those of parts
         self.world, self.seed, self.used = world, seed + _RANK_STRIDE * world.rank, 0.0
         self.model = model
         self.ema = copy.deepcopy(model).requires_grad_(False)
@@ -64,7 +96,6 @@ class EnergyTraining(L.LightningModule):
         self.information = copy.deepcopy(model.prior).cpu().level_information
         self.compiled, self.finished = False, False
         self.started = time.monotonic()
-        self.loss = torch.zeros(())
 
     @property
     def needs_slope(self) -> bool:
@@ -75,6 +106,13 @@ class EnergyTraining(L.LightningModule):
     def batch_size(self) -> int:
         """Configurations of a batch that fall to this process."""
         return self.settings.batch_size // self.world.size
+
+    @property
+    def part_size(self) -> int:
+        """Samples of a part of a batch: on a CPU as many as noised fill `LARGEST_PART`, on a GPU all."""
+        if self.model.log_sigma_bounds.is_cuda:
+            return self.batch_size
+        return part_size(self.batch_size, max(1, LARGEST_PART // self.settings.levels_per_sample))
 
     @property
     def minutes(self) -> float:
@@ -117,16 +155,18 @@ class EnergyTraining(L.LightningModule):
             self.generator,
         ).to(self.model.log_sigma_bounds.device)
 
-    def batch_losses(self, x0: Tensor, forces: Tensor, log_sigmas: Tensor) -> Losses:
-        """Losses of a batch, randomly rotated, at levels ``(K, n)``.
-
-        ``x0`` [nm] and reduced forces [1/nm], of use with `target` only, are ``(n, n_atoms, 3)``.
-        """
-        torch.compiler.cudagraph_mark_step_begin()
+    def draw(self, batch: Batch) -> Drawn:
+        """Random levels, rotations and noise for a batch."""
+        x0, forces = batch
+        log_sigmas = self.draw_levels(len(x0))
         rotation = random_rotations(len(x0), self.generator, device=x0.device)
-        x0, forces = x0 @ rotation, forces @ rotation
         noise = mean_free_noise((len(log_sigmas), *x0.shape), self.generator, x0.dtype, x0.device)
-        batch = noised(self.derivatives, x0, log_sigmas, noise, dof(x0.shape[1]))
+        return Drawn(x0 @ rotation, forces @ rotation, log_sigmas.T, noise.transpose(0, 1))
+
+    def part_losses(self, x0: Tensor, forces: Tensor, log_sigmas: Tensor, noise: Tensor) -> Losses:
+        """Losses of a part of what was drawn."""
+        torch.compiler.cudagraph_mark_step_begin()
+        batch = noised(self.derivatives, x0, log_sigmas.T, noise.transpose(0, 1), dof(x0.shape[1]))
         heights = height_loss(self.settings.objective, batch, self.energy)
         return Losses(dsm(batch, self.model.spec.sigma_data, self._target(batch, forces)), heights)
 
@@ -137,26 +177,51 @@ class EnergyTraining(L.LightningModule):
         forces = forces.expand(batch.y.shape).flatten(0, 1)
         return self.target(y, x0, forces, batch.log_sigmas.flatten()).view_as(batch.y)
 
-    def training_step(self, batch: Batch, _: int) -> dict[str, object]:
-        levels = self.draw_levels(len(batch[0]))
-        result = self.batch_losses(batch[0], batch[1], levels)
-        loss = result.dsm.mean()
-        if result.heights is not None:
-            loss = loss + self.settings.height_weight * result.heights.mean()
-        self.loss = loss.detach()
-        return {"loss": loss, "losses": result, "levels": levels}
+    def losses(self, drawn: Drawn) -> Losses:
+        """Losses of what was drawn, without gradients."""
 
-    def on_before_optimizer_step(self, *_: object) -> None:
-        """A step from a loss or a gradient that is not finite is an error, before it is taken."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        self.world.average_([*gradients, self.loss])
+        def of(*part: Tensor) -> Losses:
+            return self.part_losses(*part).detach()
+
+        return Losses.joined(
+            list(mapping(drawn.x0.device)(of, *(rows.split(self.part_size) for rows in drawn)))
+        )
+
+    def accumulate(self, drawn: Drawn) -> Losses:
+        """Add the gradient of the mean loss of what was drawn to that of the parameters; the losses."""
+        n = len(drawn.x0)
+
+        def of(*part: Tensor) -> tuple[Tensor, Losses]:
+            losses = self.part_losses(*part)
+            return losses.total(self.settings.height_weight).sum() / n, losses.detach()
+
+        return Losses.joined(add_gradients(of, list(self.model.parameters()), drawn, self.part_size))
+
+    def training_step(self, batch: Batch, _: int) -> dict[str, object]:
+        """Take one step of the optimiser and of its schedule."""
+        optimiser: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        drawn = self.draw(batch)
+        optimiser.zero_grad()
+        losses = self.accumulate(drawn)
+        self.clip_gradient(losses.total(self.settings.height_weight).mean())
+        optimiser.step()
+        schedule.step()
+        return {"losses": losses, "levels": drawn.log_sigmas.T}
+
+    def clip_gradient(self, loss: Tensor) -> None:
+        """Average over processes, and clip; a loss or a gradient that is not finite is an error."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        self.world.average_([*gradients, loss])
+        norm = torch.nn.utils.get_total_norm(gradients)
         # Looked at together: a GPU is waited for once a step.
-        values = torch.stack([self.loss, torch.nn.utils.get_total_norm(gradients)])
-        loss, norm = values.tolist()
-        if not math.isfinite(loss):
-            raise self._broken(f"the loss became {loss}")
-        if not math.isfinite(norm):
+        loss_value, norm_value = torch.stack([loss, norm]).tolist()
+        if not math.isfinite(loss_value):
+            raise self._broken(f"the loss became {loss_value}")
+        if not math.isfinite(norm_value):
             raise self._broken("the gradient is not finite")
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.gradient_clip, norm)
 
     def _broken(self, what: str) -> NumericalError:
         return NumericalError(

@@ -57,7 +57,7 @@ class Monitor(Callback):
         assert isinstance(result, Losses) and isinstance(levels, Tensor)
         self.bands.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
         if result.heights is not None:
-            self.heights.append(result.heights.detach().mean())
+            self.heights.append(result.heights.mean())
         step = trainer.global_step
         last = trainer.should_stop or step == module.settings.steps
         if step % REPORT_STEPS == 0 or last:
@@ -92,20 +92,15 @@ class Monitor(Callback):
 
 def held_out_losses(module: EnergyTraining, held_out: Batch) -> dict[str, float]:
     """Mean losses on held-out data, in all and per noise band, at the same levels and noise every time."""
-    scores, heights = [], []
-    parts = [values.split(module.batch_size) for values in held_out]
     with module.drawing_from(torch.Generator().manual_seed(20_261)):
-        for x0, forces in zip(*parts, strict=True):
-            levels = module.draw_levels(len(x0))
-            result = module.batch_losses(x0, forces, levels)
-            scores.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
-            if result.heights is not None:
-                heights.append(band_sums(result.heights, levels.mean(0), module.model.log_sigma_range))
+        drawn = module.draw(held_out)
+    losses, log_range = module.losses(drawn), module.model.log_sigma_range
+    bands = {"held_out_dsm": band_sums(losses.dsm, drawn.log_sigmas.T, log_range)}
+    if losses.heights is not None:
+        bands["held_out_heights"] = band_sums(losses.heights, drawn.log_sigmas.mean(1), log_range)
     row: dict[str, float] = {}
-    for name, parts in (("held_out_dsm", scores), ("held_out_heights", heights)):
-        if parts:
-            sums, counts = _added_up(parts)
-            row |= {name: float(sums.sum() / counts.sum())} | _columns(name, module.model, (sums, counts))
+    for name, (sums, counts) in bands.items():
+        row |= {name: float(sums.sum() / counts.sum())} | _columns(name, module.model, (sums, counts))
     return row
 
 
@@ -113,7 +108,7 @@ def band_sums(losses: Tensor, log_sigmas: Tensor, log_range: tuple[float, float]
     """Sum and count of losses in each of N_BANDS noise bands, low noise first."""
     low, high = log_range
     index = ((log_sigmas - low) / (high - low) * N_BANDS).long().clamp(0, N_BANDS - 1).flatten()
-    values = losses.detach().flatten().float()
+    values = losses.flatten().float()
     zeros = values.new_zeros(N_BANDS)
     return zeros.index_add(0, index, values), zeros.index_add(0, index, torch.ones_like(values))
 

@@ -8,11 +8,13 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from helpers.dimer import dimers
 
+from boltzgen.choices import Objective
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
@@ -179,13 +181,13 @@ def test_a_broken_loss_is_one_clear_error(
 def test_a_loss_that_breaks_down_leaves_the_best_model_so_far(
     system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = EnergyTraining.batch_losses
+    whole = EnergyTraining.part_losses
 
     def breaking(self: EnergyTraining, *arguments: torch.Tensor) -> Losses:
         losses = whole(self, *arguments)
         return Losses(losses.dsm * (float("nan") if self.global_step >= 45 else 1.0), losses.heights)
 
-    monkeypatch.setattr(EnergyTraining, "batch_losses", breaking)
+    monkeypatch.setattr(EnergyTraining, "part_losses", breaking)
     with pytest.raises(NumericalError, match=r"the loss became nan at step 45; .*energy\.safetensors"):
         train(system, data, MODEL, settings(60, warmup_steps=5), tmp_path, seed=0)
     kept = load_model(tmp_path)
@@ -208,16 +210,34 @@ def test_one_of_several_processes_goes_on_with_the_learning_rate_it_had(
 def test_a_step_that_would_break_the_parameters_is_not_taken(
     system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = EnergyTraining.on_before_optimizer_step
+    clip = EnergyTraining.clip_gradient
 
-    def broken(self: EnergyTraining, *arguments: object) -> None:
+    def broken(self: EnergyTraining, loss: torch.Tensor) -> None:
         if self.global_step == 3:
             next(self.model.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
-        step(self, *arguments)
+        clip(self, loss)
 
-    monkeypatch.setattr(EnergyTraining, "on_before_optimizer_step", broken)
+    monkeypatch.setattr(EnergyTraining, "clip_gradient", broken)
     with pytest.raises(NumericalError, match="the gradient is not finite at step 3"):
         train(system, data, MODEL, settings(10), tmp_path, seed=0)
+
+
+@pytest.mark.parametrize("objective", get_args(Objective))
+def test_parts_of_a_batch_add_up_to_its_gradient(
+    system: MolecularSystem, data: WeightedEnsemble, objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of seven samples in parts of three, three and one: every sample counts for a seventh."""
+    x0 = torch.as_tensor(data.positions[:7]).float()
+    model = EnergyModel.from_data(system, x0, MODEL)
+    module = EnergyTraining(model, settings(10, objective=objective), 0)
+    drawn, parameters = module.draw((x0, torch.zeros_like(x0))), list(model.parameters())
+    whole = module.part_losses(*drawn)
+    expected = torch.autograd.grad(whole.total(0.1).mean(), parameters, allow_unused=True)
+    monkeypatch.setattr(EnergyTraining, "part_size", 3)
+    for losses in (module.losses(drawn), module.accumulate(drawn)):
+        torch.testing.assert_close(losses.dsm, whole.dsm.detach())
+        torch.testing.assert_close(losses.total(0.1), whole.total(0.1).detach())
+    torch.testing.assert_close([p.grad for p in parameters], list(expected), rtol=1e-4, atol=1e-6)
 
 
 def test_training_that_makes_it_worse_returns_the_best_model(

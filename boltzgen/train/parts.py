@@ -1,0 +1,37 @@
+"""The gradient of a sum over samples, part by part: what backward passes need is held for few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from boltzgen.cores import mapping
+
+T = TypeVar("T")
+
+
+def add_gradients(
+    loss: Callable[..., tuple[Tensor, T]],
+    parameters: Sequence[nn.Parameter],
+    rows: Sequence[Tensor],
+    size: int,
+) -> list[T]:
+    """Add the gradient of a sum over rows to ``grad`` of the parameters; what else the parts come to.
+
+    ``loss`` of up to ``size`` rows of each tensor is their share of the sum, a scalar, and a result. On a
+    CPU, parts are worked on beside each other (`boltzgen.cores`).
+    """
+
+    def differentiate(*part: Tensor) -> tuple[tuple[Tensor | None, ...], T]:
+        share, result = loss(*part)
+        return torch.autograd.grad(share, parameters, allow_unused=True), result
+
+    parts = mapping(rows[0].device)(differentiate, *(tensor.split(size) for tensor in rows))
+    gradients, results = zip(*parts, strict=True)
+    for parameter, *found in zip(parameters, *gradients, strict=True):
+        terms = [gradient for gradient in (parameter.grad, *found) if gradient is not None]
+        parameter.grad = torch.stack(terms).sum(0) if terms else None
+    return list(results)
