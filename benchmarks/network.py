@@ -36,6 +36,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from boltzgen.config import SimulateSettings
+from boltzgen.cores import LARGEST_PART, part_size
 from boltzgen.geometry import dof, mean_free_noise, random_rotations
 from boltzgen.levels import draw_levels
 from boltzgen.model import compiled
@@ -45,6 +46,7 @@ from boltzgen.objective import diffclf, dsm, noised
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
 from boltzgen.storage import load_ensemble
+from boltzgen.train.parts import add_gradients
 
 TRAINING, INFERENCE = TASKS = ("training step", "energy + score")
 ROUNDS = 5
@@ -68,6 +70,20 @@ class Batch:
         return self.log_sigmas.numel()
 
     @property
+    def part_size(self) -> int:
+        """Data of a part, as in training (`boltzgen.train.module`)."""
+        return len(self.x0) if self.x0.is_cuda else part_size(len(self.x0), LARGEST_PART // 2)
+
+    @property
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All by data: ``(n, ...)``."""
+        return self.x0, self.log_sigmas.T, self.noise.transpose(0, 1)
+
+    @classmethod
+    def of_rows(cls, x0: Tensor, log_sigmas: Tensor, noise: Tensor) -> Batch:
+        return cls(x0, log_sigmas.T, noise.transpose(0, 1))
+
+    @property
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Noised configurations and their levels, in a row."""
         y = self.x0 + self.log_sigmas.exp()[..., None, None] * self.noise
@@ -89,7 +105,8 @@ class Network:
 
     def compile(self) -> float:
         """Compile for the batches' shapes; returns the seconds until everything has run once."""
-        started, inputs = time.perf_counter(), self.batches[TRAINING].inputs
+        started, batch = time.perf_counter(), self.batches[TRAINING]
+        inputs = Batch.of_rows(*(rows[: batch.part_size] for rows in batch.rows)).inputs
         self.functions["compiled"] = {
             "derivatives": compiled.compile_derivatives(self.model, *inputs),
             "energy": compiled.compile_energy(self.model, *inputs),
@@ -105,11 +122,19 @@ class Network:
         noisy = noised(derivatives, batch.x0, batch.log_sigmas, batch.noise, dof(batch.x0.shape[1]))
         return dsm(noisy, self.sigma_data), diffclf(noisy, energy)
 
+    def sum_of_losses(self, mode: str, batch: Batch) -> Tensor:
+        """What is trained on, times the number of data."""
+        scores, heights = self.losses(mode, batch)
+        return (scores.mean(0) + heights).sum()
+
     def training_step(self, mode: str, batch: Batch) -> None:
         """Gradients of all parameters."""
+
+        def share(*rows: Tensor) -> tuple[Tensor, None]:
+            return self.sum_of_losses(mode, Batch.of_rows(*rows)) / len(batch.x0), None
+
         self.model.zero_grad()
-        scores, heights = self.losses(mode, batch)
-        (scores.mean() + heights.mean()).backward()
+        add_gradients(share, list(self.model.parameters()), batch.rows, batch.part_size)
 
     def call(self, task: str, mode: str, batch: Batch) -> Call:
         if task == TRAINING:
@@ -220,8 +245,11 @@ class ProductCounter(TorchDispatchMode):
 def operations(network: Network, task: str) -> float:
     """Floating-point operations of matrix products, millions per configuration."""
     batch = network.batches[task]
-    with ProductCounter() as counter:
-        network.call(task, "eager", batch)()
+    with ProductCounter() as counter:  # of this thread
+        if task == TRAINING:
+            network.sum_of_losses("eager", batch).backward()
+        else:
+            network.call(task, "eager", batch)()
     return counter.total / len(batch) / 1e6
 
 

@@ -34,7 +34,8 @@ from boltzgen.shipped import network_directory
 from boltzgen.system import MolecularSystem
 from boltzgen.train.denoising import DenoisingTarget
 from boltzgen.train.frames import Frames, training_frames
-from boltzgen.train.module import Averaging, Batch, Budget, EnergyTraining
+from boltzgen.train.losses import Batch
+from boltzgen.train.module import Averaging, Budget, EnergyTraining
 from boltzgen.train.monitor import Monitor
 from boltzgen.train.resume import FILE_NAME, Checkpoints, WeightedBatches, cut_log, read_checkpoint
 from boltzgen.world import ALONE, World

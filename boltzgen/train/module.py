@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 import torch
@@ -25,52 +24,13 @@ from boltzgen.model.compiled import BatchFunction, eager_derivatives
 from boltzgen.model.energy import EnergyModel
 from boltzgen.objective import Noised, dsm, height_loss, noised
 from boltzgen.train.denoising import DenoisingTarget
+from boltzgen.train.losses import Batch, Drawn, Losses
 from boltzgen.train.optimiser import optimiser_of
 from boltzgen.train.parts import add_gradients
 from boltzgen.world import ALONE, World
 
 _RANK_STRIDE = 1_000_003
 """Between the seeds of processes."""
-
-Batch = tuple[Tensor, Tensor]
-"""Configurations [nm] and reduced forces ``-du/dx`` [1/nm], both ``(n, n_atoms, 3)``."""
-
-
-class Drawn(NamedTuple):
-    """A batch with what is random in it, by sample.
-
-    x0, forces
-        Rotated configurations [nm] and reduced forces [1/nm], of use with a target only, ``(n, n_atoms, 3)``.
-    log_sigmas, noise
-        K levels ``(n, K)`` and standard normal noise ``(n, K, n_atoms, 3)``.
-    """
-
-    x0: Tensor
-    forces: Tensor
-    log_sigmas: Tensor
-    noise: Tensor
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Losses of one batch: ``dsm (K, n)``, and ``heights (n,)`` of the term that compares levels, if any."""
-
-    dsm: Tensor
-    heights: Tensor | None
-
-    def total(self, height_weight: float) -> Tensor:
-        """What is minimised, per sample ``(n,)``."""
-        dsm = self.dsm.mean(0)
-        return dsm if self.heights is None else dsm + height_weight * self.heights
-
-    def detach(self) -> Losses:
-        return Losses(self.dsm.detach(), None if self.heights is None else self.heights.detach())
-
-    @classmethod
-    def joined(cls, parts: Sequence[Losses]) -> Losses:
-        """Losses of a batch from those of its parts."""
-        heights = [part.heights for part in parts if part.heights is not None]
-        return cls(torch.cat([part.dsm for part in parts], dim=1), torch.cat(heights) if heights else None)
 
 
 class EnergyTraining(L.LightningModule):
@@ -141,7 +101,7 @@ class EnergyTraining(L.LightningModule):
             return warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * self.progress())))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimiser, "lr_scheduler": schedule}
 
     def draw_levels(self, n: int) -> Tensor:
         """Log noise levels ``(K, n)``."""
@@ -183,9 +143,8 @@ class EnergyTraining(L.LightningModule):
         def of(*part: Tensor) -> Losses:
             return self.part_losses(*part).detach()
 
-        return Losses.joined(
-            list(mapping(drawn.x0.device)(of, *(rows.split(self.part_size) for rows in drawn)))
-        )
+        parts = (rows.split(self.part_size) for rows in drawn)
+        return Losses.joined(list(mapping(drawn.x0.device)(of, *parts)))
 
     def accumulate(self, drawn: Drawn) -> Losses:
         """Add the gradient of the mean loss of what was drawn to that of the parameters; the losses."""

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from boltzgen.model.energy import EnergyModel
 from boltzgen.progress import Report
-from boltzgen.train.module import Batch, EnergyTraining, Losses
+from boltzgen.train.losses import Batch, Losses
+from boltzgen.train.module import EnergyTraining
 
 N_BANDS = 7
 """Noise bands, equal in log sigma, that losses are reported for."""

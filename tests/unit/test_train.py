@@ -23,7 +23,8 @@ from boltzgen.progress import Report
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 from boltzgen.train import train
-from boltzgen.train.module import EnergyTraining, Losses
+from boltzgen.train.losses import Losses
+from boltzgen.train.module import EnergyTraining
 from boltzgen.train.resume import WeightedBatches
 from boltzgen.world import World
 

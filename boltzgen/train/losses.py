@@ -1,0 +1,50 @@
+"""A training batch: what is drawn for it at random, and the losses it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+"""Configurations [nm] and reduced forces ``-du/dx`` [1/nm], both ``(n, n_atoms, 3)``."""
+
+
+class Drawn(NamedTuple):
+    """A batch with what is random in it, by sample.
+
+    x0, forces
+        Rotated configurations [nm] and reduced forces [1/nm], of use with a target only, ``(n, n_atoms, 3)``.
+    log_sigmas, noise
+        K levels ``(n, K)`` and standard normal noise ``(n, K, n_atoms, 3)``.
+    """
+
+    x0: Tensor
+    forces: Tensor
+    log_sigmas: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of one batch: ``dsm (K, n)``, and ``heights (n,)`` of the term that compares levels, if any."""
+
+    dsm: Tensor
+    heights: Tensor | None
+
+    def total(self, height_weight: float) -> Tensor:
+        """What is minimised, per sample ``(n,)``."""
+        dsm = self.dsm.mean(0)
+        return dsm if self.heights is None else dsm + height_weight * self.heights
+
+    def detach(self) -> Losses:
+        return Losses(self.dsm.detach(), None if self.heights is None else self.heights.detach())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Losses]) -> Losses:
+        """Losses of a batch from those of its parts."""
+        heights = [part.heights for part in parts if part.heights is not None]
+        return cls(torch.cat([part.dsm for part in parts], dim=1), torch.cat(heights) if heights else None)
