@@ -345,6 +345,7 @@ def draw(results: dict[str, dict[str, list[dict[str, Any]]]], title: str, path: 
     """Mode-weight error, excess classification loss, and effective sample size against sigma."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from boltzgen.report.panels import CATEGORICAL
 
@@ -353,6 +354,7 @@ def draw(results: dict[str, dict[str, list[dict[str, Any]]]], title: str, path: 
     left, middle, right = figure.subplots(1, 3)
     names = list(results)
     objectives = list(results[names[0]])
+    styles = list(zip(names, ("-", "--", "-.", ":"), strict=False))
     for k, (objective, colour) in enumerate(zip(objectives, CATEGORICAL, strict=False)):
         place = [i + 0.18 * (k - 0.5 * (len(objectives) - 1)) for i in range(len(names))]
         for axis, column in ((left, "weights"), (middle, "clf")):
@@ -360,20 +362,18 @@ def draw(results: dict[str, dict[str, list[dict[str, Any]]]], title: str, path: 
             axis.bar(place, [statistics.median(v) for v in values], 0.16, color=colour, label=objective)
             for x, seeds in zip(place, values, strict=True):
                 axis.plot([x] * len(seeds), seeds, "k.", markersize=3)
-        for name, style in zip(names, ("-", "--", "-.", ":"), strict=False):
+        for name, style in styles:
             runs = results[name][objective]
             ess = [statistics.median(level) for level in zip(*(r["ESS by level"] for r in runs), strict=True)]
-            label = objective if name == names[0] else None
-            right.loglog(runs[0]["sigma"], ess, style, color=colour, label=label)
+            right.loglog(runs[0]["sigma"], ess, style, color=colour)
     for axis in (left, middle):
         axis.set_xticks(range(len(names)), names)
     left.set(ylabel="error of mode weights")
     middle.set(yscale="log", ylabel="excess classification loss (nat)")
-    right.set(
-        xlabel="sigma", ylabel="effective sample size (fraction)", title=", ".join(names), ylim=(1e-4, 1.5)
-    )
+    right.set(xlabel="sigma", ylabel="effective sample size (fraction)", ylim=(1e-4, 1.5))
+    right.legend(handles=[Line2D([], [], color="k", linestyle=s, label=n) for n, s in styles])
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(objectives))
     for axis in (left, middle, right):
-        axis.legend(fontsize=7)
         axis.grid(alpha=0.3, which="both")
     figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=150)
