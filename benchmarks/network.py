@@ -36,7 +36,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from boltzgen.config import SimulateSettings
-from boltzgen.cores import LARGEST_PART, part_size
+from boltzgen.cores import part_size
 from boltzgen.geometry import dof, mean_free_noise, random_rotations
 from boltzgen.levels import draw_levels
 from boltzgen.model import compiled
@@ -71,8 +71,8 @@ class Batch:
 
     @property
     def part_size(self) -> int:
-        """Data of a part, as in training (`boltzgen.train.module`)."""
-        return len(self.x0) if self.x0.is_cuda else part_size(len(self.x0), LARGEST_PART // 2)
+        """Data of a part, as in training."""
+        return part_size(len(self.x0), self.x0.device, each=2)
 
     @property
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -36,9 +36,14 @@ def mapping(device: torch.device) -> Callable[..., Iterable[Any]]:
     return map if device.type == "cuda" else workers().map
 
 
-def part_size(n: int, at_most: int = LARGEST_PART) -> int:
-    """Rows of a part where ``n`` rows are shared evenly by the cores, ``at_most`` rows at once."""
-    cores = torch.get_num_threads()
+def part_size(n: int, device: torch.device, each: int = 1) -> int:
+    """Rows of a part of ``n`` rows of ``each`` configurations: on a GPU all, on a CPU an even share.
+
+    The cores take as many rounds as are needed for no part to have more than `LARGEST_PART` configurations.
+    """
+    if device.type == "cuda":
+        return n
+    cores, at_most = torch.get_num_threads(), max(1, LARGEST_PART // each)
     rounds = math.ceil(n / (cores * at_most))
     return math.ceil(n / (cores * rounds))
 

@@ -66,7 +66,7 @@ def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> Bat
 
     Of any number of rows: in chunks like the examples, on a CPU in smaller ones beside each other.
     """
-    size = len(x) if x.is_cuda else part_size(len(x))
+    size = part_size(len(x), x.device)
     x, log_sigma = x[:size], log_sigma[:size]
 
     def build() -> BatchFunction:

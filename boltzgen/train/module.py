@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from boltzgen.config import TrainSettings
-from boltzgen.cores import LARGEST_PART, mapping, part_size
+from boltzgen.cores import mapping, part_size
 from boltzgen.errors import NumericalError
 from boltzgen.geometry import dof, mean_free_noise, random_rotations
 from boltzgen.levels import draw_levels
@@ -69,10 +69,9 @@ class EnergyTraining(L.LightningModule):
 
     @property
     def part_size(self) -> int:
-        """Samples of a part of a batch: on a CPU as many as noised fill `LARGEST_PART`, on a GPU all."""
-        if self.model.log_sigma_bounds.is_cuda:
-            return self.batch_size
-        return part_size(self.batch_size, max(1, LARGEST_PART // self.settings.levels_per_sample))
+        """Samples of a part of a batch, each of which is noised to K levels."""
+        device = self.model.log_sigma_bounds.device
+        return part_size(self.batch_size, device, self.settings.levels_per_sample)
 
     @property
     def minutes(self) -> float:

@@ -8,17 +8,16 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
 from helpers.dimer import dimers
 
-from boltzgen.choices import Objective
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.model import EnergyModel, load_model
+from boltzgen.objective import OBJECTIVES, Objective
 from boltzgen.progress import Report
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
@@ -223,7 +222,7 @@ def test_a_step_that_would_break_the_parameters_is_not_taken(
         train(system, data, MODEL, settings(10), tmp_path, seed=0)
 
 
-@pytest.mark.parametrize("objective", get_args(Objective))
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_parts_of_a_batch_add_up_to_its_gradient(
     system: MolecularSystem, data: WeightedEnsemble, objective: Objective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
