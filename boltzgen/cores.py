@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
 ONE_CORE: dict[str, Any] = {"cpp_wrapper": True, "cpp.threads": 1}
 """Options of the compiler for code that runs on one core and without the interpreter's lock."""
 LARGEST_PART = 32
@@ -31,15 +32,25 @@ def workers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
 
 
-def mapping(device: torch.device) -> Callable[..., Iterable[Any]]:
-    """``map`` for parts: on a CPU beside each other, each in a thread of `workers`."""
+def mapper(device: torch.device) -> Callable[..., Iterable[Any]]:
+    """``map`` for parts: on a CPU beside each other, each in a thread of `workers`.
+
+    Not to be called from a part itself, which would wait for the thread that it occupies.
+    """
     return map if device.type == "cuda" else workers().map
 
 
-def part_size(n: int, device: torch.device, each: int = 1) -> int:
-    """Rows of a part of ``n`` rows of ``each`` configurations: on a GPU all, on a CPU an even share.
+def in_parts(function: Callable[..., T], rows: Sequence[Tensor], size: int) -> Iterator[T]:
+    """``function`` of up to ``size`` rows of each tensor at a time, in order; on a CPU beside each other."""
+    parts = zip(*(tensor.split(size) for tensor in rows), strict=True)
+    return iter(mapper(rows[0].device)(lambda part: function(*part), parts))
 
-    The cores take as many rounds as are needed for no part to have more than `LARGEST_PART` configurations.
+
+def part_size(n: int, device: torch.device, each: int = 1) -> int:
+    """Rows of a part of ``n`` rows, each noised to ``each`` levels: on a GPU all, on a CPU an even share.
+
+    The cores take as many rounds as are needed for no part to have more than `LARGEST_PART` noised
+    configurations, or more than one row.
     """
     if device.type == "cuda":
         return n
@@ -51,5 +62,5 @@ def part_size(n: int, device: torch.device, each: int = 1) -> int:
 def by_rows(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor, at_once: int) -> tuple[Tensor, ...]:
     """``function`` of ``at_once`` rows at most, without gradients; on a CPU in parts beside each other."""
     size = at_once if rows[0].is_cuda else min(at_once, LARGEST_PART)
-    parts = mapping(rows[0].device)(torch.no_grad()(function), *(tensor.split(size) for tensor in rows))
+    parts = in_parts(torch.no_grad()(function), rows, size)
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))

@@ -24,8 +24,8 @@ DEFAULT_CHUNK = {"cpu": 256, "cuda": 4096}
 MOST_FRAMES = 20_000
 """Frames that the scales of a network and the Gaussian of its prior are taken from, at most."""
 BYTES_PER_PAIR = 10_000.0
-"""That a training step holds for each pair of atoms in a noised configuration, with 2 layers of 32 channels,
-at least: 11 kB were measured for 55 atoms without bonds, 24 kB for alanine dipeptide."""
+"""That a training step holds for each pair of atoms in a noised configuration of the parts at work, with 2
+layers of 32 channels, at least: 11 kB were measured for 55 atoms without bonds, 24 for alanine dipeptide."""
 _BYTES_PER_ATOM = {"xtc": 5, "pdb": 81}
 """Of a frame in formats that are not plain float32 positions."""
 
@@ -94,11 +94,17 @@ def memory_bytes(n_atoms: int, workflow: Workflow, device: str) -> dict[str, flo
     """What each stage holds in memory at least: frames twice, forces beside them, distances of pairs.
 
     Distances are those that the scales of the network are taken from, of MOST_FRAMES at most. What a
-    training step holds comes later, on a CPU in the same memory.
+    training step holds, one part for each core, comes later, on a CPU in the same memory.
     """
+    import torch
+
+    from boltzgen.cores import part_size
+
     read = _n_frames(n_atoms, workflow)
-    kept, model = read / workflow.data.stride, workflow.model
-    pairs = n_atoms * (n_atoms - 1) * workflow.train.batch_size * workflow.train.levels_per_sample
+    kept, model, train = read / workflow.data.stride, workflow.model, workflow.train
+    part = part_size(train.batch_size, torch.device("cpu"), train.levels_per_sample)
+    at_once = min(train.batch_size, part * torch.get_num_threads()) * train.levels_per_sample
+    pairs = n_atoms * (n_atoms - 1) * at_once
     step = pairs * BYTES_PER_PAIR * model.n_layers * model.n_channels / 64
     if device != "cpu" or workflow.pretrained is not None:
         step = 0.0

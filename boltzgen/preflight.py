@@ -30,7 +30,7 @@ HOTTEST_K = 10_000.0
 
 _REPLACED = ("data", "model", "samples", "results", "export")
 _LESS = {
-    "train": "lower train.batch_size, or give fewer frames",
+    "train": "lower model.n_channels, use fewer cores (OMP_NUM_THREADS), or give fewer frames",
     "sample": "lower sample.n_particles",
     "export": "lower sample.n_particles or shorten export.formats",
 }

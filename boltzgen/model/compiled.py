@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
-from boltzgen.cores import ONE_CORE, mapping, part_size
+from boltzgen.cores import ONE_CORE, mapper, part_size
 from boltzgen.model.energy import derivatives
 
 BatchFunction = Callable[[Tensor, Tensor], Any]
@@ -72,7 +72,7 @@ def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> Bat
     def build() -> BatchFunction:
         return torch.no_grad()(_compile_traced(model, x, log_sigma, derivatives))
 
-    return in_chunks(_checked(build, model.energy_and_score, x, log_sigma), size, mapping(x.device))
+    return in_chunks(_checked(build, model.energy_and_score, x, log_sigma), size, mapper(x.device))
 
 
 def _compile_traced(
@@ -123,7 +123,7 @@ def _checked(
     fresh_x, fresh_sigma = x.flip(0) * 1.01, log_sigma.flip(0) + 0.01
     try:
         compiled = build()
-        (ours,) = mapping(x.device)(compiled, [fresh_x], [fresh_sigma])
+        (ours,) = mapper(x.device)(compiled, [fresh_x], [fresh_sigma])
         reference = eager(fresh_x, fresh_sigma)
         if isinstance(reference, Tensor):
             ours, reference = (ours,), (reference,)

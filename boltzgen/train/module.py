@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from boltzgen.config import TrainSettings
-from boltzgen.cores import mapping, part_size
+from boltzgen.cores import in_parts, part_size
 from boltzgen.errors import NumericalError
 from boltzgen.geometry import dof, mean_free_noise, random_rotations
 from boltzgen.levels import draw_levels
@@ -29,6 +29,8 @@ from boltzgen.train.optimiser import optimiser_of
 from boltzgen.train.parts import add_gradients
 from boltzgen.world import ALONE, World
 
+CHECKPOINT_FORMAT = 2
+"""Raised when a training cannot go on from what earlier versions wrote."""
 _RANK_STRIDE = 1_000_003
 """Between the seeds of processes."""
 
@@ -137,13 +139,12 @@ class EnergyTraining(L.LightningModule):
         return self.target(y, x0, forces, batch.log_sigmas.flatten()).view_as(batch.y)
 
     def losses(self, drawn: Drawn) -> Losses:
-        """Losses of what was drawn, without gradients."""
+        """Losses of what was drawn, detached; by the functions that are compiled for gradients."""
 
         def of(*part: Tensor) -> Losses:
             return self.part_losses(*part).detach()
 
-        parts = (rows.split(self.part_size) for rows in drawn)
-        return Losses.joined(list(mapping(drawn.x0.device)(of, *parts)))
+        return Losses.joined(list(in_parts(of, drawn, self.part_size)))
 
     def accumulate(self, drawn: Drawn) -> Losses:
         """Add the gradient of the mean loss of what was drawn to that of the parameters; the losses."""
@@ -162,13 +163,14 @@ class EnergyTraining(L.LightningModule):
         drawn = self.draw(batch)
         optimiser.zero_grad()
         losses = self.accumulate(drawn)
-        self.clip_gradient(losses.total(self.settings.height_weight).mean())
+        self.average_and_clip(losses)
         optimiser.step()
         schedule.step()
         return {"losses": losses, "levels": drawn.log_sigmas.T}
 
-    def clip_gradient(self, loss: Tensor) -> None:
-        """Average over processes, and clip; a loss or a gradient that is not finite is an error."""
+    def average_and_clip(self, losses: Losses) -> None:
+        """The mean gradient over processes, clipped; a loss or a gradient that is not finite is an error."""
+        loss = losses.total(self.settings.height_weight).mean()
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
         self.world.average_([*gradients, loss])
@@ -189,6 +191,7 @@ class EnergyTraining(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """What else a training that goes on needs to take the same steps: its random numbers, its clock."""
+        checkpoint["format"] = CHECKPOINT_FORMAT
         checkpoint["minutes"] = self.minutes
         checkpoint["generators"] = self.generator_states
         checkpoint["compiled"], checkpoint["finished"] = self.compiled, self.finished

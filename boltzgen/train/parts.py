@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from boltzgen.cores import mapping
+from boltzgen.cores import in_parts
 
 T = TypeVar("T")
 
@@ -29,9 +29,12 @@ def add_gradients(
         share, result = loss(*part)
         return torch.autograd.grad(share, parameters, allow_unused=True), result
 
-    parts = mapping(rows[0].device)(differentiate, *(tensor.split(size) for tensor in rows))
-    gradients, results = zip(*parts, strict=True)
-    for parameter, *found in zip(parameters, *gradients, strict=True):
-        terms = [gradient for gradient in (parameter.grad, *found) if gradient is not None]
-        parameter.grad = torch.stack(terms).sum(0) if terms else None
-    return list(results)
+    results = []
+    for gradients, result in in_parts(differentiate, rows, size):
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                # In memory of its own: what a CUDA graph returned is overwritten by its next replay.
+                own = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+                parameter.grad = own
+        results.append(result)
+    return results

@@ -16,7 +16,7 @@ from torch.utils.data import Sampler
 
 from boltzgen.files import replaced
 from boltzgen.streams import numbered_generator
-from boltzgen.train.module import EnergyTraining
+from boltzgen.train.module import CHECKPOINT_FORMAT, EnergyTraining
 from boltzgen.world import ALONE, World
 
 FILE_NAME = "last.ckpt"
@@ -75,8 +75,8 @@ def read_checkpoint(directory: Path | None, say: Callable[[str], None]) -> dict[
     path = directory / FILE_NAME
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"global_step", "state_dict", "generators", "compiled", "finished", "used"} <= set(checkpoint):
-            raise ValueError("it lacks what training needs to go on")
+        if checkpoint.get("format") != CHECKPOINT_FORMAT:
+            raise ValueError("another version of boltzgen wrote it")
     except Exception as error:  # a damaged file can break anything in there
         reason = str(error).strip().partition("\n")[0][:120]
         say(f"{path}: cannot be read ({reason or type(error).__name__}); training starts anew")

@@ -17,6 +17,7 @@ import yaml
 from openmm import app, unit
 
 from boltzgen import cli, workflow
+from boltzgen.estimate import memory_bytes
 from boltzgen.platform import installed_platforms
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
@@ -167,9 +168,20 @@ def test_memory_that_is_not_there(refused: Refused, tmp_path: Path, monkeypatch:
     assert "memory: simulate needs at least" in line and "lower simulate.production_ps" in line
     (tmp_path / "long.dcd").write_bytes(bytes(200_000))
     assert "give fewer frames" in refused("run", "harmonic_dimer", *overrides("data.trajectory=[long.dcd]"))
-    Little.available = 2e6
-    line = refused("run", "harmonic_dimer")
-    assert "memory: train needs at least 6 MB" in line and "lower train.batch_size" in line
+    Little.available = 1e6
+    line = refused("run", "harmonic_dimer", *overrides("simulate.production_ps=100"))
+    assert "memory: train needs at least" in line and "OMP_NUM_THREADS" in line
+
+
+def test_a_training_step_needs_room_for_the_parts_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """55 particles: 2.6 GiB were measured on two cores; larger batches take more rounds but no more room."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    needed = {}
+    for batch in (128, 4096):
+        workflow, _ = load_workflow("lj55", [f"train.batch_size={batch}"])
+        needed[batch] = memory_bytes(55, workflow, "cpu")["train"]
+    assert 1e9 < needed[128] < 2.6 * 2**30
+    assert needed[4096] == needed[128]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +19,13 @@ from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.model import EnergyModel, load_model
+from boltzgen.model.compiled import eager_derivatives
 from boltzgen.objective import OBJECTIVES, Objective
 from boltzgen.progress import Report
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 from boltzgen.train import train
+from boltzgen.train.denoising import DenoisingTarget
 from boltzgen.train.losses import Losses
 from boltzgen.train.module import EnergyTraining
 from boltzgen.train.resume import WeightedBatches
@@ -210,14 +214,14 @@ def test_one_of_several_processes_goes_on_with_the_learning_rate_it_had(
 def test_a_step_that_would_break_the_parameters_is_not_taken(
     system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = EnergyTraining.clip_gradient
+    clip = EnergyTraining.average_and_clip
 
-    def broken(self: EnergyTraining, loss: torch.Tensor) -> None:
+    def broken(self: EnergyTraining, losses: Losses) -> None:
         if self.global_step == 3:
             next(self.model.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
-        clip(self, loss)
+        clip(self, losses)
 
-    monkeypatch.setattr(EnergyTraining, "clip_gradient", broken)
+    monkeypatch.setattr(EnergyTraining, "average_and_clip", broken)
     with pytest.raises(NumericalError, match="the gradient is not finite at step 3"):
         train(system, data, MODEL, settings(10), tmp_path, seed=0)
 
@@ -226,11 +230,16 @@ def test_a_step_that_would_break_the_parameters_is_not_taken(
 def test_parts_of_a_batch_add_up_to_its_gradient(
     system: MolecularSystem, data: WeightedEnsemble, objective: Objective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of seven samples in parts of three, three and one: every sample counts for a seventh."""
+    """Of seven samples in parts of three, three and one: every sample counts for a seventh.
+
+    Each sample keeps its own forces, which are part of what is denoised to.
+    """
     x0 = torch.as_tensor(data.positions[:7]).float()
-    model = EnergyModel.from_data(system, x0, MODEL)
-    module = EnergyTraining(model, settings(10, objective=objective), 0)
-    drawn, parameters = module.draw((x0, torch.zeros_like(x0))), list(model.parameters())
+    module, forces = of_module(system, x0, objective=objective), -100.0 * x0
+    model = module.model
+    module.target = DenoisingTarget(model.prior, system.atom_classes, model.log_sigma_range)
+    module.target.coefficients += 0.5
+    drawn, parameters = module.draw((x0, forces)), list(model.parameters())
     whole = module.part_losses(*drawn)
     expected = torch.autograd.grad(whole.total(0.1).mean(), parameters, allow_unused=True)
     monkeypatch.setattr(EnergyTraining, "part_size", 3)
@@ -238,6 +247,119 @@ def test_parts_of_a_batch_add_up_to_its_gradient(
         torch.testing.assert_close(losses.dsm, whole.dsm.detach())
         torch.testing.assert_close(losses.total(0.1), whole.total(0.1).detach())
     torch.testing.assert_close([p.grad for p in parameters], list(expected), rtol=1e-4, atol=1e-6)
+    module.accumulate(drawn)
+    twice = [gradient if gradient is None else 2.0 * gradient for gradient in expected]
+    torch.testing.assert_close([p.grad for p in parameters], twice, rtol=1e-4, atol=1e-6)
+
+
+def of_module(system: MolecularSystem, x0: torch.Tensor, **changes: object) -> EnergyTraining:
+    return EnergyTraining(EnergyModel.from_data(system, x0, MODEL), settings(10, **changes), 0)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_the_gradient_of_a_step_is_averaged_and_at_most_as_long_as_the_clip(
+    system: MolecularSystem, data: WeightedEnsemble, scale: float
+) -> None:
+    """Two processes, of which the other one has no gradient at all."""
+
+    class Two(World):
+        def average_(self, tensors: list[torch.Tensor]) -> None:
+            for tensor in tensors:
+                tensor.mul_(0.5)
+
+    x0 = torch.as_tensor(data.positions[:32]).float()
+    module = of_module(system, x0, gradient_clip=0.7)
+    module.world = Two()
+    losses = module.accumulate(module.draw((x0, torch.zeros_like(x0))))
+    parameters = [p for p in module.model.parameters() if p.grad is not None]
+    before = torch.cat([scale * p.grad.flatten() for p in parameters])
+    for p in parameters:
+        p.grad.mul_(scale)
+    module.average_and_clip(losses)
+    after = torch.cat([p.grad.flatten() for p in parameters])
+    length = 0.5 * float(before.norm())
+    assert (length < 0.7) == (scale < 1.0)
+    torch.testing.assert_close(after, 0.5 * before * min(1.0, 0.7 / length), rtol=1e-5, atol=0.0)
+
+
+def test_every_step_has_the_learning_rate_of_the_schedule(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up in a line over five steps of warming up, times a half cosine down to a hundredth over all steps."""
+    rates, clip = [], EnergyTraining.average_and_clip
+
+    def noted(self: EnergyTraining, losses: Losses) -> None:
+        rates.append(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        clip(self, losses)
+
+    monkeypatch.setattr(EnergyTraining, "average_and_clip", noted)
+    short = settings(12, warmup_steps=5, height_paths=0, optimiser="adam", learning_rate=3e-3)
+    train(system, data, MODEL, short, tmp_path, seed=0)
+    expected = [
+        3e-3 * min(1.0, (n + 1) / 5) * (0.01 + 0.99 * (1.0 + math.cos(math.pi * n / 12)) / 2)
+        for n in range(12)
+    ]
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("objective", "k"), [("dsm", 2), ("dsm+diffclf", 2), ("dsm+diffclf", 3), ("dsm+nce", 3)]
+)
+def test_functions_are_compiled_for_the_parts_that_training_makes(
+    objective: Objective,
+    k: int,
+    system: MolecularSystem,
+    data: WeightedEnsemble,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Never for fewer rows than a part of a batch has, nor for more than the largest."""
+    seen: dict[str, tuple[int, set[int]]] = {}
+
+    def standing_in(name: str) -> Callable[..., object]:
+        def compile_(model: EnergyModel, x: torch.Tensor, log_sigma: torch.Tensor, **options: bool) -> object:
+            seen[name] = len(x), set()
+            assert len(x) == len(log_sigma)
+            eager = model.energy if name == "energy" else eager_derivatives(model, **options)
+
+            def of(x: torch.Tensor, log_sigma: torch.Tensor) -> object:
+                seen[name][1].add(len(x))
+                return eager(x, log_sigma)
+
+            return of
+
+        return compile_
+
+    monkeypatch.setattr("boltzgen.train.loop.compile_derivatives", standing_in("derivatives"))
+    monkeypatch.setattr("boltzgen.train.loop.compile_energy", standing_in("energy"))
+    short = settings(3, objective=objective, levels_per_sample=k, height_paths=0)
+    train(
+        system,
+        data,
+        MODEL,
+        short.model_copy(update={"compile": "always", "batch_size": 50}),
+        tmp_path,
+        seed=0,
+    )
+    assert set(seen) == ({"derivatives"} if objective == "dsm" else {"derivatives", "energy"})
+    for compiled_for, rows in seen.values():
+        assert max(rows) == compiled_for
+
+
+@pytest.mark.slow
+def test_compiled_training_is_eager_training(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path
+) -> None:
+    """The same steps up to rounding, which twenty of them magnify little."""
+    found = {}
+    for compile_ in ("always", "never"):
+        short = settings(20, warmup_steps=5, height_paths=0).model_copy(update={"compile": compile_})
+        train(system, data, MODEL, short, tmp_path / compile_, seed=0)
+        assert json.loads((tmp_path / compile_ / "training.json").read_text())["compile"] == compile_
+        with (tmp_path / compile_ / "metrics.csv").open(newline="") as stream:
+            (row,) = csv.DictReader(stream)
+        found[compile_] = [float(row[name]) for name in ("dsm", "heights", "held_out_dsm")]
+    assert found["always"] == pytest.approx(found["never"], rel=1e-3)
 
 
 def test_training_that_makes_it_worse_returns_the_best_model(
