@@ -34,7 +34,7 @@ def add_gradients(
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 # In memory of its own: what a CUDA graph returned is overwritten by its next replay.
-                own = gradient.clone() if parameter.grad is None else parameter.grad + gradient
-                parameter.grad = own
+                before = parameter.grad
+                parameter.grad = gradient.clone() if before is None else before + gradient
         results.append(result)
     return results
