@@ -74,8 +74,8 @@ class ModelSettings(Settings):
     """The energy network."""
 
     n_layers: Count = 2
-    n_channels: Count = Field(32, description="channels of node features")
-    n_radial: Count = Field(8, description="radial functions after mixing")
+    n_channels: Count = Field(16, description="channels of node features")
+    n_radial: Count = Field(16, description="radial functions after mixing")
     l_max: int = Field(2, ge=1, le=3, description="highest spherical harmonic of the density projection")
     hidden: Count = Field(64, description="width of the per-atom networks")
     prior: Prior = Field(
