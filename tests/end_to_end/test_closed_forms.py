@@ -29,7 +29,7 @@ SAMPLE = SampleSettings(
 @pytest.mark.parametrize(
     ("name", "parameters", "log_z"),
     [
-        ("harmonic_dimer", BOND, harmonic.dimer_log_z),
+        pytest.param("harmonic_dimer", BOND, harmonic.dimer_log_z, marks=pytest.mark.slow),
         ("harmonic_chain", {"n": 4, **BOND}, harmonic.chain_log_z),
     ],
 )

@@ -135,6 +135,7 @@ def test_kills_at_random_moments_of_every_stage(home: Path, stage: str, number: 
     check_kill(home, stage, number)
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_run(home: Path) -> None:
     """From the record of the run, elsewhere, in a process of its own."""
     replay = ["-c", "from boltzgen.cli import main; main()", "run", "whole/config.yaml", "--out", "again"]

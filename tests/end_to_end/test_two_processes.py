@@ -80,6 +80,7 @@ def test_two_processes_give_the_ensemble_that_one_gives(of_two: Path, tmp_path: 
         assert abs(samples.log_z - exact) < 3.5 * samples.log_z_error
 
 
+@pytest.mark.slow
 def test_losses_of_two_processes_are_those_of_one(of_two: Path, tmp_path: Path) -> None:
     one = tmp_path / "run"
     finished(start(one, command="train"))
@@ -93,6 +94,7 @@ def test_losses_of_two_processes_are_those_of_one(of_two: Path, tmp_path: Path) 
     assert last[0] == pytest.approx(last[1], abs=0.08)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_which_can_go_on(of_two: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(of_two, out)

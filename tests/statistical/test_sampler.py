@@ -248,7 +248,9 @@ def test_genealogical_variance_predicts_the_spread_of_z(scheme: Scheme) -> None:
     assert 0.5 < ratio < 2.5
 
 
-@pytest.mark.parametrize("resample_below", [0.0, 0.5], ids=["ais", "smc"])
+@pytest.mark.parametrize(
+    "resample_below", [pytest.param(0.0, id="ais", marks=pytest.mark.slow), pytest.param(0.5, id="smc")]
+)
 def test_intervals_of_log_z_cover_the_truth(resample_below: float) -> None:
     """The stated 95 % interval of four islands, on 200 cheap replicates."""
     g, plan = torch.Generator().manual_seed(8), ladder()
