@@ -2,8 +2,7 @@
 
 ``torch.compile`` cannot differentiate twice through a compiled region. So the function (parameters, x,
 log_sigma) -> (energy, score), gradient included, is traced once into a flat graph of tensor operations;
-compiling that graph needs only its own first-order backward. On a CPU what is compiled belongs in a thread of
-`boltzgen.cores.workers`: elsewhere it would be compiled once more.
+compiling that graph needs only its own first-order backward.
 """
 
 from __future__ import annotations
@@ -14,10 +13,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
-from boltzgen.cores import ONE_CORE, mapper, part_size
+from boltzgen.cores import compiled_part, mapper, part_size
 from boltzgen.model.energy import derivatives
 
 BatchFunction = Callable[[Tensor, Tensor], Any]
@@ -70,7 +71,8 @@ def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> Bat
     x, log_sigma = x[:size], log_sigma[:size]
 
     def build() -> BatchFunction:
-        return torch.no_grad()(_compile_traced(model, x, log_sigma, derivatives))
+        with torch.no_grad():  # compiled without a backward
+            return torch.no_grad()(_compile_traced(model, x, log_sigma, derivatives))
 
     return in_chunks(_checked(build, model.energy_and_score, x, log_sigma), size, mapper(x.device))
 
@@ -79,9 +81,10 @@ def _compile_traced(
     model: Any, x: Tensor, log_sigma: Tensor, of: Callable[..., tuple[Tensor, ...]]
 ) -> BatchFunction:
     """``of(energy, x, log_sigma)`` traced with the parameters as inputs, and compiled for that many rows."""
-    names, parameters = zip(*model.named_parameters(), strict=True)
+    names, current = zip(*model.named_parameters(), strict=True)
 
-    def function(parameters: list[Tensor], columns: Tensor, log_sigma: Tensor) -> Any:
+    def function(*inputs: Tensor) -> tuple[Tensor, ...]:
+        *parameters, columns, log_sigma = inputs
         values = dict(zip(names, parameters, strict=True))
         x = columns.permute(2, 0, 1)
 
@@ -91,23 +94,23 @@ def _compile_traced(
         return of(energy, x, log_sigma)
 
     # make_fx tells its inputs apart by identity, so every example must be a tensor of its own.
-    example = [p.detach().clone().requires_grad_(True) for p in parameters]
-    traced = make_fx(function)(example, _columns(x), log_sigma.clone())
+    example = [*(p.detach().clone().requires_grad_(True) for p in current), _columns(x), log_sigma.clone()]
+    with tracing(TracingContext(FakeTensorMode())):  # else each operation makes a mode of its own
+        traced = make_fx(function)(*example)
     for node in list(traced.graph.nodes):
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
             traced.graph.erase_node(node)
     traced.graph.eliminate_dead_code()
     traced.recompile()
-    current = list(model.parameters())
     if not x.is_cuda:
-        compiled = torch.compile(traced, dynamic=False, options=ONE_CORE)
-        return _padded(lambda x, log_sigma: compiled(current, _columns(x), log_sigma), len(x))
+        compiled = compiled_part(traced, example)
+        return _padded(lambda x, log_sigma: compiled(*current, _columns(x), log_sigma.contiguous()), len(x))
     # Kernels this small take longer to launch than to run: replay them as one CUDA graph, whose outputs
     # the next replay overwrites.
     replayed = torch.compile(traced, dynamic=False, mode="reduce-overhead")
     return _padded(
-        lambda x, log_sigma: tree_map(torch.clone, replayed(current, _columns(x), log_sigma)), len(x)
+        lambda x, log_sigma: tree_map(torch.clone, replayed(*current, _columns(x), log_sigma)), len(x)
     )
 
 
@@ -123,7 +126,7 @@ def _checked(
     fresh_x, fresh_sigma = x.flip(0) * 1.01, log_sigma.flip(0) + 0.01
     try:
         compiled = build()
-        (ours,) = mapper(x.device)(compiled, [fresh_x], [fresh_sigma])
+        ours = compiled(fresh_x, fresh_sigma)
         reference = eager(fresh_x, fresh_sigma)
         if isinstance(reference, Tensor):
             ours, reference = (ours,), (reference,)

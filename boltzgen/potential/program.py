@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from boltzgen.cores import ONE_CORE, workers
+from boltzgen.cores import compiled_part, workers
 from boltzgen.potential.coordinates import Frame
 from boltzgen.potential.terms import Term
 
@@ -138,19 +138,13 @@ def _one_pass(forces: Terms, x: Tensor) -> tuple[Tensor, Tensor]:
 def _compiled(one_pass: OnePass, example: Tensor, one_core: bool) -> OnePass:
     """The same function of configurations like the example, fused.
 
-    ``one_core`` is for passes beside each other (`boltzgen.cores`). It is also called without the guards of
-    ``torch.compile``, which take the interpreter's lock for a tenth of a pass.
+    ``one_core`` is for passes beside each other (`boltzgen.cores`).
     """
     graph = make_fx(one_pass)(example.clone())
     if not one_core:
         return torch.compile(graph, dynamic=False)
     with torch.no_grad():
-        return torch._inductor.standalone_compile(
-            graph,
-            [example],
-            dynamic_shapes="from_example_inputs",
-            options={"config_patches": ONE_CORE},
-        )
+        return compiled_part(graph, [example])
 
 
 def _check_same(ours: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:

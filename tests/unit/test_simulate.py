@@ -108,7 +108,7 @@ def test_energies_belong_to_the_frames(platform: str, tmp_path: Path) -> None:
 @both_ways
 def test_the_seed_fixes_the_frames(platform: str, tmp_path: Path) -> None:
     system = load_system("alanine_dipeptide")
-    settings = SHORT.model_copy(update={"equilibration_ps": 0.5, "production_ps": 1.0})
+    settings = SHORT.model_copy(update={"equilibration_ps": 0.1, "production_ps": 0.4})
     for method in ("langevin", "parallel_tempering"):
         chosen = settings.model_copy(update={"method": method})
         a, b, c = (simulate(system, chosen, tmp_path, seed, platform=platform) for seed in (1, 1, 2))
