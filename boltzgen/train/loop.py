@@ -213,7 +213,7 @@ def _compile_if_worth_it(
         worth = module.settings.compile == "always"
     module.compiled = bool(module.world.from_first(worth))
     if module.compiled:
-        report(0.0, 1.0, "compiling the network (a minute or two)")
+        report(0.0, 1.0, "compiling the network: minutes the first time, then seconds")
         _compile(module, held_out)
 
 
