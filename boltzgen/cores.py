@@ -1,7 +1,7 @@
 """Work on several cores of a CPU as independent parts, each on one core.
 
 Threads that share one computation wait for each other after every loop of it; parts do not. A compiled part
-has to be built by `compiled_part`, or the threads take turns.
+has to be built by `boltzgen.compiling.compiled_part`, or the threads take turns.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
 
 T = TypeVar("T")
-_ONE_CORE: dict[str, Any] = {"cpp_wrapper": True, "cpp.threads": 1}
 LARGEST_PART = 32
 """Configurations that one core is given at once: what the passes of a part hold stays in its cache."""
 
@@ -38,24 +36,6 @@ def mapper(device: torch.device) -> Callable[..., Iterable[Any]]:
     Not to be called from a part itself, which would wait for the thread that it occupies.
     """
     return map if device.type == "cuda" else workers().map
-
-
-def compiled_part(graph: GraphModule, example: Sequence[Tensor]) -> Callable[..., Any]:
-    """A graph of tensor operations fused into code that runs on one core without the interpreter's lock.
-
-    It takes tensors of the shapes of the examples, is differentiable in those that need gradients unless
-    compiled under ``no_grad``, and is read from disk in seconds where it was compiled before.
-    ``torch.compile`` would analyse the graph anew each time, and guard every call under the lock.
-    """
-    # With cpp_wrapper the compiler prefers what the trace noted of its inputs: not that they need gradients.
-    for node in graph.graph.find_nodes(op="placeholder"):
-        node.meta.clear()
-    return torch._inductor.standalone_compile(
-        graph,
-        list(example),
-        dynamic_shapes="from_example_inputs",
-        options={"config_patches": _ONE_CORE},
-    )
 
 
 def in_parts(function: Callable[..., T], rows: Sequence[Tensor], size: int) -> Iterator[T]:

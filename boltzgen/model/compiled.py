@@ -13,12 +13,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch._guards import TracingContext, tracing
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx import GraphModule
 from torch.utils._pytree import tree_map
 
-from boltzgen.cores import compiled_part, mapper, part_size
+from boltzgen.compiling import compiled_part, traced
+from boltzgen.cores import mapper, part_size
 from boltzgen.model.energy import derivatives
 
 BatchFunction = Callable[[Tensor, Tensor], Any]
@@ -71,7 +70,7 @@ def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> Bat
     x, log_sigma = x[:size], log_sigma[:size]
 
     def build() -> BatchFunction:
-        with torch.no_grad():  # compiled without a backward
+        with torch.no_grad():  # without a backward; on a GPU compiled at the first call
             return torch.no_grad()(_compile_traced(model, x, log_sigma, derivatives))
 
     return in_chunks(_checked(build, model.energy_and_score, x, log_sigma), size, mapper(x.device))
@@ -93,25 +92,25 @@ def _compile_traced(
 
         return of(energy, x, log_sigma)
 
-    # make_fx tells its inputs apart by identity, so every example must be a tensor of its own.
     example = [*(p.detach().clone().requires_grad_(True) for p in current), _columns(x), log_sigma.clone()]
-    with tracing(TracingContext(FakeTensorMode())):  # else each operation makes a mode of its own
-        traced = make_fx(function)(*example)
-    for node in list(traced.graph.nodes):
+    module = traced(function, example)
+    for node in list(module.graph.nodes):
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
-            traced.graph.erase_node(node)
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
-    if not x.is_cuda:
-        compiled = compiled_part(traced, example)
-        return _padded(lambda x, log_sigma: compiled(*current, _columns(x), log_sigma.contiguous()), len(x))
-    # Kernels this small take longer to launch than to run: replay them as one CUDA graph, whose outputs
-    # the next replay overwrites.
-    replayed = torch.compile(traced, dynamic=False, mode="reduce-overhead")
-    return _padded(
-        lambda x, log_sigma: tree_map(torch.clone, replayed(*current, _columns(x), log_sigma)), len(x)
-    )
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    compiled = _replayed(module) if x.is_cuda else compiled_part(module, example)
+    return _padded(lambda x, log_sigma: compiled(*current, _columns(x), log_sigma.contiguous()), len(x))
+
+
+def _replayed(module: GraphModule) -> Callable[..., Any]:
+    """Compiled for a GPU, as one CUDA graph: kernels this small take longer to launch than to run.
+
+    Its next replay overwrites the outputs, so they are copied.
+    """
+    replay = torch.compile(module, dynamic=False, mode="reduce-overhead")
+    return lambda *inputs: tree_map(torch.clone, replay(*inputs))
 
 
 def _columns(x: Tensor) -> Tensor:

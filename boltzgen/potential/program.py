@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from boltzgen.cores import compiled_part, workers
+from boltzgen.compiling import compiled_part, traced
+from boltzgen.cores import workers
 from boltzgen.potential.coordinates import Frame
 from boltzgen.potential.terms import Term
 
@@ -140,7 +140,7 @@ def _compiled(one_pass: OnePass, example: Tensor, one_core: bool) -> OnePass:
 
     ``one_core`` is for passes beside each other (`boltzgen.cores`).
     """
-    graph = make_fx(one_pass)(example.clone())
+    graph = traced(one_pass, [example.clone()])
     if not one_core:
         return torch.compile(graph, dynamic=False)
     with torch.no_grad():

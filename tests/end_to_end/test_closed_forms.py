@@ -27,24 +27,20 @@ SAMPLE = SampleSettings(
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "log_z", "kelvins"),
+    ("name", "parameters", "log_z"),
     [
-        pytest.param("harmonic_dimer", BOND, harmonic.dimer_log_z, (300, 250, 400), marks=pytest.mark.slow),
-        ("harmonic_chain", {"n": 4, **BOND}, harmonic.chain_log_z, (300, 400)),
+        pytest.param("harmonic_dimer", BOND, harmonic.dimer_log_z, marks=pytest.mark.slow),
+        ("harmonic_chain", {"n": 4, **BOND}, harmonic.chain_log_z),
     ],
 )
 def test_log_z_of_the_whole_pipeline(
-    name: str,
-    parameters: dict[str, float],
-    log_z: Callable[..., float],
-    kelvins: tuple[float, ...],
-    tmp_path: Path,
+    name: str, parameters: dict[str, float], log_z: Callable[..., float], tmp_path: Path
 ) -> None:
     """At the temperature of the data and, with the same network, at others."""
     system = load_system(name, parameters)
     data = simulate(system, SIMULATE, tmp_path / "data", seed=1)
     model = train(system, data, MODEL, TRAIN, tmp_path / "model", seed=2)
-    for seed, kelvin in enumerate(kelvins):
+    for seed, kelvin in enumerate((300.0, 250.0, 400.0)):
         ensemble, diagnostics = sample(replace(system, temperature_k=kelvin), model, data, SAMPLE, seed=seed)
         assert ensemble.log_z is not None and ensemble.log_z_error is not None
         value, error = ensemble.log_z, ensemble.log_z_error

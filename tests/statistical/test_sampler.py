@@ -205,7 +205,7 @@ def test_weights_kept_on_resampling_are_noticed(monkeypatch: pytest.MonkeyPatch)
     assert max(deviations) > 3.5
 
 
-def inverse_z_of_forward_paths(kernel: Kernel, n: int = 5_000) -> tuple[float, float]:
+def inverse_z_of_forward_paths(kernel: Kernel, n: int = 20_000) -> tuple[float, float]:
     """Deviation of the mean of exp(-log w) over forward paths from 1 / Z, in standard errors, and these."""
     g = torch.Generator().manual_seed(10)
     short = ladder(kernel, n_levels=64)
