@@ -1,9 +1,13 @@
-"""What every test starts from."""
+"""What every test starts from, and what tests of all kinds share."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +20,31 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: tests side 
 def _ctrl_c_is_heard() -> None:
     """A shell's background job starts with Ctrl-C ignored, and would hand that on to the commands tested."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, named as in `subprocess.CompletedProcess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def boltzgen(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """The command without a process of its own, which takes seconds to import what this one has."""
+    from boltzgen import cli
+
+    def command(directory: Path, *arguments: object) -> Ended:
+        monkeypatch.chdir(directory)
+        monkeypatch.setattr(sys, "argv", ["boltzgen", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capfd.readouterr()
+        return Ended(int(ended.value.code or 0), printed.out, printed.err)
+
+    return command

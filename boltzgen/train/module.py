@@ -72,8 +72,8 @@ class EnergyTraining(L.LightningModule):
     @property
     def part_size(self) -> int:
         """Samples of a part of a batch, each of which is noised to K levels."""
-        device = self.model.log_sigma_bounds.device
-        return part_size(self.batch_size, device, self.settings.levels_per_sample)
+        device, n_atoms = self.model.log_sigma_bounds.device, self.model.spec.n_atoms
+        return part_size(self.batch_size, n_atoms, device, self.settings.levels_per_sample)
 
     @property
     def minutes(self) -> float:
@@ -126,7 +126,8 @@ class EnergyTraining(L.LightningModule):
 
     def part_losses(self, x0: Tensor, forces: Tensor, log_sigmas: Tensor, noise: Tensor) -> Losses:
         """Losses of a part of what was drawn."""
-        torch.compiler.cudagraph_mark_step_begin()
+        if x0.is_cuda:  # elsewhere its import would leave Python objects to the end of a thread of a part
+            torch.compiler.cudagraph_mark_step_begin()
         batch = noised(self.derivatives, x0, log_sigmas.T, noise.transpose(0, 1), dof(x0.shape[1]))
         heights = height_loss(self.settings.objective, batch, self.energy)
         return Losses(dsm(batch, self.model.spec.sigma_data, self._target(batch, forces)), heights)

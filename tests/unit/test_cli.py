@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,17 +16,17 @@ import torch
 from boltzgen import __version__, workflow
 
 
-def boltzgen(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+Command = Callable[..., Any]
+
+
+def in_a_process(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from boltzgen.cli import main; main()", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=100
-    )
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=100)
 
 
-def refused(directory: Path, *arguments: str) -> str:
+def refused(command: Command, directory: Path, *arguments: str) -> str:
     before = sorted(directory.rglob("*"))
-    result = boltzgen(directory, *arguments)
+    result = command(directory, *arguments)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     lines = result.stderr.strip().splitlines()
@@ -37,16 +39,24 @@ def test_help_and_version_are_quick_and_import_no_engine(tmp_path: Path) -> None
     code = "import sys, boltzgen, boltzgen.cli; print([m for m in ('torch', 'openmm') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
-    assert boltzgen(tmp_path, "--version").stdout.strip() == f"boltzgen {__version__}"
-    assert "boltzgen run alanine_dipeptide" in boltzgen(tmp_path, "--help").stdout
+    assert in_a_process(tmp_path, "--version").stdout.strip() == f"boltzgen {__version__}"
+    assert "boltzgen run alanine_dipeptide" in in_a_process(tmp_path, "--help").stdout
 
 
 def test_without_arguments_there_is_help(tmp_path: Path) -> None:
-    result = boltzgen(tmp_path)
+    result = in_a_process(tmp_path)
     assert "Usage: boltzgen" in result.stdout + result.stderr and "Traceback" not in result.stderr
 
 
-def test_lists(tmp_path: Path) -> None:
+def test_what_is_refused_ends_the_process(tmp_path: Path) -> None:
+    """Before an engine greets, and after they are imported."""
+    assert "did you mean harmonic_dimer?" in refused(in_a_process, tmp_path, "run", "harmonic_dimr")
+    override = "system.parameters.stifness=3"
+    line = refused(in_a_process, tmp_path, "run", "harmonic_dimer", "--set", override)
+    assert "did you mean stiffness?" in line
+
+
+def test_lists(boltzgen: Command, tmp_path: Path) -> None:
     assert "harmonic_dimer" in boltzgen(tmp_path, "workflows").stdout
     assert "alanine_dipeptide" in boltzgen(tmp_path, "systems").stdout
 
@@ -88,11 +98,11 @@ def test_lists(tmp_path: Path) -> None:
         (["run", "lj13", "--out", "full"], "is no run directory"),
     ],
 )
-def test_plain_mistakes(tmp_path: Path, arguments: list[str], expected: str) -> None:
+def test_plain_mistakes(boltzgen: Command, tmp_path: Path, arguments: list[str], expected: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    assert expected in refused(tmp_path, *arguments)
+    assert expected in refused(boltzgen, tmp_path, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -103,21 +113,21 @@ def test_plain_mistakes(tmp_path: Path, arguments: list[str], expected: str) -> 
         ("name: mine\nsystem: {name: lj13}\nsimulate: {timestep_fs: 0}\n", "mine.yaml: simulate.timestep_fs"),
     ],
 )
-def test_bad_workflow_files(tmp_path: Path, text: str, expected: str) -> None:
+def test_bad_workflow_files(boltzgen: Command, tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
-    assert expected in refused(tmp_path, "run", "mine.yaml")
+    assert expected in refused(boltzgen, tmp_path, "run", "mine.yaml")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_without_cuda(tmp_path: Path) -> None:
-    assert "--device cpu" in refused(tmp_path, "run", "lj13", "--device", "cuda")
+def test_cuda_without_cuda(boltzgen: Command, tmp_path: Path) -> None:
+    assert "--device cpu" in refused(boltzgen, tmp_path, "run", "lj13", "--device", "cuda")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_unwritable_directory(tmp_path: Path) -> None:
+def test_unwritable_directory(boltzgen: Command, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
-    assert "cannot write" in refused(tmp_path, "run", "lj13", "--out", "closed/run")
+    assert "cannot write" in refused(boltzgen, tmp_path, "run", "lj13", "--out", "closed/run")
 
 
 def test_interrupt(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.chain import PHI, chain_system
@@ -246,18 +246,13 @@ def test_what_is_no_finished_run_is_refused(finished: Path, tmp_path: Path) -> N
         write_report(finished, tmp_path / "nowhere" / "page.html")
 
 
-def test_the_command(finished: Path, tmp_path: Path) -> None:
-    def report(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from boltzgen.cli import main; main()", "report"]
-        return subprocess.run(
-            [*command, *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True, timeout=100
-        )
-
-    written = report(finished)
+def test_the_command(boltzgen: Callable[..., Any], finished: Path, tmp_path: Path) -> None:
+    written = boltzgen(tmp_path, "report", finished)
     assert written.returncode == 0 and written.stdout.strip() == str(finished / "report.html")
-    assert report(finished, finished, "--out", "both.html").stdout.strip() == "both.html"
+    both = boltzgen(tmp_path, "report", finished, finished, "--out", "both.html")
+    assert both.stdout.strip() == "both.html"
     assert (tmp_path / "both.html").is_file()
-    refused = report("nowhere")
+    refused = boltzgen(tmp_path, "report", "nowhere")
     assert (
         refused.returncode == 2 and refused.stderr.count("\n") == 1 and "no run directory" in refused.stderr
     )

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from openmm import Platform
 
+from boltzgen import simulate as dynamics
 from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
@@ -29,7 +30,7 @@ from boltzgen.systems.harmonic import mean_bond_length
 
 STIFFNESS, LENGTH = 10000.0, 0.2
 SHORT = SimulateSettings(
-    n_runs=1, friction_per_ps=5.0, equilibration_ps=2.0, production_ps=20.0, n_walkers=10
+    n_runs=1, friction_per_ps=5.0, equilibration_ps=1.0, production_ps=20.0, n_walkers=20
 )
 both_ways = pytest.mark.parametrize("platform", ["Reference", "batched"])
 
@@ -57,13 +58,14 @@ def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
 
 @both_ways
 def test_langevin_gives_the_mean_bond_length(platform: str, tmp_path: Path) -> None:
-    settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0, "n_walkers": 50})
+    settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0, "n_walkers": 250})
     check_mean_bond_length(replicate_means(settings, 8, tmp_path, platform), bound=3e-4)
 
 
 @both_ways
 def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(platform: str, tmp_path: Path) -> None:
-    settings = SHORT.model_copy(update={"n_temperatures": 2, "temperature_ratio": 2.0, "production_ps": 50.0})
+    ladder = {"n_temperatures": 2, "temperature_ratio": 2.0, "production_ps": 50.0, "n_walkers": 100}
+    settings = SHORT.model_copy(update=ladder)
     check_mean_bond_length(replicate_means(settings, 6, tmp_path, platform), bound=5e-4)
     assert list(tmp_path.iterdir()) == []
 
@@ -73,13 +75,14 @@ def test_exchanges_do_not_heat_stiff_bonds(platform: str, tmp_path: Path) -> Non
     """A time step of half the inverse frequency, as 1 fs is for C-H bonds; exchanges every 20 steps."""
     system = dimer()
     long = {"timestep_fs": 25.0, "friction_per_ps": 1.0, "production_ps": 4000.0, "equilibration_ps": 10.0}
+    many = {"n_walkers": 100}
     ladder = {
         "n_temperatures": 2,
         "temperature_ratio": 1.25,
         "frame_interval_ps": 0.5,
         "swap_interval_ps": 0.5,
     }
-    settings = SHORT.model_copy(update=long | ladder)
+    settings = SHORT.model_copy(update=long | ladder | many)
     run = simulate(system, settings, tmp_path, 1, platform=platform)
     r = np.linspace(0.05, 0.35, 20_001)
     u = 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT
@@ -108,7 +111,7 @@ def test_energies_belong_to_the_frames(platform: str, tmp_path: Path) -> None:
 @both_ways
 def test_the_seed_fixes_the_frames(platform: str, tmp_path: Path) -> None:
     system = load_system("alanine_dipeptide")
-    settings = SHORT.model_copy(update={"equilibration_ps": 0.1, "production_ps": 0.4})
+    settings = SHORT.model_copy(update={"equilibration_ps": 0.05, "production_ps": 0.2, "n_walkers": 2})
     for method in ("langevin", "parallel_tempering"):
         chosen = settings.model_copy(update={"method": method})
         a, b, c = (simulate(system, chosen, tmp_path, seed, platform=platform) for seed in (1, 1, 2))
@@ -118,25 +121,44 @@ def test_the_seed_fixes_the_frames(platform: str, tmp_path: Path) -> None:
 
 @both_ways
 def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
-    settings = SHORT.model_copy(update={"n_runs": 2, "n_temperatures": 2, "production_ps": 5.0})
+    several = {"n_runs": 2, "n_temperatures": 2, "production_ps": 5.0, "n_walkers": 10}
+    settings = SHORT.model_copy(update=several)
     told: list[tuple[float, float, str]] = []
-    run = simulate(dimer(), settings, tmp_path, 1, lambda *a: told.append(a), platform=platform)
+    scratch, resume = tmp_path / "scratch", tmp_path / "resume"
+    run = simulate(
+        dimer(), settings, scratch, 1, lambda *a: told.append(a), platform=platform, resume=resume
+    )
     assert run.islands is not None and run.lineages is not None
     np.testing.assert_array_equal(run.islands, np.repeat([0, 1], 50))
     assert not set(run.lineages[:50]) & set(run.lineages[50:])
     assert not np.array_equal(run.positions[:50], run.positions[50:])
     assert told and "swap acceptance" in told[-1][2]
     assert all(0 <= done <= total for done, total, _ in told)
-    assert list(tmp_path.iterdir()) == []
+    assert list(scratch.iterdir()) == []
+    assert sorted(path.name for path in resume.iterdir()) == ["run_0.pt", "run_1.pt"]
+
+
+@pytest.fixture
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs one after the other, without waiting for processes that import everything anew."""
+
+    def one_by_one(
+        tasks: list[dynamics._Task], _: int, progress: dynamics._Progress
+    ) -> list[dynamics.Frames]:
+        return [dynamics._run(task, progress.of_run(task.run)) for task in tasks]
+
+    monkeypatch.setattr(dynamics, "_run_in_processes", one_by_one)
 
 
 @both_ways
+@pytest.mark.usefixtures("_in_this_process")
 @pytest.mark.parametrize("method", ["langevin", "parallel_tempering"])
 def test_finished_runs_are_kept_and_the_others_are_the_same(
     method: str, platform: str, tmp_path: Path
 ) -> None:
     """As after a kill: of three runs one is left, another is damaged, the third is missing."""
-    small = {"n_runs": 3, "n_temperatures": 2, "production_ps": 4.0, "method": method}
+    small = {"n_runs": 3, "n_temperatures": 2, "equilibration_ps": 0.2, "production_ps": 4.0}
+    small |= {"method": method}
     settings, scratch, resume = SHORT.model_copy(update=small), tmp_path / "scratch", tmp_path / "resume"
     said: list[str] = []
     run = partial(simulate, dimer(), settings, scratch, 1, platform=platform)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 from helpers.chain import chain_ensemble, chain_system
 
@@ -83,7 +84,9 @@ def write_run(
     save_ensemble(reference, system.topology, directory / "data" / "ensemble.h5")
     metrics = write_metrics(directory / "model" / "metrics.csv") if trained else None
     found = diagnostics() if found is None else found
-    analyze(system, samples, reference, found, SETTINGS, directory / "results", 0, metrics)
+    with pytest.MonkeyPatch.context() as patch:  # pages have charts of their own
+        patch.setattr("boltzgen.analysis._draw", lambda *_: [])
+        analyze(system, samples, reference, found, SETTINGS, directory / "results", 0, metrics)
     workflow = Workflow(name="chain", system=SystemSettings(name="chain"), **settings)
     (directory / "config.yaml").write_text(
         yaml.safe_dump(workflow.model_dump(mode="json", exclude={"quick"}), sort_keys=False)
