@@ -72,7 +72,7 @@ class Batch:
     @property
     def part_size(self) -> int:
         """Data of a part, as in training."""
-        return part_size(len(self.x0), self.x0.device, each=2)
+        return part_size(*self.x0.shape[:2], self.x0.device, each=2)
 
     @property
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:

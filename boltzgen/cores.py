@@ -18,6 +18,8 @@ from torch import Tensor
 T = TypeVar("T")
 LARGEST_PART = 32
 """Configurations that one core is given at once: what the passes of a part hold stays in its cache."""
+_PAIRS_OF_A_PART = LARGEST_PART * 22**2
+"""Pairs of atoms in a part of small molecules, which would otherwise wait for the interpreter."""
 
 
 @functools.cache
@@ -44,21 +46,26 @@ def in_parts(function: Callable[..., T], rows: Sequence[Tensor], size: int) -> I
     return iter(mapper(rows[0].device)(lambda part: function(*part), parts))
 
 
-def part_size(n: int, device: torch.device, each: int = 1) -> int:
+def part_size(n: int, n_atoms: int, device: torch.device, each: int = 1) -> int:
     """Rows of a part of ``n`` rows, each noised to ``each`` levels: on a GPU all, on a CPU an even share.
 
-    The cores take as many rounds as are needed for no part to have more than `LARGEST_PART` noised
-    configurations, or more than one row.
+    The cores take as many rounds as are needed for no part to have more noised configurations of ``n_atoms``
+    than `LARGEST_PART`, or more pairs of atoms than as many of alanine dipeptide; or more than one row.
     """
     if device.type == "cuda":
         return n
-    cores, at_most = torch.get_num_threads(), max(1, LARGEST_PART // each)
+    n, largest = max(n, 1), max(LARGEST_PART, _PAIRS_OF_A_PART // n_atoms**2)
+    cores, at_most = torch.get_num_threads(), max(1, largest // each)
     rounds = math.ceil(n / (cores * at_most))
     return math.ceil(n / (cores * rounds))
 
 
 def by_rows(function: Callable[..., tuple[Tensor, ...]], *rows: Tensor, at_once: int) -> tuple[Tensor, ...]:
-    """``function`` of ``at_once`` rows at most, without gradients; on a CPU in parts beside each other."""
-    size = at_once if rows[0].is_cuda else min(at_once, LARGEST_PART)
+    """``function`` of ``at_once`` rows at most, without gradients; on a CPU in parts beside each other.
+
+    ``rows`` are configurations ``(n, n_atoms, 3)``.
+    """
+    n, n_atoms = rows[0].shape[:2]
+    size = min(at_once, part_size(n, n_atoms, rows[0].device))
     parts = in_parts(torch.no_grad()(function), rows, size)
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))

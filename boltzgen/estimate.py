@@ -102,7 +102,7 @@ def memory_bytes(n_atoms: int, workflow: Workflow, device: str) -> dict[str, flo
 
     read = _n_frames(n_atoms, workflow)
     kept, model, train = read / workflow.data.stride, workflow.model, workflow.train
-    part = part_size(train.batch_size, torch.device("cpu"), train.levels_per_sample)
+    part = part_size(train.batch_size, n_atoms, torch.device("cpu"), train.levels_per_sample)
     at_once = min(train.batch_size, part * torch.get_num_threads()) * train.levels_per_sample
     pairs = n_atoms * (n_atoms - 1) * at_once
     step = pairs * BYTES_PER_PAIR * model.n_layers * model.n_channels / 64
