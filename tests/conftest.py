@@ -22,6 +22,12 @@ def _ctrl_c_is_heard() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An analysis without figures, which take longer than all that is in them."""
+    monkeypatch.setattr("boltzgen.analysis._draw", lambda *_: [])
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended, named as in `subprocess.CompletedProcess`."""

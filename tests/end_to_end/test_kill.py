@@ -24,12 +24,19 @@ TINY = {
     "system": {"name": "harmonic_dimer"},
     "simulate": {"method": "langevin", "n_runs": 3, "equilibration_ps": 2, "production_ps": 60},
     "model": {"n_layers": 1, "n_channels": 4, "n_radial": 4, "hidden": 16},
-    "train": {"steps": 420, "batch_size": 16, "compile": "never", "height_paths": 16},
+    "train": {"steps": 60, "batch_size": 16, "compile": "never", "height_paths": 16},
     "sample": {"n_particles": 96, "n_islands": 3, "n_levels": 30, "n_pilot": 32, "n_forward": 32},
     "analyze": {"n_bootstrap": 10},
     "export": {"n_resampled": 4000, "formats": ["xtc", "pdb"]},  # long enough to be killed in
 }
-COMMAND = [sys.executable, "-c", "from boltzgen.cli import main; main()", "run", "tiny.yaml", "--out"]
+SCRIPT = """
+from boltzgen.cli import main
+from boltzgen.train import resume
+
+resume.CHECKPOINT_STEPS = 10  # instead of 200: a training long enough for those takes half a minute
+main()
+"""
+COMMAND = [sys.executable, "-c", SCRIPT, "run", "tiny.yaml", "--out"]
 ON_THE_CLOCK = ("time on target energies", "sampling time")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums over two have other last digits
 

@@ -45,7 +45,7 @@ def workflow_file(tmp_path: Path) -> Path:
         },
         "data": {"trajectory": ["run.dcd"], "skip_frames": 2},
         "model": {"n_layers": 1, "n_channels": 4, "n_radial": 4, "hidden": 16},
-        "train": {"steps": 3, "batch_size": 8, "compile": "never"},
+        "train": {"steps": 3, "batch_size": 8, "compile": "never", "height_paths": 4},
         "sample": {
             "n_particles": 16,
             "n_islands": 2,

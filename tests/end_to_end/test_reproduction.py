@@ -12,7 +12,7 @@ from boltzgen.workflow import run
 from boltzgen.workflow_file import load_workflow
 
 SMALL = [
-    "simulate={n_runs: 2, n_temperatures: 2, equilibration_ps: 1, production_ps: 10}",
+    "simulate={n_runs: 1, n_temperatures: 2, equilibration_ps: 1, production_ps: 10}",
     "model={n_layers: 1, n_channels: 4, n_radial: 4, hidden: 8}",
     "train={steps: 30, batch_size: 8, height_paths: 8}",
     "sample={n_particles: 32, n_islands: 2, n_levels: 15, n_pilot: 16, n_forward: 16}",

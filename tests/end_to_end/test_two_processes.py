@@ -24,9 +24,9 @@ name: tiny
 device: cpu
 system: {name: harmonic_dimer}
 simulate: {method: langevin, n_runs: 2, equilibration_ps: 5, production_ps: 100, frame_interval_ps: 0.05}
-model: {n_layers: 1, n_channels: 8, hidden: 32}
-train: {steps: 200, batch_size: 64, compile: never, minutes: null, height_paths: 0}
-sample: {n_particles: 512, n_islands: 2, n_levels: 60, n_pilot: 64, n_forward: 64}
+model: {n_layers: 1, n_channels: 4, n_radial: 4, hidden: 16}
+train: {steps: 100, batch_size: 64, compile: never, minutes: null, height_paths: 0}
+sample: {n_particles: 512, n_islands: 2, n_levels: 40, n_pilot: 64, n_forward: 64}
 export: {formats: [xtc], n_resampled: 16}
 """
 

@@ -36,6 +36,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(undrawn: None) -> None:
+    """Nothing here looks at a picture."""
+
+
 def noise(content: bytes) -> bytes:
     return np.random.default_rng(0).bytes(len(content))
 

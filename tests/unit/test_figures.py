@@ -91,7 +91,7 @@ def test_everything_is_written_and_drawn(tmp_path):
     assert len(rows) == len(results["rows"])
 
 
-def test_rows_hold_the_numbers(tmp_path):
+def test_rows_hold_the_numbers(undrawn, tmp_path):
     rows = by_quantity(run_analysis(tmp_path))
     delta_f = rows["Delta F kT"]
     assert abs(delta_f["value"] - math.log(0.7 / 0.3)) < 4 * delta_f["error"]
@@ -112,7 +112,7 @@ def test_a_bare_run_still_has_results(tmp_path):
     assert results["verdict"]["level"] == "caution"
 
 
-def test_a_lost_state_is_named_and_not_trusted(tmp_path):
+def test_a_lost_state_is_named_and_not_trusted(undrawn, tmp_path):
     results = run_analysis(tmp_path, p_model=1e-9, proposal=1e-9)
     assert results["verdict"]["level"] == "not trusted"
     assert any("phi_positive" in reason and "absent" in reason for reason in results["verdict"]["reasons"])
@@ -121,20 +121,20 @@ def test_a_lost_state_is_named_and_not_trusted(tmp_path):
     Console(file=io.StringIO()).print(closing_table(results), verdict_panel(results))
 
 
-def test_a_barely_carried_state_is_a_caution(tmp_path):
+def test_a_barely_carried_state_is_a_caution(undrawn, tmp_path):
     results = run_analysis(tmp_path, p_model=0.02, proposal=0.02)
     assert results["verdict"]["level"] == "caution"
     assert any("phi_positive" in reason and "lineages" in reason for reason in results["verdict"]["reasons"])
 
 
-def test_disagreement_in_delta_f_is_an_observation_only(tmp_path):
+def test_disagreement_in_delta_f_is_an_observation_only(undrawn, tmp_path):
     results = run_analysis(tmp_path, p_model=0.7)
     assert results["verdict"]["level"] == "trusted"
     assert "Delta F differs" in results["verdict"]["observations"][0]
     assert run_analysis(tmp_path)["verdict"]["observations"] == []
 
 
-def test_closing_table_shows_model_reference_and_verdict(tmp_path):
+def test_closing_table_shows_model_reference_and_verdict(undrawn, tmp_path):
     results = run_analysis(tmp_path)
     stream = io.StringIO()
     console = Console(file=stream, width=140)
