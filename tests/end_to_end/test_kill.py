@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from boltzgen.storage import load_ensemble
-from boltzgen.workflow import STAGES
+from boltzgen.workflow import STAGES, run
+from boltzgen.workflow_file import load_workflow
 
 TINY = {
     "name": "tiny",
@@ -110,7 +111,9 @@ def differences(a: dict[str, object], b: dict[str, object]) -> list[str]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a run that nobody interrupted, ``whole``."""
     home = tmp_path_factory.mktemp("kill")
-    finish(home, "whole")
+    (home / "tiny.yaml").write_text(json.dumps(TINY))
+    settings, base = load_workflow(str(home / "tiny.yaml"))
+    run(settings, base, home / "whole", say=lambda line: None)
     return home
 
 

@@ -123,6 +123,17 @@ class Replicates:
         return (float(self.z.mean()) - 1.0) / error, error
 
 
+def parts(population: smc.Population, n: int) -> list[smc.Population]:
+    """A population that was never resampled as ``n`` populations, each with its own estimate of Z."""
+    found = []
+    for rows in torch.arange(len(population.log_weights)).chunk(n):
+        log_weights = population.log_weights[rows]
+        log_z = float(torch.logsumexp(log_weights, 0)) - math.log(len(rows))
+        own = replace(population.particles.take(rows), ancestors=torch.arange(len(rows)))
+        found.append(smc.Population(own, log_weights, log_z))
+    return found
+
+
 def replicate(
     resample_below: float,
     seed: int = 2,
@@ -130,14 +141,21 @@ def replicate(
     scheme: Scheme = "systematic",
     **options: Any,
 ) -> Replicates:
-    """Independent runs on the ladder that ``options`` name."""
+    """Independent runs on the ladder that ``options`` name.
+
+    Without resampling no particle knows of another, so that many are as good as runs one after the other.
+    """
     g = torch.Generator().manual_seed(seed)
     plan = ladder(**options)
     levels = [*plan.noise_levels(exact_model, moving=True), *plan.bridge_levels(entrance())]
-    z, share, variance = [], [], []
-    for _ in range(n):
-        population = smc.start(exact_model, gaussian(), SIGMA_MAX, N_PARTICLES, g)
+    at_once = 1 if resample_below > 0.0 else n
+    populations = []
+    for _ in range(n // at_once):
+        population = smc.start(exact_model, gaussian(), SIGMA_MAX, at_once * N_PARTICLES, g)
         smc.run_smc(population, levels, resample_below=resample_below, generator=g, scheme=scheme)
+        populations += [population] if at_once == 1 else parts(population, at_once)
+    z, share, variance = [], [], []
+    for population in populations:
         combined = combine([population])
         z.append(math.exp(combined.log_z - LOG_Z))
         share.append(float(torch.softmax(combined.log_weights, 0)[in_first_mode(combined.x)].sum()))

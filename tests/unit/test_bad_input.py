@@ -171,7 +171,7 @@ def test_memory_that_is_not_there(refused: Refused, tmp_path: Path, monkeypatch:
     Little.available = 1e6
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     line = refused("run", "harmonic_dimer", *overrides("simulate.production_ps=100", "model.n_channels=64"))
-    assert "memory: train needs at least 3 MB" in line and "OMP_NUM_THREADS" in line
+    assert "memory: train needs at least 10 MB" in line and "OMP_NUM_THREADS" in line
 
 
 def test_a_training_step_needs_room_for_the_parts_at_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,18 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
+import mdtraj
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from boltzgen import load_system
+from boltzgen import load_system, make_potential
 from boltzgen.config import ModelSettings
 from boltzgen.geometry import mean_free_noise, mirror, random_rotations
 from boltzgen.model.energy import EnergyModel
+from boltzgen.registry import build_system
+from boltzgen.workflow_file import load_workflow
 
 
 @pytest.fixture
@@ -94,3 +98,39 @@ def test_the_rival_has_the_symmetries_of_a_molecule(benchmark: ModuleType) -> No
     slope = (ends[0] - ends[1]) / (2 * step)
     expected = -(score * direction).sum((1, 2))
     torch.testing.assert_close(slope, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("benchmark", ["regression"], indirect=True)
+def test_results_of_equals_are_rarely_marked_and_worse_ones_are(benchmark: ModuleType) -> None:
+    """Losses with a spread of 1 % between seeds, three stored seeds of three molecules, three now."""
+    rng, marked = np.random.default_rng(0), {1.0: 0, 1.1: 0}
+
+    def seeds(size: float) -> dict[str, object]:
+        return {"loss": benchmark.Sample(tuple(size * (1 + 0.01 * rng.normal(size=3))))}
+
+    for shift in marked:
+        for _ in range(1000):
+            stored = {name: seeds(size) for name, size in (("a", 1.0), ("b", 30.0), ("c", 0.1))}
+            marked[shift] += "!" in benchmark.table({"a": seeds(shift)}, stored)[-1]
+    assert marked[1.0] <= 6 and marked[1.1] > 800
+
+
+@pytest.mark.parametrize("benchmark", ["regression"], indirect=True)
+def test_a_stated_error_counts_where_seeds_differ_by_less(benchmark: ModuleType) -> None:
+    before, now = benchmark.Sample((-193.50, -193.52, -193.51), 0.08), benchmark.Sample((-193.60,), 0.08)
+    spread = benchmark.spread_of("log Z", "a", {"a": {"log Z": before}})
+    apart, chance = benchmark.difference(now, before, spread)
+    assert apart == pytest.approx(-0.09 / (0.08 * (1 + 1 / 3) ** 0.5)) and chance > 0.3
+    assert benchmark.difference(before, before, spread) == (0.0, 1.0)
+    assert np.isnan(benchmark.difference(now, benchmark.Sample((1.0,)), (0.0, 0.0, 0))[0])
+
+
+@pytest.mark.parametrize("benchmark", ["regression"], indirect=True)
+def test_frames_of_the_protocol_are_of_its_molecules(benchmark: ModuleType, tmp_path: Path) -> None:
+    for case in benchmark.SEEDS:
+        workflow, base = load_workflow(str(benchmark.CASES / f"{case}.yaml"))
+        system, path = build_system(workflow, base), benchmark.data_file(case, tmp_path)
+        positions = mdtraj.load(str(path)).xyz
+        assert positions.shape[1:] == (system.n_atoms, 3) and len(positions) >= 5000
+        energies = make_potential(system)(torch.from_numpy(positions[::500]))
+        assert float(energies.max() - energies.min()) < 100.0

@@ -15,7 +15,6 @@ import torch
 
 from boltzgen import __version__, workflow
 
-
 Command = Callable[..., Any]
 
 

@@ -26,6 +26,7 @@ from boltzgen.world import World
 SETTINGS = SampleSettings(n_particles=24, n_islands=3, n_levels=10, n_pilot=16, n_forward=16)
 ON_THE_CLOCK = {"seconds", "target_seconds"}
 Problem = tuple[MolecularSystem, EnergyModel, WeightedEnsemble]
+Sampled = tuple[WeightedEnsemble, dict[str, object]]
 
 
 class Killed(Exception):
@@ -57,6 +58,12 @@ def problem() -> Problem:
     return system, model, WeightedEnsemble(positions, np.zeros(64), np.zeros(64), system.temperature_k)
 
 
+@pytest.fixture(scope="module")
+def whole(problem: Problem) -> Sampled:
+    """What a sampling gives that nobody interrupted."""
+    return sample(*problem, SETTINGS, seed=5)
+
+
 @pytest.mark.parametrize(
     ("moment", "left"),
     [
@@ -67,10 +74,10 @@ def problem() -> Problem:
     ],
 )
 def test_finished_islands_are_kept_and_the_others_are_the_same(
-    problem: Problem, moment: str, left: list[str], tmp_path: Path
+    problem: Problem, whole: Sampled, moment: str, left: list[str], tmp_path: Path
 ) -> None:
     run = partial(sample, *problem, SETTINGS, seed=5)
-    whole, whole_diagnostics = run()
+    ensemble, whole_diagnostics = whole
     try:
         run(report=killed_at(moment), resume=tmp_path)
         assert moment == "never"
@@ -86,29 +93,31 @@ def test_finished_islands_are_kept_and_the_others_are_the_same(
     ] == left
     assert said == []
     for name in ("positions", "log_weights", "reduced_energies", "lineages", "islands"):
-        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+        np.testing.assert_array_equal(getattr(parts, name), getattr(ensemble, name))
     assert {k: v for k, v in diagnostics.items() if k not in ON_THE_CLOCK} == {
         k: v for k, v in whole_diagnostics.items() if k not in ON_THE_CLOCK
     }
 
 
-def test_islands_and_seeds_have_their_own_random_numbers(problem: Problem) -> None:
-    samples = [sample(*problem, SETTINGS, seed=seed)[0] for seed in (5, 5, 6)]
+def test_islands_and_seeds_have_their_own_random_numbers(problem: Problem, whole: Sampled) -> None:
+    samples = [whole[0], *(sample(*problem, SETTINGS, seed=seed)[0] for seed in (5, 6))]
     np.testing.assert_array_equal(samples[0].positions, samples[1].positions)
     assert not np.isin(samples[0].positions, samples[2].positions).any()
     first, second = (samples[0].positions[samples[0].islands == island] for island in (0, 1))
     assert not np.isin(first, second).any()
 
 
-def test_a_damaged_island_is_sampled_again_and_that_is_said(problem: Problem, tmp_path: Path) -> None:
+def test_a_damaged_island_is_sampled_again_and_that_is_said(
+    problem: Problem, whole: Sampled, tmp_path: Path
+) -> None:
     run = partial(sample, *problem, SETTINGS, seed=5, resume=tmp_path)
-    whole, _ = run()
+    run()
     path = tmp_path / "island_1.pt"
     path.write_bytes(path.read_bytes()[:-300])
     said: list[str] = []
     again, _ = run(say=said.append)
     assert len(said) == 1 and "island_1.pt: cannot be read" in said[0]
-    np.testing.assert_array_equal(again.positions, whole.positions)
+    np.testing.assert_array_equal(again.positions, whole[0].positions)
 
 
 def test_the_bridge_keeps_the_ancestors_of_rare_states(problem: Problem) -> None:

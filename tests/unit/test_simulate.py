@@ -1,13 +1,7 @@
-"""Molecular dynamics against closed forms; seeds, processes, failures; ensembles on disk."""
+"""Molecular dynamics: frames and energies, seeds, finished runs, failures; ensembles on disk."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +20,6 @@ from boltzgen.simulate import choose_platform, simulate
 from boltzgen.storage import load_ensemble, save_ensemble
 from boltzgen.stretches import STRETCH, correlated_stretches
 from boltzgen.system import MolecularSystem
-from boltzgen.systems.harmonic import mean_bond_length
 
 STIFFNESS, LENGTH = 10000.0, 0.2
 SHORT = SimulateSettings(
@@ -37,59 +30,6 @@ both_ways = pytest.mark.parametrize("platform", ["Reference", "batched"])
 
 def dimer() -> MolecularSystem:
     return load_system("harmonic_dimer", {"stiffness": STIFFNESS, "length_nm": LENGTH})
-
-
-def replicate_means(settings: SimulateSettings, n: int, directory: Path, platform: str) -> np.ndarray:
-    system = dimer()
-    runs = [simulate(system, settings, directory, seed, platform=platform) for seed in range(n)]
-    return np.array([system.collective_variables[0].values(run.positions).mean() for run in runs])
-
-
-def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
-    """Within 3.5 replicate standard errors, and those small enough to tell <r> from r0."""
-    error = means.std(ddof=1) / np.sqrt(len(means))
-    exact = mean_bond_length(STIFFNESS, LENGTH)
-    assert error < bound
-    assert abs(means.mean() - exact) < 3.5 * error
-    assert abs(means.mean() - LENGTH) > 3.5 * error  # what dropping the r^2 of the measure would give
-    hotter = mean_bond_length(STIFFNESS, LENGTH, 600.0)
-    assert abs(means.mean() - hotter) > 3.5 * error
-
-
-@both_ways
-def test_langevin_gives_the_mean_bond_length(platform: str, tmp_path: Path) -> None:
-    settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0, "n_walkers": 250})
-    check_mean_bond_length(replicate_means(settings, 8, tmp_path, platform), bound=3e-4)
-
-
-@both_ways
-def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(platform: str, tmp_path: Path) -> None:
-    ladder = {"n_temperatures": 2, "temperature_ratio": 2.0, "production_ps": 50.0, "n_walkers": 100}
-    settings = SHORT.model_copy(update=ladder)
-    check_mean_bond_length(replicate_means(settings, 6, tmp_path, platform), bound=5e-4)
-    assert list(tmp_path.iterdir()) == []
-
-
-@both_ways
-def test_exchanges_do_not_heat_stiff_bonds(platform: str, tmp_path: Path) -> None:
-    """A time step of half the inverse frequency, as 1 fs is for C-H bonds; exchanges every 20 steps."""
-    system = dimer()
-    long = {"timestep_fs": 25.0, "friction_per_ps": 1.0, "production_ps": 4000.0, "equilibration_ps": 10.0}
-    many = {"n_walkers": 100}
-    ladder = {
-        "n_temperatures": 2,
-        "temperature_ratio": 1.25,
-        "frame_interval_ps": 0.5,
-        "swap_interval_ps": 0.5,
-    }
-    settings = SHORT.model_copy(update=long | ladder | many)
-    run = simulate(system, settings, tmp_path, 1, platform=platform)
-    r = np.linspace(0.05, 0.35, 20_001)
-    u = 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT
-    exact = np.average(u, weights=r**2 * np.exp(-u))
-    error = run.reduced_energies.std() / np.sqrt(len(run) / 2)  # energies are correlated for about 1 ps
-    assert error < 0.015
-    assert abs(run.reduced_energies.mean() - exact) < 2.5 * error
 
 
 @both_ways
@@ -117,25 +57,6 @@ def test_the_seed_fixes_the_frames(platform: str, tmp_path: Path) -> None:
         a, b, c = (simulate(system, chosen, tmp_path, seed, platform=platform) for seed in (1, 1, 2))
         np.testing.assert_array_equal(a.positions, b.positions)
         assert not np.array_equal(a.positions, c.positions)
-
-
-@both_ways
-def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
-    several = {"n_runs": 2, "n_temperatures": 2, "production_ps": 5.0, "n_walkers": 10}
-    settings = SHORT.model_copy(update=several)
-    told: list[tuple[float, float, str]] = []
-    scratch, resume = tmp_path / "scratch", tmp_path / "resume"
-    run = simulate(
-        dimer(), settings, scratch, 1, lambda *a: told.append(a), platform=platform, resume=resume
-    )
-    assert run.islands is not None and run.lineages is not None
-    np.testing.assert_array_equal(run.islands, np.repeat([0, 1], 50))
-    assert not set(run.lineages[:50]) & set(run.lineages[50:])
-    assert not np.array_equal(run.positions[:50], run.positions[50:])
-    assert told and "swap acceptance" in told[-1][2]
-    assert all(0 <= done <= total for done, total, _ in told)
-    assert list(scratch.iterdir()) == []
-    assert sorted(path.name for path in resume.iterdir()) == ["run_0.pt", "run_1.pt"]
 
 
 @pytest.fixture
@@ -201,53 +122,6 @@ def test_exploding_dynamics_is_one_line(method: str, platform: str, tmp_path: Pa
         simulate(load_system("alanine_dipeptide"), settings, tmp_path, 0)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_no_worker_outlives_its_run(tmp_path: Path, how: signal.Signals) -> None:
-    script = tmp_path / "endless.py"
-    script.write_text(
-        textwrap.dedent("""
-        from pathlib import Path
-        from boltzgen.config import SimulateSettings
-        from boltzgen.registry import load_system
-        from boltzgen.simulate import simulate
-
-        if __name__ == "__main__":
-            settings = SimulateSettings(method="langevin", production_ps=1e6)
-            tell = lambda done, total, message: print("running", flush=True)
-            simulate(load_system("harmonic_dimer"), settings, Path("scratch"), 0, tell, platform="Reference")
-        """)
-    )
-    command = [sys.executable, str(script)]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        if how == signal.SIGINT:  # Ctrl-C reaches every process, a kill only the one that it names
-            os.killpg(process.pid, how)
-        else:
-            process.kill()
-        assert process.wait(timeout=20) != 0
-    deadline = time.monotonic() + 20
-    while (left := members_of_session(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left
-
-
-def members_of_session(session: int) -> list[int]:
-    """Living processes whose session id is ``session``."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and os.getsid(int(entry.name)) == session:
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                found += [int(entry.name)] if state != "Z" else []
-        except OSError:
-            continue
-    return found
 
 
 def test_correlated_stretches_follow_the_slowest_variable() -> None:

@@ -1,0 +1,263 @@
+"""Whether a change made results worse: short trainings and samplings of three molecules beside stored ones.
+
+    python benchmarks/regression.py [OUT] [--only aldp lj13 al4] [--first-seed 0] [--seeds N]
+    python benchmarks/regression.py OUT --networks EARLIER_OUT    the sampler alone, with networks made before
+    python benchmarks/regression.py OUT --store                   make these results the stored ones
+
+Alanine dipeptide B (three seeds), LJ13 and Ace-AAA-Nme (one each) are trained for a few hundred steps on
+frames that are stored, and sampled with 1,024 particles; nothing is simulated. Workflow files and frames are
+in benchmarks/regression/. Each molecule and seed is a run directory in OUT, by default runs/regression/ and
+the commit; the same command goes on after a kill. OUT is for one state of the code: runs do not notice that
+code has changed.
+
+The table has the mean over seeds beside the stored mean, their difference in combined errors, and an
+exclamation mark where two means of seeds would differ by that much less than once in a thousand comparisons
+(Student's t). Denoising losses are on frames, levels and noise that are the same for all seeds and all code.
+The spread between seeds is one number for each quantity, relative where it is positive, from the stored seeds
+of all molecules: three seeds of one molecule tell little about spread. Where the sampler states an error of
+its own the larger one counts. Times are of this machine and get no mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import torch
+from scipy.stats import t as student
+
+from boltzgen import load_run
+from boltzgen.diffusion import perturb
+from boltzgen.geometry import dof, squared_norm
+from boltzgen.model import load_model
+from boltzgen.registry import build_system
+from boltzgen.train.monitor import N_BANDS
+from boltzgen.workflow import run
+from boltzgen.workflow_file import load_workflow
+
+HERE = Path(__file__).parent
+CASES = HERE / "regression"
+STORED = CASES / "results.json"
+SEEDS = {"aldp": 3, "lj13": 1, "al4": 1}
+FRAMES = {"aldp": HERE / "references" / "alanine_dipeptide_b.npz"}
+"""Where they are not the molecule's own in benchmarks/regression/."""
+N_JUDGING = 512
+JUDGED = 0.01, 8.0
+"""Lowest and highest noise at which networks are judged, in units of the spread of the frames."""
+SURPRISE = 1e-3
+Values = dict[str, tuple[float, float]]
+"""Quantities of one run with the errors that it states, zero where none."""
+
+
+def data_file(case: str, directory: Path) -> Path:
+    """The stored frames as a trajectory that a workflow reads."""
+    path = directory / f"{case}.h5"
+    if path.exists():
+        return path
+    with np.load(FRAMES.get(case, CASES / f"{case}.npz"), allow_pickle=False) as arrays:
+        resolution = float(arrays["resolution_nm"]) if "resolution_nm" in arrays else 1e-4
+        positions = (arrays["positions"] * resolution).astype(np.float32)
+    topology = mdtraj.Topology.from_openmm(build_system(*load_workflow(str(CASES / f"{case}.yaml"))).topology)
+    directory.mkdir(parents=True, exist_ok=True)
+    mdtraj.Trajectory(positions, topology).save_hdf5(str(path.with_suffix(".partial.h5")))
+    return path.with_suffix(".partial.h5").rename(path)
+
+
+def made(case: str, seed: int, out: Path, networks: Path | None) -> Values:
+    """One molecule and seed: trained, sampled and measured, or what of it is not done yet."""
+    directory, results = out / f"{case}-{seed}", out / f"{case}-{seed}.json"
+    if results.exists():
+        return {name: tuple(pair) for name, pair in json.loads(results.read_text()).items()}
+    if networks is not None and not directory.exists():
+        shutil.copytree(networks / directory.name, directory)
+    data = data_file(case, networks or out).resolve()
+    settings, base = load_workflow(
+        str(CASES / f"{case}.yaml"), [f"data.trajectory=[{json.dumps(str(data))}]"], seed=seed
+    )
+    run(settings, base, directory, until="analyze", force=("sample",) if networks else ())
+    found = measured(directory)
+    results.write_text(json.dumps(found) + "\n")
+    return found
+
+
+def measured(directory: Path) -> Values:
+    """Every quantity of a finished run."""
+    finished = load_run(directory)
+    told = json.loads((directory / "samples" / "diagnostics.json").read_text())
+    stages = json.loads((directory / "manifest.json").read_text())["stages"]
+    rows = {(row["quantity"], row["unit"]): row for row in finished.results["rows"]}
+    found = {name: (value, 0.0) for name, value in denoising_losses(directory).items()}
+    log = (directory / "model" / "metrics.csv").read_text().splitlines()
+    last = dict(zip(log[0].split(","), log[-1].split(","), strict=True))
+    found["held-out classification loss"] = float(last["held_out_heights"]), 0.0
+    for name, key in (("J", "jeffreys"), ("Kish ESS / n", "kish_ess_fraction"), ("ESS", "genealogical_ess")):
+        found[name] = float(told[key]), 0.0
+    for state, effective in told["ancestors_per_state"].items():
+        found[f"effective ancestors of {state}"] = float(effective), 0.0
+    found["log Z"] = told["log_z"], told["log_z_error"]
+    for name, unit in (("Delta F", "kT"), ("mean reduced energy", "kT")):
+        if (name, unit) in rows and isinstance(rows[name, unit]["value"], float):
+            found[name] = rows[name, unit]["value"], rows[name, unit]["error"] or 0.0
+    found["evaluations"] = float(told["network_evaluations"] + told["target_evaluations"]), 0.0
+    for stage in ("train", "sample"):
+        found[f"s of {stage}"] = float(stages[stage]["seconds"]), 0.0
+    return found
+
+
+def denoising_losses(directory: Path) -> dict[str, float]:
+    """Mean square error of the denoised frames per degree of freedom, in units of sigma^2, by noise band."""
+    finished = load_run(directory)
+    model = load_model(directory / "model", system=finished.system).eval()
+    frames = torch.from_numpy(finished.reference.positions)
+    x0 = frames[torch.linspace(0, len(frames) - 1, N_JUDGING).long()]
+    spread = math.sqrt(float(squared_norm(x0 - x0.mean(1, keepdim=True)).mean()) / dof(x0.shape[1]))
+    low, high = (math.log(share * spread) for share in JUDGED)
+    found = {}
+    for band in range(N_BANDS):
+        log_sigma = torch.full((N_JUDGING,), low + (band + 0.5) * (high - low) / N_BANDS)
+        y = perturb(x0, log_sigma.exp(), torch.Generator().manual_seed(band))
+        errors = []
+        for some, level, clean in zip(y.split(64), log_sigma.split(64), x0.split(64), strict=True):
+            _, score = model.energy_and_score(some, level)
+            denoised = some + level.exp().square().view(-1, 1, 1) * score.detach()
+            errors.append(squared_norm(denoised - clean) / (dof(x0.shape[1]) * level.exp().square()))
+        found[f"denoising error at {math.exp(float(log_sigma[0])):.2g} nm"] = float(torch.cat(errors).mean())
+    return found
+
+
+# ---- comparison ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Values of one quantity of one molecule over seeds, with the largest error that the runs state."""
+
+    values: tuple[float, ...]
+    stated: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def relative(self) -> bool:
+        """Whether spread is a share of the value: of losses, sizes and times, not of free energies."""
+        return min(self.values) > 0 and self.stated == 0
+
+
+def collected(runs: Iterable[Values]) -> dict[str, Sample]:
+    """Quantities of several seeds; those that only some have are left out."""
+    runs = list(runs)
+    names = [name for name in runs[0] if all(name in each for each in runs)]
+    return {
+        name: Sample(tuple(each[name][0] for each in runs), max(each[name][1] for each in runs))
+        for name in names
+    }
+
+
+def spread_of(name: str, case: str, stored: dict[str, dict[str, Sample]]) -> tuple[float, float, int]:
+    """Deviation between seeds: relative, of all molecules; of this one; degrees of freedom of all."""
+    samples = {key: found[name] for key, found in stored.items() if name in found}
+    degrees = sum(len(sample.values) - 1 for sample in samples.values())
+    if not degrees:
+        return 0.0, 0.0, 0
+    logs = [np.log(sample.values) for sample in samples.values() if sample.relative]
+    squares = sum(float(np.square(values - values.mean()).sum()) for values in logs)
+    own = samples[case].values if case in samples else ()
+    return math.sqrt(squares / degrees), float(np.std(own, ddof=1)) if len(own) > 1 else 0.0, degrees
+
+
+def difference(now: Sample, before: Sample, spread: tuple[float, float, int]) -> tuple[float, float]:
+    """Difference of means in combined errors, and the probability of one as large between equals."""
+    relative, own, degrees = spread
+    if now.mean == before.mean:
+        return 0.0, 1.0
+    one = relative * before.mean if before.relative and now.relative else own
+    one = max(one, now.stated, before.stated)
+    error = one * math.sqrt(1 / len(now.values) + 1 / len(before.values))
+    if not (error > 0 and degrees):
+        return math.nan, math.nan
+    apart = (now.mean - before.mean) / error
+    return apart, float(2 * student.sf(abs(apart), degrees))
+
+
+def table(now: dict[str, dict[str, Sample]], stored: dict[str, dict[str, Sample]]) -> list[str]:
+    """The comparison as lines of markdown."""
+    lines = ["| molecule | quantity | stored | now | difference / error | |", "|---|---|---|---|---|---|"]
+    for case, quantities in now.items():
+        for name, sample in quantities.items():
+            before = stored.get(case, {}).get(name)
+            if before is None:
+                lines.append(f"| {case} | {name} | - | {sample.mean:.4g} | | |")
+                continue
+            cells = f"| {case} | {name} | {before.mean:.4g} | {sample.mean:.4g} |"
+            if name.startswith("s of "):
+                lines.append(f"{cells} {sample.mean / before.mean:.2f} times | |")
+                continue
+            apart, chance = difference(sample, before, spread_of(name, case, stored))
+            lines.append(f"{cells} {apart:+.1f} | {'!' if chance < SURPRISE else ''} |")
+    return lines
+
+
+def stored_results(path: Path = STORED) -> dict[str, dict[str, Sample]]:
+    """What ``--store`` wrote."""
+    if not path.exists():
+        return {}
+    return {case: collected(runs) for case, runs in json.loads(path.read_text())["runs"].items()}
+
+
+def store(runs: dict[str, list[Values]]) -> None:
+    """Keep results as those that others are compared with."""
+    before = json.loads(STORED.read_text())["runs"] if STORED.exists() else {}
+    content = {"commit": commit(), "machine": machine(), "runs": before | runs}
+    STORED.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def commit() -> str:
+    """The commit at hand."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    """Processor, cores and the version of torch."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    processor = names[0].partition(":")[2].strip() if names else platform.machine()
+    return f"{torch.get_num_threads()} x {processor}, torch {torch.__version__}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, nargs="?", default=Path("runs") / "regression" / commit())
+    parser.add_argument("--only", nargs="+", choices=SEEDS, default=list(SEEDS))
+    parser.add_argument("--seeds", type=int, help="of each molecule; by default 3 of aldp, else 1")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--networks", type=Path, metavar="DIR", help="OUT of an earlier run with these seeds")
+    parser.add_argument(
+        "--store", action="store_true", help="keep as the results that others are compared with"
+    )
+    options = parser.parse_args()
+    found: dict[str, list[Values]] = {}
+    for case in options.only:
+        seeds = range(options.first_seed, options.first_seed + (options.seeds or SEEDS[case]))
+        found[case] = [made(case, seed, options.out, options.networks) for seed in seeds]
+    lines = table({case: collected(runs) for case, runs in found.items()}, stored_results())
+    print("\n".join(lines))
+    (options.out / "table.md").write_text("\n".join(lines) + "\n")
+    if options.store:
+        store(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Dynamics in processes of their own: what they leave, and that none outlives the run that started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boltzgen.config import SimulateSettings
+from boltzgen.registry import load_system
+from boltzgen.simulate import simulate
+
+
+@pytest.mark.parametrize("platform", ["Reference", "batched"])
+def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
+    settings = SimulateSettings(
+        n_runs=2, n_temperatures=2, friction_per_ps=5.0, equilibration_ps=1.0, production_ps=5.0, n_walkers=10
+    )
+    told: list[tuple[float, float, str]] = []
+    scratch, resume = tmp_path / "scratch", tmp_path / "resume"
+    run = simulate(
+        load_system("harmonic_dimer"),
+        settings,
+        scratch,
+        1,
+        lambda *a: told.append(a),
+        platform=platform,
+        resume=resume,
+    )
+    assert run.islands is not None and run.lineages is not None
+    np.testing.assert_array_equal(run.islands, np.repeat([0, 1], 50))
+    assert not set(run.lineages[:50]) & set(run.lineages[50:])
+    assert not np.array_equal(run.positions[:50], run.positions[50:])
+    assert told and "swap acceptance" in told[-1][2]
+    assert all(0 <= done <= total for done, total, _ in told)
+    assert list(scratch.iterdir()) == []
+    assert sorted(path.name for path in resume.iterdir()) == ["run_0.pt", "run_1.pt"]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_its_run(tmp_path: Path, how: signal.Signals) -> None:
+    script = tmp_path / "endless.py"
+    script.write_text(
+        textwrap.dedent("""
+        from pathlib import Path
+        from boltzgen.config import SimulateSettings
+        from boltzgen.registry import load_system
+        from boltzgen.simulate import simulate
+
+        if __name__ == "__main__":
+            settings = SimulateSettings(method="langevin", production_ps=1e6)
+            tell = lambda done, total, message: print("running", flush=True)
+            simulate(load_system("harmonic_dimer"), settings, Path("scratch"), 0, tell, platform="Reference")
+        """)
+    )
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        if how == signal.SIGINT:  # Ctrl-C reaches every process, a kill only the one that it names
+            os.killpg(process.pid, how)
+        else:
+            process.kill()
+        assert process.wait(timeout=20) != 0
+    deadline = time.monotonic() + 20
+    while (left := members_of_session(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+
+
+def members_of_session(session: int) -> list[int]:
+    """Living processes whose session id is ``session``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.getsid(int(entry.name)) == session:
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                found += [int(entry.name)] if state != "Z" else []
+        except OSError:
+            continue
+    return found

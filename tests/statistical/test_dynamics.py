@@ -1,0 +1,113 @@
+"""Molecular dynamics and parallel tempering, by OpenMM and for many walkers at once, against closed forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+from openmm import app
+
+from boltzgen.config import SimulateSettings
+from boltzgen.registry import load_system
+from boltzgen.simulate import simulate
+from boltzgen.system import CollectiveVariable, MolecularSystem
+from boltzgen.systems.harmonic import mean_bond_length
+
+STIFFNESS, LENGTH = 10000.0, 0.2
+SHORT = SimulateSettings(n_runs=1, friction_per_ps=5.0, equilibration_ps=1.0)
+both_ways = pytest.mark.parametrize("platform", ["Reference", "batched"])
+
+
+def dimer() -> MolecularSystem:
+    return load_system("harmonic_dimer", {"stiffness": STIFFNESS, "length_nm": LENGTH})
+
+
+def replicate_means(settings: SimulateSettings, n: int, directory: Path, platform: str) -> np.ndarray:
+    system = dimer()
+    runs = [simulate(system, settings, directory, seed, platform=platform) for seed in range(n)]
+    return np.array([system.collective_variables[0].values(run.positions).mean() for run in runs])
+
+
+def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
+    """Within 3.5 replicate standard errors, and those small enough to tell <r> from r0."""
+    error = means.std(ddof=1) / np.sqrt(len(means))
+    exact = mean_bond_length(STIFFNESS, LENGTH)
+    assert error < bound
+    assert abs(means.mean() - exact) < 3.5 * error
+    assert abs(means.mean() - LENGTH) > 3.5 * error  # what dropping the r^2 of the measure would give
+    hotter = mean_bond_length(STIFFNESS, LENGTH, 600.0)
+    assert abs(means.mean() - hotter) > 3.5 * error
+
+
+@both_ways
+def test_langevin_gives_the_mean_bond_length(platform: str, tmp_path: Path) -> None:
+    settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0, "n_walkers": 250})
+    check_mean_bond_length(replicate_means(settings, 8, tmp_path, platform), bound=3e-4)
+
+
+@both_ways
+def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(platform: str, tmp_path: Path) -> None:
+    ladder = {"n_temperatures": 2, "temperature_ratio": 2.0, "production_ps": 50.0, "n_walkers": 100}
+    settings = SHORT.model_copy(update=ladder)
+    check_mean_bond_length(replicate_means(settings, 6, tmp_path, platform), bound=5e-4)
+    assert list(tmp_path.iterdir()) == []
+
+
+@both_ways
+def test_exchanges_do_not_heat_stiff_bonds(platform: str, tmp_path: Path) -> None:
+    """A time step of half the inverse frequency, as 1 fs is for C-H bonds; exchanges every 20 steps."""
+    system = dimer()
+    long = {"timestep_fs": 25.0, "friction_per_ps": 1.0, "production_ps": 4000.0, "equilibration_ps": 10.0}
+    many = {"n_walkers": 100}
+    ladder = {
+        "n_temperatures": 2,
+        "temperature_ratio": 1.25,
+        "frame_interval_ps": 0.5,
+        "swap_interval_ps": 0.5,
+    }
+    settings = SHORT.model_copy(update=long | ladder | many)
+    run = simulate(system, settings, tmp_path, 1, platform=platform)
+    r = np.linspace(0.05, 0.35, 20_001)
+    u = 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT
+    exact = np.average(u, weights=r**2 * np.exp(-u))
+    error = run.reduced_energies.std() / np.sqrt(len(run) / 2)  # energies are correlated for about 1 ps
+    assert error < 0.015
+    assert abs(run.reduced_energies.mean() - exact) < 2.5 * error
+
+
+def two_wells(barrier: float = 20.0) -> MolecularSystem:
+    """Two particles whose distance has two wells, 0.2 and 0.4 nm, the wider one weighed by r^2."""
+    system, topology = openmm.System(), app.Topology()
+    residue = topology.addResidue("AR", topology.addChain())
+    for _ in range(2):
+        system.addParticle(10.0)
+        topology.addAtom("Ar", app.Element.getBySymbol("Ar"), residue)
+    bond = openmm.CustomBondForce("barrier*(((r-0.3)/0.1)^2-1)^2")
+    bond.addGlobalParameter("barrier", barrier)
+    bond.addBond(0, 1, [])
+    system.addForce(bond)
+    distance = CollectiveVariable("distance", "distance", (0, 1))
+    positions = np.array([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0]])
+    return MolecularSystem("two_wells", topology, system, positions, 300.0, (distance,))
+
+
+def test_a_ladder_crosses_a_barrier_and_weighs_both_wells(tmp_path: Path) -> None:
+    """8 kT high: a walker alone does not cross in this time; population within 3.5 errors over seeds."""
+    system = two_wells()
+    ladder = {"n_runs": 1, "n_temperatures": 5, "temperature_ratio": 1.6, "n_walkers": 50}
+    settings = SHORT.model_copy(
+        update=ladder | {"timestep_fs": 5.0, "equilibration_ps": 40.0, "production_ps": 1000.0}
+    )
+    r = np.linspace(0.05, 0.6, 20_001)
+    weight = r**2 * np.exp(-20.0 * (((r - 0.3) / 0.1) ** 2 - 1) ** 2 / system.kT)
+    exact = weight[r > 0.3].sum() / weight.sum()
+    found = []
+    for seed in range(6):
+        run = simulate(system, settings, tmp_path, seed, platform="batched")
+        found.append((system.collective_variables[0].values(run.positions) > 0.3).mean())
+    error = np.std(found, ddof=1) / len(found) ** 0.5
+    assert error < 0.02
+    assert abs(np.mean(found) - exact) < 3.5 * error
+    assert abs(np.mean(found) - 0.5) > 3.5 * error  # what dropping the r^2 of the measure would give

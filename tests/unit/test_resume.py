@@ -1,0 +1,165 @@
+"""A training that is killed and started again is that of one which was not, bit for bit."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.dimer import dimers
+
+from boltzgen.config import ModelSettings, TrainSettings
+from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.model import EnergyModel
+from boltzgen.progress import Report
+from boltzgen.registry import load_system
+from boltzgen.system import MolecularSystem
+from boltzgen.train import train
+from boltzgen.train.module import EnergyTraining
+from boltzgen.train.resume import WeightedBatches
+from boltzgen.world import World
+
+MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
+
+
+@pytest.fixture(scope="module")
+def system() -> MolecularSystem:
+    return load_system("harmonic_dimer")
+
+
+@pytest.fixture(scope="module")
+def data() -> WeightedEnsemble:
+    return dimers(400)
+
+
+def settings(steps: int, **changes: object) -> TrainSettings:
+    return TrainSettings(steps=steps, batch_size=32, compile="never", **changes)  # type: ignore[arg-type]
+
+
+class Killed(Exception):
+    """Stands for a kill at some moment of training."""
+
+
+def killed_at(message: str) -> Report:
+    def report(done: float, total: float, said: str) -> None:
+        if message in said:
+            raise Killed
+
+    return report
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """What training left, without the columns of its log that depend on the clock."""
+    found = {path.name: path.read_bytes() for path in directory.glob("energy.*")}
+    found |= {f"last/{path.name}": path.read_bytes() for path in (directory / "last").iterdir()}
+    found |= {name: (directory / name).read_bytes() for name in ("heights.json", "training.json")}
+    with (directory / "metrics.csv").open(newline="") as stream:
+        rows = [
+            {k: v for k, v in row.items() if k not in ("minutes", "configurations_per_s")}
+            for row in csv.DictReader(stream)
+        ]
+    return found | {"metrics": json.dumps(rows).encode()}
+
+
+SHORT = {"height_paths": 4, "warmup_steps": 5}
+
+
+def finer(patch: pytest.MonkeyPatch) -> None:
+    """Checkpoints, reports and blocks of batches in a training of 15 steps, and few levels behind it."""
+    patch.setattr("boltzgen.train.resume.CHECKPOINT_STEPS", 5)
+    patch.setattr("boltzgen.train.resume.BLOCK", 6)
+    patch.setattr("boltzgen.train.monitor.REPORT_STEPS", 5)
+    patch.setattr("boltzgen.train.loop.HEIGHT_LEVELS", 10)
+    patch.setattr("boltzgen.train.loop.heights", lambda *given: given[-1].touch())  # the picture
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    finer(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """What a training leaves that nobody interrupted."""
+    directory = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        finer(patch)
+        train(system, data, MODEL, settings(15, **SHORT), directory, seed=3)
+    return files(directory)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize(
+    ("moment", "first"), [("calibrating", 5), ("step 10 ", 10), ("step 15 ", 15), ("annealing", None)]
+)
+def test_a_killed_training_ends_as_if_it_had_not_been_killed(
+    moment: str,
+    first: int | None,
+    whole: dict[str, bytes],
+    system: MolecularSystem,
+    data: WeightedEnsemble,
+    tmp_path: Path,
+) -> None:
+    """Bit for bit: killed before the first checkpoint, between two, after the last step."""
+    run = partial(train, system, data, MODEL, settings(15, **SHORT), tmp_path / "model", seed=3)
+    with pytest.raises(Killed):
+        run(report=killed_at(moment), resume=tmp_path / "resume")
+    said: list[str] = []
+    messages: list[str] = []
+    run(resume=tmp_path / "resume", report=lambda *r: messages.append(r[2]), say=said.append)
+    steps = [int(message.split()[1]) for message in messages if message.startswith("step")]
+    assert (steps[0] if steps else None) == first and said == []
+    assert files(tmp_path / "model") == whole
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None])
+def test_a_damaged_checkpoint_starts_training_anew_and_says_so(
+    damage: bytes | None,
+    whole: dict[str, bytes],
+    system: MolecularSystem,
+    data: WeightedEnsemble,
+    tmp_path: Path,
+) -> None:
+    run = partial(train, system, data, MODEL, settings(15, **SHORT), tmp_path / "model", seed=3)
+    with pytest.raises(Killed):
+        run(report=killed_at("step 10 "), resume=tmp_path / "resume")
+    checkpoint = tmp_path / "resume" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-2000] if damage is None else damage)
+    said: list[str] = []
+    run(resume=tmp_path / "resume", say=said.append)
+    assert len(said) == 1 and "last.ckpt: cannot be read" in said[0] and "starts anew" in said[0]
+    assert files(tmp_path / "model") == whole
+
+
+def test_batches_are_those_of_their_number_and_the_seed() -> None:
+    weights = torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64)
+
+    def batches(seed: int, first: int, last: int) -> list[list[int]]:
+        return list(itertools.islice(WeightedBatches(weights, 4, seed, first), last - first))
+
+    assert batches(1, 0, 2500)[1990:] == batches(1, 1990, 2500)
+    assert batches(1, 0, 5) != batches(2, 0, 5)
+    assert batches(1, 0, 1000) != batches(1, 1000, 2000)
+    rows = torch.tensor(batches(1, 0, 2000))
+    assert float((rows == 2).double().mean()) == pytest.approx(0.75, abs=3.5 * (0.1875 / 8000) ** 0.5)
+    assert not (rows == 0).any()
+
+
+def test_one_of_several_processes_goes_on_with_the_learning_rate_it_had(
+    system: MolecularSystem, data: WeightedEnsemble
+) -> None:
+    """The first step after a restart comes before the first process has told how much is used."""
+    model = EnergyModel.from_data(system, torch.as_tensor(data.positions), MODEL)
+    before, after = (EnergyTraining(model, settings(100), 0, World(size=2)) for _ in range(2))
+    before.used = 0.6
+    checkpoint: dict[str, object] = {"global_step": 60}
+    before.on_save_checkpoint(checkpoint)
+    after.on_load_checkpoint(checkpoint)
+    assert after.progress() == 0.6
