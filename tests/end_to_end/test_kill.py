@@ -34,7 +34,7 @@ SCRIPT = """
 from boltzgen.cli import main
 from boltzgen.train import resume
 
-resume.CHECKPOINT_STEPS = 10  # instead of 200: a training long enough for those takes half a minute
+resume.CHECKPOINT_STEPS = 20  # instead of 200: a training long enough for those takes half a minute
 main()
 """
 COMMAND = [sys.executable, "-c", SCRIPT, "run", "tiny.yaml", "--out"]
