@@ -13,9 +13,9 @@ code has changed.
 The table has the mean over seeds beside the stored mean, their difference in combined errors, and an
 exclamation mark where two means of seeds would differ by that much less than once in a thousand comparisons
 (Student's t). Denoising losses are on frames, levels and noise that are the same for all seeds and all code.
-The spread between seeds is one number for each quantity, relative where it is positive, from the stored seeds
-of all molecules: three seeds of one molecule tell little about spread. Where the sampler states an error of
-its own the larger one counts. Times are of this machine and get no mark.
+The spread between seeds is one number for each quantity, from the stored seeds of all molecules, since three
+of one molecule tell little about spread: in units of the error that the sampler states (and at least that
+error), or else relative to the value. Times are of this machine and get no mark.
 """
 
 from __future__ import annotations
@@ -149,9 +149,9 @@ class Sample:
         return float(np.mean(self.values))
 
     @property
-    def relative(self) -> bool:
-        """Whether spread is a share of the value: of losses, sizes and times, not of free energies."""
-        return min(self.values) > 0 and self.stated == 0
+    def unit(self) -> float:
+        """What spread between seeds is measured in: the stated error, or else the size of the value."""
+        return self.stated or abs(self.mean) or 1.0
 
 
 def collected(runs: Iterable[Values]) -> dict[str, Sample]:
@@ -164,27 +164,25 @@ def collected(runs: Iterable[Values]) -> dict[str, Sample]:
     }
 
 
-def spread_of(name: str, case: str, stored: dict[str, dict[str, Sample]]) -> tuple[float, float, int]:
-    """Deviation between seeds: relative, of all molecules; of this one; degrees of freedom of all."""
-    samples = {key: found[name] for key, found in stored.items() if name in found}
-    degrees = sum(len(sample.values) - 1 for sample in samples.values())
-    if not degrees:
-        return 0.0, 0.0, 0
-    logs = [np.log(sample.values) for sample in samples.values() if sample.relative]
-    squares = sum(float(np.square(values - values.mean()).sum()) for values in logs)
-    own = samples[case].values if case in samples else ()
-    return math.sqrt(squares / degrees), float(np.std(own, ddof=1)) if len(own) > 1 else 0.0, degrees
+def spread_of(name: str, stored: dict[str, dict[str, Sample]]) -> tuple[float, int]:
+    """Standard deviation between seeds over all molecules, in their units, and its degrees of freedom.
+
+    At least the stated error where there is one.
+    """
+    samples = [found[name] for found in stored.values() if name in found]
+    degrees = sum(len(sample.values) - 1 for sample in samples)
+    squares = sum(float(np.square((np.array(s.values) - s.mean) / s.unit).sum()) for s in samples)
+    floor = 1.0 if any(sample.stated for sample in samples) else 0.0
+    return max(math.sqrt(squares / degrees), floor) if degrees else math.nan, degrees
 
 
-def difference(now: Sample, before: Sample, spread: tuple[float, float, int]) -> tuple[float, float]:
+def difference(now: Sample, before: Sample, spread: float, degrees: int) -> tuple[float, float]:
     """Difference of means in combined errors, and the probability of one as large between equals."""
-    relative, own, degrees = spread
     if now.mean == before.mean:
         return 0.0, 1.0
-    one = relative * before.mean if before.relative and now.relative else own
-    one = max(one, now.stated, before.stated)
+    one = spread * max(before.unit, now.stated)
     error = one * math.sqrt(1 / len(now.values) + 1 / len(before.values))
-    if not (error > 0 and degrees):
+    if not error > 0:
         return math.nan, math.nan
     apart = (now.mean - before.mean) / error
     return apart, float(2 * student.sf(abs(apart), degrees))
@@ -203,7 +201,7 @@ def table(now: dict[str, dict[str, Sample]], stored: dict[str, dict[str, Sample]
             if name.startswith("s of "):
                 lines.append(f"{cells} {sample.mean / before.mean:.2f} times | |")
                 continue
-            apart, chance = difference(sample, before, spread_of(name, case, stored))
+            apart, chance = difference(sample, before, *spread_of(name, stored))
             lines.append(f"{cells} {apart:+.1f} | {'!' if chance < SURPRISE else ''} |")
     return lines
 
@@ -229,10 +227,9 @@ def commit() -> str:
 
 
 def machine() -> str:
-    """Processor, cores and the version of torch."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    processor = names[0].partition(":")[2].strip() if names else platform.machine()
-    return f"{torch.get_num_threads()} x {processor}, torch {torch.__version__}"
+    """Cores in use, what they can, and the version of torch."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{torch.get_num_threads()} x {platform.machine()} {capability}, torch {torch.__version__}"
 
 
 def main() -> None:

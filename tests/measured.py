@@ -12,6 +12,8 @@ and fails where a test did.
 from __future__ import annotations
 
 import csv
+import os
+import platform
 import subprocess
 import sys
 import tomllib
@@ -77,10 +79,10 @@ def record(results: Path, piece: str, table: Path = HERE / "slow_runs.csv") -> i
 
 
 def _machine() -> str:
-    """The processor's name and number of cores."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else sys.platform
+    """Number of cores and what they can."""
+    import torch
+
+    return f"{os.cpu_count()} x {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _output(*command: str) -> str:
