@@ -66,7 +66,7 @@ def compile_energy_and_score(model: Energy, x: Tensor, log_sigma: Tensor) -> Bat
 
     Of any number of rows: in chunks like the examples, on a CPU in smaller ones beside each other.
     """
-    size = part_size(*x.shape[:2], x.device)
+    size = part_size(len(x), x.shape[1], x.device)
     x, log_sigma = x[:size], log_sigma[:size]
 
     def build() -> BatchFunction:
