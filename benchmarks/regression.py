@@ -13,9 +13,9 @@ code has changed.
 The table has the mean over seeds beside the stored mean, their difference in combined errors, and an
 exclamation mark where two means of seeds would differ by that much less than once in a thousand comparisons
 (Student's t). Denoising losses are on frames, levels and noise that are the same for all seeds and all code.
-The spread between seeds is one number for each quantity, from the stored seeds of all molecules, since three
-of one molecule tell little about spread: in units of the error that the sampler states (and at least that
-error), or else relative to the value. Times are of this machine and get no mark.
+The spread between seeds is that of this molecule or of all molecules, the larger one, since three seeds tell
+little about spread: in units of the error that the sampler states (and at least that error), or else relative
+to the value. Times are of this machine and get no mark.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import torch
 from scipy.stats import t as student
 
 from boltzgen import load_run
-from boltzgen.diffusion import perturb
+from boltzgen.diffusion import denoise, perturb
 from boltzgen.geometry import dof, squared_norm
 from boltzgen.model import load_model
 from boltzgen.registry import build_system
@@ -114,23 +114,25 @@ def measured(directory: Path) -> Values:
 
 
 def denoising_losses(directory: Path) -> dict[str, float]:
-    """Mean square error of the denoised frames per degree of freedom, in units of sigma^2, by noise band."""
+    """Mean square error of denoised frames per degree of freedom, in units of sigma^2, by level of noise.
+
+    Levels are named in units of the spread of the frames, so that molecules have them in common.
+    """
     finished = load_run(directory)
     model = load_model(directory / "model", system=finished.system).eval()
     frames = torch.from_numpy(finished.reference.positions)
     x0 = frames[torch.linspace(0, len(frames) - 1, N_JUDGING).long()]
     spread = math.sqrt(float(squared_norm(x0 - x0.mean(1, keepdim=True)).mean()) / dof(x0.shape[1]))
-    low, high = (math.log(share * spread) for share in JUDGED)
+    edges = np.geomspace(*JUDGED, N_BANDS + 1)
     found = {}
-    for band in range(N_BANDS):
-        log_sigma = torch.full((N_JUDGING,), low + (band + 0.5) * (high - low) / N_BANDS)
-        y = perturb(x0, log_sigma.exp(), torch.Generator().manual_seed(band))
+    for band, share in enumerate(np.sqrt(edges[1:] * edges[:-1])):
+        sigma = torch.full((N_JUDGING,), share * spread, dtype=x0.dtype)
+        y = perturb(x0, sigma, torch.Generator().manual_seed(band))
         errors = []
-        for some, level, clean in zip(y.split(64), log_sigma.split(64), x0.split(64), strict=True):
-            _, score = model.energy_and_score(some, level)
-            denoised = some + level.exp().square().view(-1, 1, 1) * score.detach()
-            errors.append(squared_norm(denoised - clean) / (dof(x0.shape[1]) * level.exp().square()))
-        found[f"denoising error at {math.exp(float(log_sigma[0])):.2g} nm"] = float(torch.cat(errors).mean())
+        for some, level, clean in zip(y.split(64), sigma.split(64), x0.split(64), strict=True):
+            _, score = model.energy_and_score(some, level.log())
+            errors.append(squared_norm(denoise(some, level, score.detach()) - clean) / level.square())
+        found[f"denoising error at {share:.2g} spreads"] = float(torch.cat(errors).mean()) / dof(x0.shape[1])
     return found
 
 
@@ -164,16 +166,27 @@ def collected(runs: Iterable[Values]) -> dict[str, Sample]:
     }
 
 
-def spread_of(name: str, stored: dict[str, dict[str, Sample]]) -> tuple[float, int]:
-    """Standard deviation between seeds over all molecules, in their units, and its degrees of freedom.
+Results = dict[str, dict[str, Sample]]
+"""Quantities of every molecule."""
 
-    At least the stated error where there is one.
+
+def spread_of(name: str, case: str, *results: Results) -> tuple[float, int]:
+    """Standard deviation between seeds in units of each quantity, and its degrees of freedom.
+
+    The larger one of this molecule's and of all molecules', and at least a stated error. Not a number where
+    no result has more than one seed of this molecule: some molecules scatter more than others.
     """
-    samples = [found[name] for found in stored.values() if name in found]
-    degrees = sum(len(sample.values) - 1 for sample in samples)
-    squares = sum(float(np.square((np.array(s.values) - s.mean) / s.unit).sum()) for s in samples)
+
+    def of(samples: list[Sample]) -> tuple[float, int]:
+        degrees = sum(len(sample.values) - 1 for sample in samples)
+        squares = sum(float(np.square((np.array(s.values) - s.mean) / s.unit).sum()) for s in samples)
+        return math.sqrt(squares / degrees) if degrees else math.nan, degrees
+
+    own, _ = of([found[case][name] for found in results if name in found.get(case, {})])
+    samples = [quantities[name] for found in results for quantities in found.values() if name in quantities]
+    spread, degrees = of(samples)
     floor = 1.0 if any(sample.stated for sample in samples) else 0.0
-    return max(math.sqrt(squares / degrees), floor) if degrees else math.nan, degrees
+    return (own if math.isnan(own) else max(own, spread, floor)), degrees
 
 
 def difference(now: Sample, before: Sample, spread: float, degrees: int) -> tuple[float, float]:
@@ -188,7 +201,7 @@ def difference(now: Sample, before: Sample, spread: float, degrees: int) -> tupl
     return apart, float(2 * student.sf(abs(apart), degrees))
 
 
-def table(now: dict[str, dict[str, Sample]], stored: dict[str, dict[str, Sample]]) -> list[str]:
+def table(now: Results, stored: Results) -> list[str]:
     """The comparison as lines of markdown."""
     lines = ["| molecule | quantity | stored | now | difference / error | |", "|---|---|---|---|---|---|"]
     for case, quantities in now.items():
@@ -201,12 +214,13 @@ def table(now: dict[str, dict[str, Sample]], stored: dict[str, dict[str, Sample]
             if name.startswith("s of "):
                 lines.append(f"{cells} {sample.mean / before.mean:.2f} times | |")
                 continue
-            apart, chance = difference(sample, before, *spread_of(name, stored))
-            lines.append(f"{cells} {apart:+.1f} | {'!' if chance < SURPRISE else ''} |")
+            apart, chance = difference(sample, before, *spread_of(name, case, stored, now))
+            shown = f"{apart:+.1f}" if math.isfinite(apart) else "-"
+            lines.append(f"{cells} {shown} | {'!' if chance < SURPRISE else ''} |")
     return lines
 
 
-def stored_results(path: Path = STORED) -> dict[str, dict[str, Sample]]:
+def stored_results(path: Path = STORED) -> Results:
     """What ``--store`` wrote."""
     if not path.exists():
         return {}

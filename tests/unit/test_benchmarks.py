@@ -118,13 +118,14 @@ def test_results_of_equals_are_rarely_marked_and_worse_ones_are(benchmark: Modul
 @pytest.mark.parametrize("benchmark", ["regression"], indirect=True)
 def test_a_stated_error_counts_where_seeds_differ_by_less(benchmark: ModuleType) -> None:
     before, now = benchmark.Sample((-193.50, -193.52, -193.51), 0.08), benchmark.Sample((-193.60,), 0.08)
-    spread = benchmark.spread_of("log Z", {"a": {"log Z": before}})
+    spread = benchmark.spread_of("log Z", "a", {"a": {"log Z": before}})
     assert spread == (1.0, 2)
     apart, chance = benchmark.difference(now, before, *spread)
     assert apart == pytest.approx(-0.09 / (0.08 * (1 + 1 / 3) ** 0.5)) and chance > 0.3
     assert benchmark.difference(before, before, *spread) == (0.0, 1.0)
     wide = {"a": {"log Z": benchmark.Sample((-193.3, -193.5, -193.7), 0.05)}}
-    assert benchmark.spread_of("log Z", wide) == (pytest.approx(4.0), 2)
+    assert benchmark.spread_of("log Z", "a", wide) == (pytest.approx(4.0), 2)
+    assert np.isnan(benchmark.spread_of("log Z", "b", wide, {"b": {"log Z": now}})[0])
 
 
 @pytest.mark.parametrize("benchmark", ["regression"], indirect=True)
