@@ -10,12 +10,13 @@ in benchmarks/regression/. Each molecule and seed is a run directory in OUT, by 
 the commit; the same command goes on after a kill. OUT is for one state of the code: runs do not notice that
 code has changed.
 
-The table has the mean over seeds beside the stored mean, their difference in combined errors, and an
-exclamation mark where two means of seeds would differ by that much less than once in a thousand comparisons
-(Student's t). Denoising losses are on frames, levels and noise that are the same for all seeds and all code.
-The spread between seeds is that of this molecule or of all molecules, the larger one, since three seeds tell
-little about spread: in units of the error that the sampler states (and at least that error), or else relative
-to the value. Times are of this machine and get no mark.
+The table has the mean over seeds beside the stored mean, their difference in combined errors, and a mark
+where means of seeds would differ by that much less than once in a hundred comparisons (?) or in a thousand
+(!), by Student's t: of the sixty rows of a whole table, one with ? is no news. Denoising losses are on frames,
+levels and noise that are the same for all seeds and all code. The spread between seeds is that of the
+molecule, or of all molecules where that is larger and few seeds tell of it, in units of the error that the
+sampler states (and at least that error), or else relative to the value. Times are of this machine and get no
+mark.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ FRAMES = {"aldp": HERE / "references" / "alanine_dipeptide_b.npz"}
 N_JUDGING = 512
 JUDGED = 0.01, 8.0
 """Lowest and highest noise at which networks are judged, in units of the spread of the frames."""
-SURPRISE = 1e-3
+SURPRISES = {1e-3: "!", 1e-2: "?"}
+"""Marks of differences by their probability between equals."""
+KNOWN = 4
+"""Degrees of freedom from which the spread of one molecule is known."""
 Values = dict[str, tuple[float, float]]
 """Quantities of one run with the errors that it states, zero where none."""
 
@@ -173,8 +177,8 @@ Results = dict[str, dict[str, Sample]]
 def spread_of(name: str, case: str, *results: Results) -> tuple[float, int]:
     """Standard deviation between seeds in units of each quantity, and its degrees of freedom.
 
-    The larger one of this molecule's and of all molecules', and at least a stated error. Not a number where
-    no result has more than one seed of this molecule: some molecules scatter more than others.
+    This molecule's where enough seeds tell, else the larger one of its own and of all molecules', and at
+    least a stated error. Not a number where there is one seed of it: some molecules scatter more than others.
     """
 
     def of(samples: list[Sample]) -> tuple[float, int]:
@@ -182,11 +186,13 @@ def spread_of(name: str, case: str, *results: Results) -> tuple[float, int]:
         squares = sum(float(np.square((np.array(s.values) - s.mean) / s.unit).sum()) for s in samples)
         return math.sqrt(squares / degrees) if degrees else math.nan, degrees
 
-    own, _ = of([found[case][name] for found in results if name in found.get(case, {})])
+    own, own_degrees = of([found[case][name] for found in results if name in found.get(case, {})])
     samples = [quantities[name] for found in results for quantities in found.values() if name in quantities]
     spread, degrees = of(samples)
     floor = 1.0 if any(sample.stated for sample in samples) else 0.0
-    return (own if math.isnan(own) else max(own, spread, floor)), degrees
+    if math.isnan(own) or own_degrees >= KNOWN:
+        return max(own, floor), own_degrees
+    return max(own, spread, floor), degrees
 
 
 def difference(now: Sample, before: Sample, spread: float, degrees: int) -> tuple[float, float]:
@@ -216,7 +222,8 @@ def table(now: Results, stored: Results) -> list[str]:
                 continue
             apart, chance = difference(sample, before, *spread_of(name, case, stored, now))
             shown = f"{apart:+.1f}" if math.isfinite(apart) else "-"
-            lines.append(f"{cells} {shown} | {'!' if chance < SURPRISE else ''} |")
+            mark = next((mark for limit, mark in SURPRISES.items() if chance < limit), "")
+            lines.append(f"{cells} {shown} | {mark} |")
     return lines
 
 

@@ -125,6 +125,8 @@ def test_a_stated_error_counts_where_seeds_differ_by_less(benchmark: ModuleType)
     assert benchmark.difference(before, before, *spread) == (0.0, 1.0)
     wide = {"a": {"log Z": benchmark.Sample((-193.3, -193.5, -193.7), 0.05)}}
     assert benchmark.spread_of("log Z", "a", wide) == (pytest.approx(4.0), 2)
+    many = {"a": {"log Z": benchmark.Sample((1.0, 1.1, 0.9, 1.0, 1.1, 0.9))}}
+    assert benchmark.spread_of("log Z", "a", many, {"b": wide["a"]})[1] == 5
     assert np.isnan(benchmark.spread_of("log Z", "b", wide, {"b": {"log Z": now}})[0])
 
 
