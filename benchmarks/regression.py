@@ -12,8 +12,8 @@ code has changed.
 
 The table has the mean over seeds beside the stored mean, their difference in combined errors, and a mark
 where means of seeds would differ by that much less than once in a hundred comparisons (?) or in a thousand
-(!), by Student's t: of the sixty rows of a whole table, one with ? is no news. Denoising losses are on frames,
-levels and noise that are the same for all seeds and all code. The spread between seeds is that of the
+(!), by Student's t: of the sixty rows of a whole table, one with ? is no news. Denoising losses are on
+frames, levels and noise that are the same for all seeds and all code. The spread between seeds is that of the
 molecule, or of all molecules where that is larger and few seeds tell of it, in units of the error that the
 sampler states (and at least that error), or else relative to the value. Times are of this machine and get no
 mark.
