@@ -19,8 +19,8 @@ SIDE_BY_SIDE = ("-n", "2", "--dist", "worksteal")
 SLOW_PIECES = {
     "compiled": ("tests/contract", "tests/unit/test_train.py"),
     "kills": ("tests/end_to_end/test_kill.py",),
-    "runs": ("tests/end_to_end/test_two_processes.py", "tests/end_to_end/test_closed_forms.py"),
-    "others": ("tests/unit", "tests/statistical", "--ignore=tests/unit/test_train.py"),
+    "runs": ("tests/end_to_end", "--ignore=tests/end_to_end/test_kill.py"),
+    "others": ("tests/unit", "tests/statistical", "tests/packaging", "--ignore=tests/unit/test_train.py"),
 }
 """Slow tests in pieces of half an hour at most on two cores."""
 
@@ -37,7 +37,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         python(session, "-m", "pytest", *session.posargs)
         return
-    measured = Path(session.create_tmp()) / "tests.xml"
+    measured = session.cache_dir / "tests.xml"
     python(session, "-m", "pytest", *SIDE_BY_SIDE, f"--junitxml={measured}")
     python(session, "tests/measured.py", "report", measured)
 
@@ -45,8 +45,11 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The slow tests piece by piece, or the pieces that are named; results go to tests/slow_runs.csv."""
+    for piece in session.posargs:
+        if piece not in SLOW_PIECES:
+            session.error(f"{piece}: no such piece; there are {', '.join(SLOW_PIECES)}")
     for piece in session.posargs or SLOW_PIECES:
-        measured = Path(session.create_tmp()) / f"{piece}.xml"
+        measured = session.cache_dir / f"{piece}.xml"
         options = (*SIDE_BY_SIDE, f"--junitxml={measured}", *SLOW_PIECES[piece])
         python(session, "-m", "pytest", "-m", "slow", *options, success_codes=(0, 1))
         python(session, "tests/measured.py", "record", measured, piece)

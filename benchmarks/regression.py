@@ -2,7 +2,7 @@
 
     python benchmarks/regression.py [OUT] [--only aldp lj13 al4] [--first-seed 0] [--seeds N]
     python benchmarks/regression.py OUT --networks EARLIER_OUT    the sampler alone, with networks made before
-    python benchmarks/regression.py OUT --store                   make these results the stored ones
+    python benchmarks/regression.py OUT --store --seeds 3         make these results the stored ones
 
 Alanine dipeptide B (three seeds), LJ13 and Ace-AAA-Nme (one each) are trained for a few hundred steps on
 frames that are stored, and sampled with 1,024 particles; nothing is simulated. Workflow files and frames are
@@ -13,7 +13,7 @@ code has changed.
 The table has the mean over seeds beside the stored mean, their difference in combined errors, and a mark
 where means of seeds would differ by that much less than once in a hundred comparisons (?) or in a thousand
 (!), by Student's t: of the sixty rows of a whole table, one with ? is no news. Denoising losses are on
-frames, levels and noise that are the same for all seeds and all code. The spread between seeds is that of the
+frames, levels and noise that are the same for all seeds. The spread between seeds is that of the
 molecule, or of all molecules where that is larger and few seeds tell of it, in units of the error that the
 sampler states (and at least that error), or else relative to the value. Times are of this machine and get no
 mark.
@@ -41,7 +41,6 @@ from boltzgen.diffusion import denoise, perturb
 from boltzgen.geometry import dof, squared_norm
 from boltzgen.model import load_model
 from boltzgen.registry import build_system
-from boltzgen.train.monitor import N_BANDS
 from boltzgen.workflow import run
 from boltzgen.workflow_file import load_workflow
 
@@ -51,7 +50,7 @@ STORED = CASES / "results.json"
 SEEDS = {"aldp": 3, "lj13": 1, "al4": 1}
 FRAMES = {"aldp": HERE / "references" / "alanine_dipeptide_b.npz"}
 """Where they are not the molecule's own in benchmarks/regression/."""
-N_JUDGING = 512
+N_JUDGING, N_LEVELS = 512, 7
 JUDGED = 0.01, 8.0
 """Lowest and highest noise at which networks are judged, in units of the spread of the frames."""
 SURPRISES = {1e-3: "!", 1e-2: "?"}
@@ -82,12 +81,19 @@ def made(case: str, seed: int, out: Path, networks: Path | None) -> Values:
     if results.exists():
         return {name: tuple(pair) for name, pair in json.loads(results.read_text()).items()}
     if networks is not None and not directory.exists():
-        shutil.copytree(networks / directory.name, directory)
+        partial = directory.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(networks / directory.name, partial)
+        partial.rename(directory)
+    network = directory / "model" / "energy.safetensors"
+    before = network.read_bytes() if networks is not None else b""
     data = data_file(case, networks or out).resolve()
     settings, base = load_workflow(
         str(CASES / f"{case}.yaml"), [f"data.trajectory=[{json.dumps(str(data))}]"], seed=seed
     )
     run(settings, base, directory, until="analyze", force=("sample",) if networks else ())
+    if networks is not None and network.read_bytes() != before:
+        raise SystemExit(f"{network}: was trained anew, with other settings than in {networks}")
     found = measured(directory)
     results.write_text(json.dumps(found) + "\n")
     return found
@@ -120,14 +126,15 @@ def measured(directory: Path) -> Values:
 def denoising_losses(directory: Path) -> dict[str, float]:
     """Mean square error of denoised frames per degree of freedom, in units of sigma^2, by level of noise.
 
-    Levels are named in units of the spread of the frames, so that molecules have them in common.
+    Levels are named in units of the spread of the frames, so that molecules have them in common. Most frames
+    are those of the training: a network that learns them by heart would look good here.
     """
     finished = load_run(directory)
     model = load_model(directory / "model", system=finished.system).eval()
     frames = torch.from_numpy(finished.reference.positions)
     x0 = frames[torch.linspace(0, len(frames) - 1, N_JUDGING).long()]
     spread = math.sqrt(float(squared_norm(x0 - x0.mean(1, keepdim=True)).mean()) / dof(x0.shape[1]))
-    edges = np.geomspace(*JUDGED, N_BANDS + 1)
+    edges = np.geomspace(*JUDGED, N_LEVELS + 1)
     found = {}
     for band, share in enumerate(np.sqrt(edges[1:] * edges[:-1])):
         sigma = torch.full((N_JUDGING,), share * spread, dtype=x0.dtype)
@@ -186,24 +193,27 @@ def spread_of(name: str, case: str, *results: Results) -> tuple[float, int]:
         squares = sum(float(np.square((np.array(s.values) - s.mean) / s.unit).sum()) for s in samples)
         return math.sqrt(squares / degrees) if degrees else math.nan, degrees
 
-    own, own_degrees = of([found[case][name] for found in results if name in found.get(case, {})])
-    samples = [quantities[name] for found in results for quantities in found.values() if name in quantities]
-    spread, degrees = of(samples)
-    floor = 1.0 if any(sample.stated for sample in samples) else 0.0
-    if math.isnan(own) or own_degrees >= KNOWN:
-        return max(own, floor), own_degrees
-    return max(own, spread, floor), degrees
+    here = [found[case][name] for found in results if name in found.get(case, {})]
+    stated = any(sample.stated for sample in here)
+    everywhere = [
+        quantities[name] for found in results for quantities in found.values() if name in quantities
+    ]
+    own, pooled = of(here), of([sample for sample in everywhere if bool(sample.stated) == stated])
+    spread, degrees = own if math.isnan(own[0]) or own[1] >= KNOWN else max(own, pooled)
+    return (max(spread, 1.0) if stated else spread), degrees
 
 
 def difference(now: Sample, before: Sample, spread: float, degrees: int) -> tuple[float, float]:
     """Difference of means in combined errors, and the probability of one as large between equals."""
     if now.mean == before.mean:
         return 0.0, 1.0
+    if not math.isfinite(now.mean):
+        return math.nan, 0.0
     one = spread * max(before.unit, now.stated)
     error = one * math.sqrt(1 / len(now.values) + 1 / len(before.values))
-    if not error > 0:
+    if math.isnan(error):
         return math.nan, math.nan
-    apart = (now.mean - before.mean) / error
+    apart = (now.mean - before.mean) / error if error else math.copysign(math.inf, now.mean - before.mean)
     return apart, float(2 * student.sf(abs(apart), degrees))
 
 
@@ -224,6 +234,8 @@ def table(now: Results, stored: Results) -> list[str]:
             shown = f"{apart:+.1f}" if math.isfinite(apart) else "-"
             mark = next((mark for limit, mark in SURPRISES.items() if chance < limit), "")
             lines.append(f"{cells} {shown} | {mark} |")
+        lost = [name for name in stored.get(case, {}) if name not in quantities]
+        lines += [f"| {case} | {name} | {stored[case][name].mean:.4g} | not there | | ! |" for name in lost]
     return lines
 
 
@@ -235,9 +247,10 @@ def stored_results(path: Path = STORED) -> Results:
 
 
 def store(runs: dict[str, list[Values]]) -> None:
-    """Keep results as those that others are compared with."""
-    before = json.loads(STORED.read_text())["runs"] if STORED.exists() else {}
-    content = {"commit": commit(), "machine": machine(), "runs": before | runs}
+    """Keep results as those that others are compared with; those of other molecules stay."""
+    content = json.loads(STORED.read_text()) if STORED.exists() else {"made": {}, "runs": {}}
+    content["made"] |= {key: {"commit": commit(), "machine": machine()} for key in runs}
+    content["runs"] |= runs
     STORED.write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -257,7 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, nargs="?", default=Path("runs") / "regression" / commit())
+    parser.add_argument("out", type=Path, nargs="?", help="by default runs/regression/COMMIT")
     parser.add_argument("--only", nargs="+", choices=SEEDS, default=list(SEEDS))
     parser.add_argument("--seeds", type=int, help="of each molecule; by default 3 of aldp, else 1")
     parser.add_argument("--first-seed", type=int, default=0)
@@ -266,6 +279,11 @@ def main() -> None:
         "--store", action="store_true", help="keep as the results that others are compared with"
     )
     options = parser.parse_args()
+    if options.out is None and (options.networks or commit().endswith("-dirty")):
+        parser.error("OUT: name a directory for code that is not committed, and with --networks")
+    if options.store and (options.seeds or 0) < 2:
+        parser.error("--store: give --seeds of 3 or more, so that their spread is known")
+    options.out = options.out or Path("runs") / "regression" / commit()
     found: dict[str, list[Values]] = {}
     for case in options.only:
         seeds = range(options.first_seed, options.first_seed + (options.seeds or SEEDS[case]))

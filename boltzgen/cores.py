@@ -18,8 +18,9 @@ from torch import Tensor
 T = TypeVar("T")
 LARGEST_PART = 32
 """Configurations that one core is given at once: what the passes of a part hold stays in its cache."""
-_PAIRS_OF_A_PART = LARGEST_PART * 22**2
-"""Pairs of atoms in a part of small molecules, which would otherwise wait for the interpreter."""
+_SQUARES_OF_A_PART = LARGEST_PART * 22**2
+"""Squared numbers of atoms, added up over a part, up to which parts of small molecules are larger: as of
+`LARGEST_PART` of alanine dipeptide. Smaller ones would wait for the interpreter most of the time."""
 
 
 @functools.cache
@@ -49,12 +50,12 @@ def in_parts(function: Callable[..., T], rows: Sequence[Tensor], size: int) -> I
 def part_size(n: int, n_atoms: int, device: torch.device, each: int = 1) -> int:
     """Rows of a part of ``n`` rows, each noised to ``each`` levels: on a GPU all, on a CPU an even share.
 
-    The cores take as many rounds as are needed for no part to have more noised configurations of ``n_atoms``
-    than `LARGEST_PART`, or more pairs of atoms than as many of alanine dipeptide; or more than one row.
+    The cores take as many rounds as are needed for no part to have more than `LARGEST_PART` noised
+    configurations, more of molecules below 22 atoms, or more than one row.
     """
     if device.type == "cuda":
         return n
-    n, largest = max(n, 1), max(LARGEST_PART, _PAIRS_OF_A_PART // n_atoms**2)
+    n, largest = max(n, 1), max(LARGEST_PART, _SQUARES_OF_A_PART // n_atoms**2)
     cores, at_most = torch.get_num_threads(), max(1, largest // each)
     rounds = math.ceil(n / (cores * at_most))
     return math.ceil(n / (cores * rounds))

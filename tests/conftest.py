@@ -13,7 +13,7 @@ import pytest
 
 # Before torch is imported: tests side by side share the cores, and sums over two threads differ in their last
 # digits from those of the commands that tests start on one.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True, scope="session")

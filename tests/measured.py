@@ -42,7 +42,7 @@ def reasons(path: Path = HERE / "long_tests.toml") -> dict[str, str]:
 
 
 def report(results: Path) -> list[str]:
-    """Lines about the slowest tests, and about those that are long without a reason or no longer."""
+    """Lines about the slowest tests, those long without a reason, and reasons of tests that are gone."""
     seconds, known = seconds_of_tests(results), reasons()
     slowest = sorted(seconds, key=seconds.__getitem__, reverse=True)
     lines = [f"{len(seconds)} tests, {sum(seconds.values()):.0f} s in all; the slowest:"]
@@ -61,7 +61,7 @@ def record(results: Path, piece: str, table: Path = HERE / "slow_runs.csv") -> i
     row = {
         "piece": piece,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": _output("git", "describe", "--always", "--dirty", "--exclude=*"),
+        "commit": _commit(table),
         "tests": suite.get("tests", ""),
         "failed": str(failed),
         "skipped": suite.get("skipped", ""),
@@ -85,8 +85,14 @@ def _machine() -> str:
     return f"{os.cpu_count()} x {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _output(*command: str) -> str:
-    return subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip()
+def _commit(table: Path) -> str:
+    """The commit at hand, and whether more than the table of results was changed since."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", ":/", f":!{table.name}")
+    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
 def main() -> None:

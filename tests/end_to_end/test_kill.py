@@ -66,12 +66,18 @@ def finish(home: Path, out: str, *arguments: str) -> str:
     return said
 
 
-def kill_during(home: Path, out: str, stage: str, seconds: float, group: bool, *arguments: str) -> bool:
-    """Kill a run ``seconds`` after a stage began, or a little before; whether it was still at work."""
+def kill_during(
+    home: Path, out: str, stage: str, seconds: float, group: bool, *arguments: str, after: Path | None = None
+) -> bool:
+    """Kill a run ``seconds`` after a stage began, or there is a file; whether it was still at work."""
     process = start(home, out, *arguments)
     log = home / f"{out}.log"
     deadline = time.monotonic() + 300
-    while f"{stage}: running" not in log.read_text() and process.poll() is None:
+
+    def begun() -> bool:
+        return after.exists() if after else f"{stage}: running" in log.read_text()
+
+    while not begun() and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     time.sleep(seconds)
@@ -135,11 +141,17 @@ def check_kill(home: Path, stage: str, number: int) -> None:
 
 
 def test_a_killed_run_ends_as_a_whole_one(home: Path) -> None:
-    check_kill(home, "train", 0)
+    """Killed after its first checkpoint."""
+    shutil.copytree(home / "whole", home / "again")
+    checkpoint = home / "again" / "resume" / "train" / "last.ckpt"
+    assert kill_during(home, "again", "train", 0.0, True, "--force", "train", after=checkpoint)
+    assert checkpoint.exists() and "train: running (resuming)" in finish(home, "again")
+    assert not differences(content(home / "again"), content(home / "whole"))
+    shutil.rmtree(home / "again")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(1, 5))
+@pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("stage", STAGES)
 def test_kills_at_random_moments_of_every_stage(home: Path, stage: str, number: int) -> None:
     check_kill(home, stage, number)

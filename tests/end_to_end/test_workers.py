@@ -42,6 +42,11 @@ def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
     assert all(0 <= done <= total for done, total, _ in told)
     assert list(scratch.iterdir()) == []
     assert sorted(path.name for path in resume.iterdir()) == ["run_0.pt", "run_1.pt"]
+    (resume / "run_1.pt").unlink()
+    before = (resume / "run_0.pt").stat().st_mtime_ns
+    again = simulate(load_system("harmonic_dimer"), settings, scratch, 1, platform=platform, resume=resume)
+    np.testing.assert_array_equal(again.positions, run.positions)
+    assert (resume / "run_0.pt").stat().st_mtime_ns == before
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")

@@ -110,7 +110,8 @@ def test_damage_is_repaired_by_what_the_line_says(
     path = out / "samples" / "diagnostics.json"
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     monkeypatch.setattr(sys, "argv", ["boltzgen", "run", *OPTIONS, "--out", str(out), "--force", "sample"])
-    monkeypatch.setattr(workflow, "_report", lambda out: None)
+    if damage != "noise":  # one page is enough
+        monkeypatch.setattr(workflow, "_report", lambda out: None)
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 0
