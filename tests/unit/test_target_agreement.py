@@ -67,7 +67,7 @@ def thermal_and_noisy(system: openmm.System, positions: np.ndarray, n: int) -> n
     context.setVelocitiesToTemperature(300.0, 7)
     frames = []
     for _ in range(n):
-        integrator.step(10)
+        integrator.step(5)
         frames.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
     thermal = np.array(frames)
     noise = NOISE_NM * np.random.default_rng(7).standard_normal(thermal.shape)
