@@ -44,7 +44,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The slow tests piece by piece, or the pieces that are named; results go to tests/slow_runs.csv."""
+    """The slow tests piece by piece, or those named, up to one that fails; results: tests/slow_runs.csv."""
     for piece in session.posargs:
         if piece not in SLOW_PIECES:
             session.error(f"{piece}: no such piece; there are {', '.join(SLOW_PIECES)}")

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.dimer import dimers
+from helpers.dimer import MODEL, dimers, settings
 
-from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.model import EnergyModel
 from boltzgen.progress import Report
@@ -23,8 +22,6 @@ from boltzgen.train.module import EnergyTraining
 from boltzgen.train.resume import WeightedBatches
 from boltzgen.world import World
 
-MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
-
 
 @pytest.fixture(scope="module")
 def system() -> MolecularSystem:
@@ -34,10 +31,6 @@ def system() -> MolecularSystem:
 @pytest.fixture(scope="module")
 def data() -> WeightedEnsemble:
     return dimers(400)
-
-
-def settings(steps: int, **changes: object) -> TrainSettings:
-    return TrainSettings(steps=steps, batch_size=32, compile="never", **changes)  # type: ignore[arg-type]
 
 
 class Killed(Exception):

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.dimer import dimers
+from helpers.dimer import MODEL, dimers, settings
 
-from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.model import EnergyModel, load_model
@@ -27,8 +26,6 @@ from boltzgen.train.losses import Losses
 from boltzgen.train.module import EnergyTraining
 from boltzgen.world import World
 
-MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
-
 
 @pytest.fixture(scope="module")
 def system() -> MolecularSystem:
@@ -38,10 +35,6 @@ def system() -> MolecularSystem:
 @pytest.fixture(scope="module")
 def data() -> WeightedEnsemble:
     return dimers(400)
-
-
-def settings(steps: int, **changes: object) -> TrainSettings:
-    return TrainSettings(steps=steps, batch_size=32, compile="never", **changes)  # type: ignore[arg-type]
 
 
 def test_training_lowers_the_loss_and_leaves_a_loadable_model(

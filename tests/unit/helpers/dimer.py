@@ -1,13 +1,19 @@
-"""Exact samples of the harmonic dimer at 300 K."""
+"""Exact samples of the harmonic dimer at 300 K, and the settings of a training on them in seconds."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 
 LENGTH, WIDTH = 0.2, 0.0158
 """Of the bond, and its thermal deviation [nm]."""
+MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
+
+
+def settings(steps: int, **changes: object) -> TrainSettings:
+    return TrainSettings(steps=steps, batch_size=32, compile="never", **changes)  # type: ignore[arg-type]
 
 
 def dimers(n: int) -> WeightedEnsemble:
