@@ -20,8 +20,8 @@ from boltzgen.workflow_file import load_workflow
 TINY = [
     "simulate={method: langevin, n_runs: 1, equilibration_ps: 1, production_ps: 10}",
     "model={n_layers: 1, n_channels: 4, n_radial: 4, hidden: 8}",
-    "train={steps: 20, batch_size: 8, compile: never, height_paths: 8}",
-    "sample={n_particles: 16, n_islands: 2, n_levels: 5, n_pilot: 8, n_forward: 8, bridge_cess: 0.5}",
+    "train={steps: 6, batch_size: 8, compile: never, height_paths: 4}",
+    "sample={n_particles: 16, n_islands: 1, n_levels: 4, n_pilot: 8, n_forward: 8, bridge_cess: 0.5}",
     "analyze={n_bootstrap: 4, n_bins: 6}",
     "export={n_resampled: 8, formats: [dcd], n_states: 0}",
 ]
