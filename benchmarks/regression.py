@@ -81,6 +81,8 @@ def made(case: str, seed: int, out: Path, networks: Path | None) -> Values:
     if results.exists():
         return {name: tuple(pair) for name, pair in json.loads(results.read_text()).items()}
     if networks is not None and not directory.exists():
+        if not (networks / directory.name).is_dir():
+            raise SystemExit(f"--networks: {networks} has no {directory.name}; name what it has with --only")
         partial = directory.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(networks / directory.name, partial)
