@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,11 @@ from torch import Tensor
 from boltzgen.balance import balanced
 from boltzgen.config import SampleSettings
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
+from boltzgen.domain import COUNTS, Domain
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.errors import NumericalError
 from boltzgen.estimate import network_chunk, will_compile
-from boltzgen.handedness import Hand
+from boltzgen.frames import inside_domain
 from boltzgen.heights import elastic_kernel, state_members
 from boltzgen.memory import keep_freed_memory
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
@@ -24,7 +27,7 @@ from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.progress import Report, silent
 from boltzgen.sampler.ladder import FoldLevel, Ladder
 from boltzgen.sampler.paths import Populations
-from boltzgen.sampler.pilot import Plan, plan_ladder
+from boltzgen.sampler.pilot import NoParticleLeft, Plan, plan_ladder
 from boltzgen.sampler.tempered import Tempered
 from boltzgen.system import MolecularSystem
 
@@ -58,7 +61,7 @@ class Annealing:
     counter: Counter
     network: Tempered
     potential: Potential
-    hand: Hand
+    domain: Domain
     members: Populations
     data: WeightedEnsemble
     x0: Tensor
@@ -82,19 +85,19 @@ class Annealing:
         return self.model.prior.level_information(values).cpu().numpy()
 
     def target(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``u`` and ``du/dx`` of the system, +inf outside the reference hand."""
+        """``u`` and ``du/dx`` of the system, +inf outside the domain."""
         u, gradient = self.potential.reduced_energy_and_gradient(x)
-        return torch.where(self.hand.allowed(x), u, torch.inf), gradient
+        return torch.where(self.domain.contains(x), u, torch.inf), gradient
 
     def entrance(self, tally: collections.Counter[str] | None = None) -> FoldLevel:
-        """From the last noise level into the target's domain; what is folded or removed goes to ``tally``."""
+        """From the last noise level into the domain; what is reflected or removed goes to ``tally``."""
 
-        def fold(x: Tensor) -> tuple[Tensor, Tensor]:
+        def reflected(x: Tensor) -> tuple[Tensor, Tensor]:
             if tally is not None:
-                tally.update(self.hand.tally(x))
-            return self.hand.fold(x)
+                tally.update(self.domain.tally(x))
+            return self.domain.reflected(x)
 
-        return FoldLevel(self.network, self.sigma_min, self.target, fold)
+        return FoldLevel(self.network, self.sigma_min, self.target, reflected, self.domain.reflects)
 
 
 def prepare(
@@ -112,20 +115,20 @@ def prepare(
     model = model.to(device).eval()
     counter = Counter(_network(model, data, settings, device, report))
     network = Tempered(counter, data.temperature_k / system.temperature_k)
-    data = data.at_temperature(system.temperature_k)
+    data, _ = inside_domain(system, data.at_temperature(system.temperature_k))
     as_trained = balanced(data, system, model.spec.state_share)
     rows = as_trained.resampled_indices(
         settings.n_forward, int(torch.randint(2**31, (), generator=generator))
     )
-    hand = Hand(system)
+    domain = Domain(system)
     return Annealing(
         system,
         model,
         counter,
         network,
         make_potential(system),
-        hand,
-        state_members(system, hand),
+        domain,
+        state_members(system, domain),
         data,
         torch.as_tensor(data.positions[rows]).to(device),
     )
@@ -145,15 +148,32 @@ def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Genera
         kernel=elastic_kernel(annealing.system, settings.kernel, settings.ddim_eta),
         classes=annealing.model.classes,
     )
-    return plan_ladder(
-        annealing.network,
-        annealing.gaussian,
-        annealing.entrance(),
-        annealing.x0,
-        annealing.information,
-        annealing.sigma_max,
-        wanted,
-        generator,
+    tally = collections.Counter[str]()
+    try:
+        return plan_ladder(
+            annealing.network,
+            annealing.gaussian,
+            annealing.entrance(tally),
+            annealing.x0,
+            annealing.information,
+            annealing.sigma_max,
+            wanted,
+            generator,
+        )
+    except NoParticleLeft:
+        raise NumericalError(all_lost("the pilot run", settings.n_pilot, tally)) from None
+
+
+def all_lost(what: str, n: int, tally: Mapping[str, int]) -> str:
+    """One line about a run of ``n`` particles that have all got weight zero, and why."""
+    isomers = tally.get("diastereomers", 0)
+    elements = [f"{name}: {count}" for name, count in tally.items() if name not in COUNTS]
+    of_isomers = f"{isomers} are other isomers ({', '.join(elements)})" if isomers else ""
+    others = f"{n - isomers} have an energy that is not finite" if n > isomers else ""
+    return (
+        f"sampling: all {n} particles of {what} have weight zero: "
+        f"{' and '.join(filter(None, (of_isomers, others)))}; train longer (train.minutes), use more levels "
+        "(sample.n_levels)" + (", or let isomers be (system.free_isomers)" if isomers else "")
     )
 
 

@@ -10,6 +10,8 @@ import openmm
 import torch
 from torch import Tensor
 
+from boltzgen.descriptors import Described, described
+from boltzgen.domain import Domain
 from boltzgen.errors import MolecularSystemError
 from boltzgen.platform import installed_platforms
 from boltzgen.potential import Potential, make_potential
@@ -34,6 +36,8 @@ class Check:
         Energies with forces per second of each evaluator, configurations of thermal size.
     invariance
         Numerical symmetries of the energy.
+    domain, stereochemistry
+        What log Z covers, and every centre, double bond, amide and axis of the reference structure.
     """
 
     system: MolecularSystem
@@ -41,6 +45,8 @@ class Check:
     potentials: dict[str, Potential]
     throughput: dict[str, float]
     invariance: SystemCheck
+    domain: Domain
+    stereochemistry: list[Described]
 
 
 def check(
@@ -75,7 +81,8 @@ def check(
     counts: dict[str, int] = {}
     for force in system.openmm_system.getForces():
         counts[type(force).__name__] = counts.get(type(force).__name__, 0) + 1
-    return Check(system, counts, potentials, throughput, invariance)
+    domain = Domain(system)
+    return Check(system, counts, potentials, throughput, invariance, domain, described(domain))
 
 
 def _evaluators(

@@ -26,6 +26,11 @@ class SystemSettings(Settings):
     parameters: dict[str, object] = Field(
         default_factory=dict, description="keyword arguments of its build()"
     )
+    free_isomers: tuple[str, ...] = Field(
+        (),
+        description="what need not be arranged as in the reference structure: centres, double bonds, amides, "
+        "axes, all, or single ones as `boltzgen check` names them",
+    )
 
 
 class DataSettings(Settings):

@@ -41,9 +41,17 @@ def _check(a: FinishedRun, b: FinishedRun) -> None:
     elements = [[atom.element for atom in run.system.topology.atoms()] for run in (a, b)]
     if elements[0] != elements[1]:
         raise DataError(f"{a.path} and {b.path} are not of the same atoms in the same order")
-    domains = [run.results["diagnostics"].get("z_domain") for run in (a, b)]
-    if domains[0] != domains[1]:
-        raise DataError(f"log Z of {a.path} is over {domains[0]}, that of {b.path} over {domains[1]}")
+    found = [run.results["diagnostics"] for run in (a, b)]
+    keys = [diagnostics.get("z_domain_key") or diagnostics.get("z_domain") for diagnostics in found]
+    if keys[0] != keys[1]:
+        old = [
+            str(run.path)
+            for run, diagnostics in zip((a, b), found, strict=True)
+            if "z_domain_key" not in diagnostics
+        ]
+        remedy = f"; `--force sample` says of {' and '.join(old)} in full what it is over" if old else ""
+        words = [diagnostics.get("z_domain") for diagnostics in found]
+        raise DataError(f"log Z of {a.path} is over {words[0]}, that of {b.path} over {words[1]}{remedy}")
 
 
 def _bar(

@@ -6,9 +6,11 @@ import math
 
 import mdtraj
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from boltzgen.contradictions import LEAST_FRAMES
+from boltzgen.domain import COUNTS, Domain
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.system import MolecularSystem
@@ -111,6 +113,40 @@ def check_energies(system: MolecularSystem, u: NDArray[np.float64], u_reference:
             f"where about {0.5 * system.dof:.3g} kT are usual; are the atoms in the order of {system.name}, "
             "and was its force field used?"
         )
+
+
+def reflected(system: MolecularSystem, x: NDArray[np.float32], where: str) -> tuple[NDArray[np.float32], str]:
+    """Frames with enantiomers of the reference structure reflected, and a warning if there are any."""
+    domain, positions = Domain(system), torch.as_tensor(x)
+    n = domain.tally(positions)["wrong_hand"]
+    if not n:
+        return x, ""
+    return domain.reflected(positions)[0].numpy(), (
+        f"warning: {where}: {n} of {len(x)} frames are mirror images of the molecule (the other enantiomer); "
+        "they are reflected back"
+    )
+
+
+def inside_domain(system: MolecularSystem, data: WeightedEnsemble) -> tuple[WeightedEnsemble, str]:
+    """The ensemble without frames outside the domain of Z, and a line that says how many were left out."""
+    domain, positions = Domain(system), torch.as_tensor(data.positions)
+    inside = domain.contains(positions).numpy()
+    if inside.all():
+        return data, ""
+    tally = domain.tally(positions)
+    wrong = ", ".join(f"{name}: {n}" for name, n in tally.items() if n and name not in COUNTS)
+    kinds = {"mirror images": tally["wrong_hand"], f"other isomers ({wrong})": tally["diastereomers"]}
+    what = " and ".join(f"{n} are {kind}" for kind, n in kinds.items() if n)
+    if inside.sum() < LEAST_FRAMES:
+        raise DataError(
+            f"data: of {len(data)} frames {what} of the reference structure; start from a structure of the "
+            "isomer that is meant, or let isomers be (system.free_isomers)"
+        )
+    weight = float(data.weights[~inside].sum())
+    return data.select(np.flatnonzero(inside)), (
+        f"warning: of {len(data)} frames {what} of the reference structure and are left out "
+        f"({weight:.2%} of the weight); system.free_isomers keeps isomers"
+    )
 
 
 def unvisited_states(system: MolecularSystem, data: WeightedEnsemble) -> list[str]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from boltzgen.diagnostics import path_diagnostics
 from boltzgen.diffusion import EnergyAndScore, perturb
-from boltzgen.handedness import Hand
+from boltzgen.domain import Domain
 from boltzgen.model.energy import EnergyModel
 from boltzgen.model.graph import pair_orbits, stiff_pairs
 from boltzgen.sampler.denoising import measured_errors, spaced_levels
@@ -36,12 +36,12 @@ _NO_OVERLAP = 200.0
 """Energy [nat] above that of the level of origin which stands for no overlap at all."""
 
 
-def state_members(system: MolecularSystem, hand: Hand | None = None) -> Populations:
-    """Membership of each state; a mirror image counts as the configuration it mirrors."""
-    hand = hand or Hand(system)
+def state_members(system: MolecularSystem, domain: Domain | None = None) -> Populations:
+    """Membership of each state; an enantiomer counts as the configuration that it is the mirror image of."""
+    domain = domain or Domain(system)
 
     def members(x: Tensor) -> dict[str, Tensor]:
-        x, _ = hand.fold(x)
+        x, _ = domain.reflected(x)
         return {state.name: state.contains(state.cv.evaluate(x)) for state in system.states}
 
     return members

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ def build_system(workflow: Workflow, base: Path) -> MolecularSystem:
     Raises UserError as `load_system` and `boltzgen.variables.with_variables` do.
     """
     system = load_system(workflow.system.name, workflow.system.parameters, base)
+    system = replace(system, free_isomers=workflow.system.free_isomers or system.free_isomers)
     return with_variables(system, workflow.collective_variables, workflow.states)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from boltzgen.annealing import prepare
+from boltzgen.annealing import all_lost, prepare
 from boltzgen.config import SampleSettings
+from boltzgen.descriptors import described
 from boltzgen.diagnostics import judge_run, path_diagnostics, summarise
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
@@ -54,12 +55,9 @@ def sample(
     islands = run_islands(annealing, preparation.ladder, settings, seed, report, kept, say, world)
     populations = [island.population for island in islands]
     combined = combine(populations)
-    if not np.isfinite(combined.log_z):
-        raise NumericalError(
-            "sampling: every particle has weight zero; the network is too poor to reach the target: "
-            "train longer (train.minutes) or use more levels (sample.n_levels)"
-        )
     tally = sum((collections.Counter(island.tally) for island in islands), collections.Counter[str]())
+    if not np.isfinite(combined.log_z):
+        raise NumericalError(all_lost("the islands", len(combined.x), tally))
     spent = sum((island.spent for island in islands), preparation.spent)
     samples = ensemble_of(combined, system.temperature_k)
     diagnostics = summarise(system, samples, combined, populations, dict(tally))
@@ -67,7 +65,9 @@ def sample(
         preparation.ladder, preparation.forward, preparation.reverse, mean_shares(islands)
     )
     diagnostics |= {
-        "z_domain": annealing.hand.domain,
+        "z_domain": annealing.domain.description,
+        "z_domain_key": annealing.domain.key,
+        "stereochemistry": [str(entry) for entry in described(annealing.domain)],
         "network_evaluations": spent.network,
         "target_evaluations": spent.target,
         "target_seconds": spent.target_seconds,

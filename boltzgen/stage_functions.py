@@ -61,13 +61,14 @@ class Run:
 
 
 def _simulate(this: Run, report: Report) -> dict[str, Any]:
-    from boltzgen.frames import unvisited_states
+    from boltzgen.frames import inside_domain, unvisited_states
     from boltzgen.storage import save_ensemble
 
     if this.workflow.pretrained:
         shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
         return {}
-    directory, ensemble, recorded = this.out / "data", this.own_data, {}
+    directory, ensemble = this.out / "data", this.own_data
+    recorded: dict[str, Any] = {}
     if ensemble is None:
         from boltzgen.simulate import choose_platform, simulate
 
@@ -79,6 +80,11 @@ def _simulate(this: Run, report: Report) -> dict[str, Any]:
         )
     if not this.world.first:
         return recorded
+    n_made = len(ensemble)
+    ensemble, line = inside_domain(this.system, ensemble)
+    if line:
+        this.say(line)
+        recorded["frames_left_out"] = n_made - len(ensemble)
     for line in unvisited_states(this.system, ensemble):
         this.say(line)
     directory.mkdir(exist_ok=True)

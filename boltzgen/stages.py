@@ -10,6 +10,7 @@ import numpy as np
 
 from boltzgen import shipped
 from boltzgen.config import Workflow
+from boltzgen.domain import Domain
 from boltzgen.manifest import MADE_FROM, Manifest, digest, file_digest, xml_digest
 
 if TYPE_CHECKING:
@@ -53,9 +54,7 @@ def inputs_of(
     xml = xml_digest(system.openmm_system.__getstate__())
     atoms = [atom.element.symbol if atom.element else "" for atom in system.topology.atoms()]
     bonds = sorted(sorted(bond) for bond in system.graph.edges)
-    x = system.positions
-    hands = [float(np.sign(np.linalg.det(x[others] - x[centre]))) for centre, *others in system.stereocentres]
-    physics |= {"the system": digest([xml, system.temperature_k, atoms, bonds, hands])}
+    physics |= {"the system": digest([xml, system.temperature_k, atoms, bonds, *_isomer(system)])}
     variables = {"collective variables": digest(repr(system.collective_variables))}
     states = {"states": digest(repr(system.states))}
     common = physics | {"seed": str(workflow.seed)}
@@ -80,6 +79,17 @@ def inputs_of(
         own = [name.rpartition(":")[0] for name in settings["analyze"]["observables"] if ".py:" in name]
         reported |= {"the observables": digest([file_digest(Path(file)) for file in own])} if own else {}
     return common | section(stage) | stamps("the samples") | reported
+
+
+def _isomer(system: MolecularSystem) -> list[object]:
+    """Which isomer the reference structure is, as far as it is not the usual one of its centres."""
+    domain, x = Domain(system), system.positions
+    centres = [(e.atoms[0], sorted(e.substituents[0])[:3]) for e in domain.elements if e.kind == "centre"]
+    hands = [float(np.sign(np.linalg.det(x[others] - x[centre]))) for centre, others in centres]
+    turned = [
+        domain.name(e) for e in domain.elements if e.kind != "centre" and domain.arrangement(e) != "trans"
+    ]
+    return [hands, *filter(None, (turned, list(system.free_isomers)))]
 
 
 def _as_recorded(given: dict[str, str], stage: Stage, manifest: Manifest) -> dict[str, str]:

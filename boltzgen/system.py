@@ -149,13 +149,16 @@ class MolecularSystem:
     openmm_system
         The force field, without constraints, virtual sites or a periodic box.
     positions
-        A reference configuration [nm] with shape ``(n_atoms, 3)``; it fixes the hand of stereocentres.
+        A reference configuration [nm] with shape ``(n_atoms, 3)``; it says which isomer is meant.
     temperature_k
         Temperature of the target [K].
     collective_variables, states
         What is reported. The first two states are those whose free-energy difference is printed.
     description
         One line for ``boltzgen systems``.
+    free_isomers
+        What need not be arranged as in the reference configuration: ``centres``, ``double bonds``,
+        ``amides``, ``axes``, ``all``, or names that `boltzgen.domain.Domain` gives them.
     """
 
     name: str
@@ -167,6 +170,7 @@ class MolecularSystem:
     states: tuple[State, ...] = ()
     description: str = ""
     parameters: dict[str, object] = field(default_factory=dict)
+    free_isomers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _refuse_unsuitable(self)
@@ -225,16 +229,6 @@ class MolecularSystem:
             for j, length in lengths.items():
                 distances[i, j] = length
         return distances
-
-    @cached_property
-    def stereocentres(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Atoms with four neighbours of four different classes, as (centre, three of its neighbours)."""
-        classes, found = self.atom_classes, []
-        for centre in range(self.n_atoms):
-            neighbours = sorted(self.graph.neighbors(centre))
-            if len(neighbours) == 4 and len({classes[j] for j in neighbours}) == 4:
-                found.append((centre, *neighbours[:3]))
-        return tuple(found)
 
 
 def _particle_labels(system: MolecularSystem) -> list[str]:

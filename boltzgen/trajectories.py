@@ -57,6 +57,9 @@ def load_trajectories(
     where, together = ", ".join(settings.trajectory), np.concatenate(pieces)
     warnings = frames.check_number(together, where)
     frames.check_bonds(system, together, resolution, where)
+    for k, path in enumerate(paths):
+        pieces[k], line = frames.reflected(system, pieces[k], str(path))
+        warnings += [line] if line else []
     ensemble = _ensemble(system, paths, kept, pieces, log_weights)
     for line in warnings:
         say(line)

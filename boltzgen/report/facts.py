@@ -55,6 +55,7 @@ def asked(record: Record) -> list[tuple[str, str]]:
     for state in record.states:
         spans = " or ".join(f"[{number(a)}, {number(b)})" for a, b in state.intervals)
         entries.append((f"State {state.name}", f"{state.cv.name} in {spans} {state.cv.unit}"))
+    entries.append(("Stereochemistry", "; ".join(record.diagnostics.get("stereochemistry") or ())))
     if config.get("pretrained"):
         entries.append(("Network", f"{config['pretrained']}, which comes with boltzgen"))
     trajectory = (config.get("data") or {}).get("trajectory")

@@ -90,8 +90,11 @@ def check_table(check: Check) -> Group:
     facts.add_column("found", overflow="fold")
     facts.add_row("atoms", f"{system.n_atoms} in {int(system.atom_classes.max()) + 1} classes")
     facts.add_row("exchangeable atoms", escape(_exchangeable(system)))
-    centres = ", ".join(str(centre[0]) for centre in system.stereocentres)
-    facts.add_row("stereocentres (atom)", centres or "none")
+    facts.add_row("domain of Z", escape(check.domain.description))
+    for entry in check.stereochemistry:
+        style = "yellow" if "not L" in entry.remark else ""
+        told = ", ".join(filter(None, (entry.arrangement, entry.remark)))
+        facts.add_row(escape(f"{entry.name} of {entry.residue}"), escape(told), style=style)
     mirror = "leaves the energy unchanged" if check.invariance.mirror_symmetric else "changes the energy"
     facts.add_row("reflection", mirror)
     facts.add_row("forces", escape(", ".join(check.forces)))

@@ -1,4 +1,4 @@
-"""The sequence of targets that particles pass: noise levels, the fold to one hand, the bridge."""
+"""The sequence of targets that particles pass: noise levels, the start of the bridge, the bridge."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from boltzgen.diffusion import EnergyAndScore
+from boltzgen.geometry import mirror
 from boltzgen.sampler.elastic import DenoisingError
 from boltzgen.sampler.kernels import DEFAULT_KERNEL, ReverseKernel
 from boltzgen.sampler.mcmc import Moves
 
 Target = Callable[[Tensor], tuple[Tensor, Tensor]]
 """``x (n, n_atoms, 3) [nm] -> (u (n,), du/dx (n, n_atoms, 3))``; +inf outside the domain."""
-Fold = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""``x -> (folded x, log of the share of Z that is kept (n,))``; minus infinity removes a particle."""
+Reflect = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""``x -> (x with enantiomers reflected into the domain, whether each is inside (n,))``."""
 
 
 NO_MOVES = Moves()
@@ -108,15 +109,19 @@ class NoiseLevel:
 
 @dataclass(frozen=True)
 class FoldLevel:
-    """Enter the domain of the target: fold mirror images, evaluate the target, drop what lies outside.
+    """Enter the domain of the target: reflect enantiomers, evaluate the target, drop what lies outside.
 
-    A particle inside whose target energy is not finite gets an increment of NaN, which is counted.
+    Where particles are reflected, one at x in the domain stands for x and its mirror image Rx, which have the
+    density ``exp(-U(x)) + exp(-U(Rx))`` at sigma_min: the weight gains ``-log(1 + exp(U(x) - U(Rx)))``,
+    whatever U is. Where U is symmetric that is ``-log 2``. A particle inside whose target energy is not
+    finite gets an increment of NaN, which is counted.
     """
 
     model: EnergyAndScore
     sigma: float
     target: Target
-    fold: Fold
+    reflect: Reflect
+    reflects: bool = False
     moves: Moves = NO_MOVES
     coefficients: tuple[float, ...] = (1.0, 0.0)
 
@@ -125,10 +130,15 @@ class FoldLevel:
         return {"lambda": 0.0}
 
     def enter(self, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
-        x, log_share = self.fold(particles.x)
+        x, inside = self.reflect(particles.x)
         energies, gradients = self.evaluate(x)
-        failed = torch.isfinite(log_share) & ~torch.isfinite(energies[:, 1])
-        increments = torch.where(failed, torch.nan, log_share.double())
+        log_share = torch.zeros_like(energies[:, 0])
+        if self.reflects:
+            mirrored, _ = at_level(self.model, mirror(x), self.sigma)
+            log_share = -torch.nn.functional.softplus(energies[:, 0] - mirrored)
+        failed = inside & ~torch.isfinite(energies[:, 1])
+        increments = torch.where(inside, log_share, -torch.inf)
+        increments = torch.where(failed, torch.nan, increments)
         return Particles(x, energies, gradients, particles.ancestors), increments
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,7 +208,7 @@ class Ladder:
         ]
 
     def bridge_levels(self, entrance: FoldLevel) -> list[Level]:
-        """The fold and the bridge behind it, with its MCMC moves."""
+        """The start of the bridge and the bridge behind it, with its MCMC moves."""
         moves = self.bridge_moves or (NO_MOVES,) * len(self.lambdas)
         bridge = [
             BridgeLevel(entrance, previous, value, move)

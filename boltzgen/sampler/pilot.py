@@ -23,6 +23,12 @@ MALA_ACCEPTANCE = 0.6
 """Acceptance that steps are tuned to (0.574 is optimal in high dimension: Roberts, Rosenthal 1998)."""
 HMC_ACCEPTANCE = 0.7
 """The same with several leapfrog steps (0.651 is optimal in high dimension: Beskos et al. 2013)."""
+
+
+class NoParticleLeft(Exception):
+    """Every particle of the pilot run has weight zero."""
+
+
 MAX_BRIDGE = 1000
 """A bridge that needs more steps than this ends with one last jump."""
 
@@ -90,6 +96,8 @@ class Adaptation:
     def bridge(self, entrance: FoldLevel) -> Iterator[Level]:
         """The fold, then bridge values each chosen for the wanted conditional ESS."""
         yield entrance
+        if self.log_weights is None or not torch.isfinite(self.log_weights).any():
+            raise NoParticleLeft
         while self.lambdas[-1] < 1.0:
             assert self.particles is not None and self.log_weights is not None
             gap = self.particles.energies[:, 0] - self.particles.energies[:, 1]

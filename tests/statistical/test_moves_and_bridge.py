@@ -100,7 +100,7 @@ def standard(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
 
 def bridge_replicates(n: int = 40) -> tuple[float, float]:
     """Deviation of Z over its exact value from one, in standard errors, and that error."""
-    entrance = FoldLevel(standard, 1.0, narrow, lambda x: (x, torch.zeros(len(x)).double()))
+    entrance = FoldLevel(standard, 1.0, narrow, lambda x: (x, torch.ones(len(x)).bool()))
     values = [k / 6 for k in range(7)]
     levels: list[Level] = [BridgeLevel(entrance, a, b, Moves(2, 0.7)) for a, b in itertools.pairwise(values)]
     g, z = torch.Generator().manual_seed(1), []
@@ -150,7 +150,7 @@ def test_openmm_systems_have_their_partition_function(name: str, exact: float, n
 
     potential = make_potential(system)
     entrance = FoldLevel(
-        energy, 0.05, potential.reduced_energy_and_gradient, lambda x: (x, torch.zeros(len(x)).double())
+        energy, 0.05, potential.reduced_energy_and_gradient, lambda x: (x, torch.ones(len(x)).bool())
     )
     plan = Plan(
         n_levels=20, n_pilot=256, ladder_moves=0, move_below=0.0, bridge_moves=3, n_leapfrog=n_leapfrog

@@ -63,7 +63,7 @@ def target(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def entrance() -> FoldLevel:
-    return FoldLevel(exact_model, SIGMA_MIN, target, lambda x: (x, torch.zeros(len(x)).double()))
+    return FoldLevel(exact_model, SIGMA_MIN, target, lambda x: (x, torch.ones(len(x)).bool()))
 
 
 def in_first_mode(x: Tensor) -> Tensor:
@@ -341,7 +341,7 @@ def test_infinite_and_nan_energies_are_weight_zero_and_counted() -> None:
         u[0], u[1] = torch.inf, torch.nan
         return u, gradient
 
-    level = FoldLevel(exact_model, SIGMA_MIN, broken, lambda x: (x, torch.zeros(len(x)).double()))
+    level = FoldLevel(exact_model, SIGMA_MIN, broken, lambda x: (x, torch.ones(len(x)).bool()))
     g = torch.Generator().manual_seed(6)
     population = smc.start(exact_model, gaussian(), SIGMA_MAX, 64, g)
     levels = [*ladder().noise_levels(exact_model), *replace(ladder(), bridge_moves=()).bridge_levels(level)]

@@ -1,4 +1,4 @@
-"""Verdicts on runs, and the hand of molecules."""
+"""Verdicts on runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import pytest
 import torch
 
 from boltzgen.diagnostics import summarise
-from boltzgen.geometry import mirror
-from boltzgen.handedness import Hand
-from boltzgen.registry import load_system
 from boltzgen.sampler.islands import Combined
 from boltzgen.sampler.ladder import Particles
 from boltzgen.sampler.smc import Population
@@ -52,28 +49,6 @@ def test_each_trouble_is_named(change: dict[str, object], level: str, word: str)
     assert verdict.level == level
     assert any(word in reason for reason in verdict.reasons)
     assert len(verdict.reasons) == 1
-
-
-def test_mirror_images_are_folded_at_the_price_of_log_2() -> None:
-    system = load_system("alanine_dipeptide")
-    hand = Hand(system)
-    right = torch.as_tensor(system.positions).float().unsqueeze(0)
-    folded, log_share = hand.fold(torch.cat([right, mirror(right)]))
-    torch.testing.assert_close(folded[1], right[0])
-    assert log_share.tolist() == pytest.approx([-math.log(2.0)] * 2)
-    assert hand.allowed(torch.cat([right, mirror(right)])).tolist() == [True, False]
-    assert hand.tally(mirror(right)) == {"wrong_hand": 1, "diastereomers": 0}
-    assert "one hand" in hand.domain
-
-
-def test_systems_without_stereocentres_are_left_alone() -> None:
-    system = load_system("lj13")
-    hand = Hand(system)
-    x = torch.as_tensor(system.positions).float().unsqueeze(0)
-    folded, log_share = hand.fold(x)
-    assert folded is x or torch.equal(folded, x)
-    assert log_share.tolist() == [0.0]
-    assert "both mirror images" in hand.domain
 
 
 def test_ancestors_of_a_state_count_by_their_weight() -> None:

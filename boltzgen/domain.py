@@ -1,0 +1,224 @@
+"""The domain of Z: which arrangement of stereocentres, double bonds and amides the configurations have."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections import Counter
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from boltzgen.automorphisms import Core, Relabelling, generators
+from boltzgen.errors import MolecularSystemError
+from boltzgen.geometry import mirror
+from boltzgen.stereo import StereoElement, stereo_elements
+from boltzgen.system import MolecularSystem
+
+Signs = tuple[int, ...]
+PLURALS = {"centre": "centres", "double bond": "double bonds", "amide": "amides", "axis": "axes"}
+"""What elements of each kind are called together, as in ``free_isomers``."""
+
+
+COUNTS = ("wrong_hand", "diastereomers")
+"""Of `Domain.tally`: enantiomers, and other isomers."""
+
+
+class Domain:
+    """Configurations that are the molecule of the reference structure, atoms relabelled in any way.
+
+    Of two enantiomers it holds the one of the reference. What the system lists as ``free_isomers`` may have
+    either arrangement.
+
+    elements, free
+        What is arranged as in the reference, and what may have either arrangement.
+    n_relabellings
+        Number of automorphisms of the molecular graph.
+    """
+
+    def __init__(self, system: MolecularSystem) -> None:
+        self.system = system
+        elements, core = stereo_elements(system)
+        moves, order = generators(core.graph)
+        self.n_relabellings = order * core.order
+        reference = _signs(elements, torch.as_tensor(system.positions)[None])[0].tolist()
+        _check_arranged(system, elements, reference)
+        orbit = _orbit(tuple(reference), _actions(elements, core, moves))
+        free = {*self._asked_free(elements), *(e for e in elements if e.crossed)}
+        self.elements, orbit = _held(elements, orbit, free)
+        self.free = [e for e in elements if e in free]
+        parity = [-1 if element.odd else 1 for element in self.elements]
+        mirrored = {tuple(p * s for p, s in zip(parity, signs, strict=True)) for signs in orbit}
+        self.reflects = mirrored != orbit
+        """Whether mirror images are outside: there are two enantiomers."""
+        self._inside = torch.tensor(sorted(orbit), dtype=torch.int8).reshape(len(orbit), -1)
+        self._mirrored = torch.tensor(sorted(mirrored), dtype=torch.int8).reshape(len(orbit), -1)
+
+    def _asked_free(self, elements: list[StereoElement]) -> list[StereoElement]:
+        """The elements that the system's ``free_isomers`` name."""
+        names = {self.name(e): e for e in elements}
+        kinds = {"all", *PLURALS.values()}
+        free = []
+        for asked in self.system.free_isomers:
+            chosen = [
+                e for name, e in names.items() if asked in (name, name.split(" ")[-1], "all", PLURALS[e.kind])
+            ]
+            if not chosen and asked not in kinds:
+                raise MolecularSystemError(
+                    f"system.free_isomers: {asked} is none of {', '.join(sorted(kinds))}, "
+                    f"or of {', '.join(names) or 'those of this molecule, which has none'}"
+                )
+            free += chosen
+        return free
+
+    def signs(self, x: Tensor) -> Tensor:
+        """Arrangement of each element, ``(n, n_elements)`` of +1 and -1."""
+        return _signs(self.elements, x)
+
+    def contains(self, x: Tensor) -> Tensor:
+        """Whether configurations ``(n, n_atoms, 3)`` are inside, ``(n,)`` bool."""
+        return _among(self.signs(x), self._inside)
+
+    def reflected(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Enantiomers reflected into the domain, and whether each configuration then is inside, ``(n,)``."""
+        signs = self.signs(x)
+        inside = _among(signs, self._inside)
+        wrong = _among(signs, self._mirrored) & ~inside if self.reflects else torch.zeros_like(inside)
+        return torch.where(wrong.view(-1, 1, 1), mirror(x), x), inside | wrong
+
+    def tally(self, x: Tensor) -> Counter[str]:
+        """How many configurations are enantiomers (``wrong_hand``) or other isomers (``diastereomers``).
+
+        Beside them stand the elements that are wrong in those isomers, by name.
+        """
+        signs = self.signs(x)
+        inside, mirrored = (_among(signs, allowed) for allowed in (self._inside, self._mirrored))
+        other = ~inside & ~mirrored
+        counts = Counter(dict(zip(COUNTS, (int((mirrored & ~inside).sum()), int(other.sum())), strict=True)))
+        allowed = torch.cat([self._inside, self._mirrored]).to(signs.device)
+        for row in signs[other]:
+            wrong = row != allowed
+            nearest = wrong[wrong.sum(1).argmin()]
+            counts.update(self.name(self.elements[k]) for k in nearest.nonzero().flatten().tolist())
+        return counts
+
+    @cached_property
+    def _atoms(self) -> list[str]:
+        return [f"{atom.name}({atom.index})" for atom in self.system.topology.atoms()]
+
+    def name(self, element: StereoElement) -> str:
+        """What an element is called in messages, after its atoms."""
+        return f"{element.kind} " + "-".join(self._atoms[atom] for atom in element.atoms)
+
+    def arrangement(self, element: StereoElement) -> str:
+        """The arrangement of an element in the reference: cis or trans where that tells it, else a sign."""
+        positive = bool(element.value(torch.as_tensor(self.system.positions)) > 0)
+        if element.odd or any(len(self._heavy(others)) != 1 for others in element.substituents):
+            return "+" if positive else "-"
+        return "cis" if positive else "trans"
+
+    def _heavy(self, atoms: tuple[int, ...]) -> list[int]:
+        """Those atoms of the substituents of an end that a chain goes on with."""
+        graph, symbols = self.system.graph, list(self.system.topology.atoms())
+        return [i for i in atoms if symbols[i].name[:1] != "H" and graph.degree(i) > 1]
+
+    @property
+    def description(self) -> str:
+        """What an absolute log Z covers, in words."""
+        parts = ["zero-centroid configurations [nm^dof]", "all rotations"]
+        number = (
+            f"{self.n_relabellings:,}" if self.n_relabellings < 10**9 else f"{float(self.n_relabellings):.1e}"
+        )
+        parts.append(f"all {number} relabellings of equivalent atoms")
+        parts.append("one enantiomer" if self.reflects else "both mirror images")
+        held = ", ".join(f"{self.name(e)} {self.arrangement(e)}" for e in self.elements)
+        free = ", ".join(map(self.name, self.free))
+        said = [held and f"as in the reference: {held}", free and f"either arrangement: {free}"]
+        return "; ".join([", ".join(parts), *filter(None, said)])
+
+    @property
+    def key(self) -> str:
+        """The same for comparison, without names of atoms: equal where bonds and domain are."""
+        held = [f"{e.kind} {'-'.join(map(str, e.atoms))}" for e in self.elements]
+        signs = "".join("+" if s > 0 else "-" for s in self._inside[-1].tolist())
+        bonds = zlib.crc32(repr(self.system.bonds).encode())
+        return f"bonds {bonds:x}; {self.n_relabellings} relabellings; {', '.join(held)}; {signs}"
+
+
+def _signs(elements: list[StereoElement], x: Tensor) -> Tensor:
+    if not elements:
+        return torch.ones((len(x), 0), dtype=torch.int8, device=x.device)
+    return torch.stack([torch.nan_to_num(e.value(x).sign()).to(torch.int8) for e in elements], dim=1)
+
+
+def _among(signs: Tensor, allowed: Tensor) -> Tensor:
+    """Whether each row ``(n, k)`` is one of those allowed ``(m, k)``."""
+    found = torch.zeros(len(signs), dtype=torch.bool, device=signs.device)
+    for row in allowed.to(signs.device):
+        found |= (signs == row).all(dim=1)
+    return found
+
+
+def _check_arranged(system: MolecularSystem, elements: list[StereoElement], signs: list[int]) -> None:
+    atoms = list(system.topology.atoms())
+    for element, sign in zip(elements, signs, strict=True):
+        if sign == 0:
+            where = "-".join(f"{atoms[i].name}({i})" for i in element.atoms)
+            raise MolecularSystemError(
+                f"{system.name}: the reference structure has no arrangement at the {element.kind} {where} "
+                "(its neighbours lie in a plane); give a relaxed structure"
+            )
+
+
+def _actions(
+    elements: list[StereoElement], core: Core, moves: list[Relabelling]
+) -> list[tuple[list[int], list[int]]]:
+    """What relabellings do to signs: for each element the one whose sign it takes, and a parity."""
+    number = {frozenset(element.atoms): k for k, element in enumerate(elements)}
+    actions = []
+    for move in moves:
+        whole = core.extended(move)
+        images = [frozenset(whole[atom] for atom in element.atoms) for element in elements]
+        if all(image in number for image in images):
+            sources = [number[image] for image in images]
+            pairs = zip(elements, (elements[k] for k in sources), strict=True)
+            actions.append((sources, [_parity(element, image, whole) for element, image in pairs]))
+    return actions
+
+
+def _parity(element: StereoElement, image: StereoElement, relabelling: Relabelling) -> int:
+    """Parity of the substituents of ``element``, relabelled, in their order at ``image``."""
+    parity = 1
+    for atom, others in zip(element.atoms, element.substituents, strict=True):
+        there = image.substituents[image.atoms.index(relabelling[atom])]
+        places = [there.index(relabelling[other]) for other in others]
+        parity *= (-1) ** sum(a > b for a, b in itertools.combinations(places, 2))
+    return parity
+
+
+def _orbit(reference: Signs, actions: list[tuple[list[int], list[int]]]) -> set[Signs]:
+    """Signs of the reference and of all its relabellings."""
+    reached, pending = {reference}, [reference]
+    while pending:
+        signs = pending.pop()
+        for sources, parities in actions:
+            new = tuple(p * signs[k] for k, p in zip(sources, parities, strict=True))
+            if new not in reached:
+                reached.add(new)
+                pending.append(new)
+    return reached
+
+
+def _held(
+    elements: list[StereoElement], orbit: set[Signs], free: set[StereoElement]
+) -> tuple[list[StereoElement], set[Signs]]:
+    """Elements and signs without those that are free, or that a relabelling changes alone."""
+    left = list(elements)
+    for element in elements:
+        k = left.index(element)
+        flipped = {(*signs[:k], -signs[k], *signs[k + 1 :]) for signs in orbit}
+        if flipped == orbit or element in free:
+            left = left[:k] + left[k + 1 :]
+            orbit = {(*signs[:k], *signs[k + 1 :]) for signs in orbit}
+    return left, orbit
