@@ -184,14 +184,7 @@ def test_amides_stay_as_they_are_unless_asked() -> None:
 def test_both_arrangements_of_amides_without_hydrogen() -> None:
     """As before proline: N carries two carbons that are not alike."""
 
-    positions = [
-        [0, 0, 0],
-        [0.13, 0, 0],
-        [-0.06, 0.1, 0],
-        [-0.08, -0.12, 0.01],
-        [0.2, 0.12, 0],
-        [0.2, -0.12, 0],
-    ]
+    flat = [[0, 0, 0], [0.13, 0, 0], [-0.06, 0.1, 0], [-0.08, -0.12, 0], [0.2, 0.12, 0], [0.2, -0.12, 0]]
     symbols = [*"CNOCCCF", *"HHHHHHHH"]
     bonds = [(0, 1), (0, 2), (0, 3), (1, 4), (1, 5), (4, 6), (4, 7), (4, 8), (5, 9), (5, 10), (5, 11)]
     bonds += [(3, 12), (3, 13), (3, 14)]
