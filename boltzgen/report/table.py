@@ -26,12 +26,13 @@ BOOKKEEPING = {
     "target evaluations",
     "time on target energies",
     "sampling time",
+    "enantiomers reflected",
     "mirror images folded",
     "log Z by BAR - log Z",
 }
 """Rows for the results file only."""
-COUNTED_LOSSES = {"non-finite energies", "diastereomers"}
-"""Rows shown only where there is something to count."""
+COUNTED_LOSSES = {"non-finite energies", "other isomers", "diastereomers"}
+"""Rows shown only where there is something to count; the last name is that of older results."""
 
 
 def closing_table(results: Mapping[str, Any]) -> Group:

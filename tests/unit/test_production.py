@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from boltzgen.config import ModelSettings, SampleSettings
+from boltzgen.domain import Domain
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.errors import DataError
+from boltzgen.errors import DataError, NumericalError
 from boltzgen.kept import Kept
 from boltzgen.model.energy import EnergyModel
 from boltzgen.production import Island, Spent, kept_in, mean_shares
@@ -129,6 +131,28 @@ def test_the_bridge_keeps_the_ancestors_of_rare_states(problem: Problem) -> None
     assert all(level["resampled"] for level in diagnostics["levels"])
     assert not any(level["resampled"] for level in diagnostics["bridge"])
     assert np.ptp(samples.log_weights) > 0
+
+
+@pytest.mark.parametrize("kind", ["other isomers", "no energy"])
+def test_a_pilot_run_that_loses_everything_says_how(
+    problem: Problem, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(self: Domain, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, torch.zeros(len(x), dtype=torch.bool)
+
+    def counted(self: Domain, x: torch.Tensor) -> Counter[str]:
+        return Counter({"wrong_hand": 0, "diastereomers": len(x), "centre C(1)": len(x)})
+
+    if kind == "no energy":
+        energies = "boltzgen.potential.potential.Potential.reduced_energy_and_gradient"
+        monkeypatch.setattr(energies, lambda self, x: (torch.full((len(x),), torch.nan), torch.zeros_like(x)))
+        message = "all 16 particles of the pilot run have weight zero: 16 have an energy that is not finite; "
+    else:
+        monkeypatch.setattr(Domain, "reflected", nowhere)
+        monkeypatch.setattr(Domain, "tally", counted)
+        message = r"have weight zero: 16 are other isomers \(centre C\(1\): 16\); .*system.free_isomers"
+    with pytest.raises(NumericalError, match=message):
+        sample(*problem, SETTINGS, seed=5)
 
 
 def test_many_particles_become_more_islands_and_leave_no_gradients(problem: Problem, tmp_path: Path) -> None:

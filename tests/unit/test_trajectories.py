@@ -12,7 +12,7 @@ import pytest
 from boltzgen.config import DataSettings, SimulateSettings, SystemSettings, Workflow
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
-from boltzgen.frames import unvisited_states
+from boltzgen.frames import inside_domain, unvisited_states
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
 from boltzgen.system import MolecularSystem, State
@@ -102,6 +102,47 @@ def test_what_may_be_meant_is_said(
     said.clear()
     load_trajectories(system, DataSettings(trajectory=("md.dcd",), stride=3), tmp_path, said.append)
     assert said == []
+
+
+def test_mirrored_frames_are_reflected_back(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
+) -> None:
+    positions = dynamics.positions[:90].copy()
+    positions[::3, :, 2] *= -1.0
+    write(system, positions, tmp_path / "md.dcd")
+    said: list[str] = []
+    loaded = load_trajectories(system, DataSettings(trajectory=("md.dcd",)), tmp_path, said.append)
+    assert [line.partition(": ")[2][-100:] for line in said] and "30 of 90 frames are mirror images" in said[
+        0
+    ]
+    for cv in system.collective_variables:
+        np.testing.assert_allclose(cv.values(loaded.positions), cv.values(dynamics.positions[:90]), atol=1e-4)
+
+
+def test_frames_of_other_isomers_are_left_out(system: MolecularSystem, dynamics: WeightedEnsemble) -> None:
+    """Two substituents of the centre exchanged in ten frames, and an amide turned in five others."""
+    x = dynamics.positions.copy()
+    x[:10, [9, 10]] = x[:10, [10, 9]]
+    x[10:15] = cis(x[10:15])
+    mixed = replace(dynamics, positions=x)
+    kept, line = inside_domain(system, mixed)
+    np.testing.assert_array_equal(kept.positions, x[15:])
+    assert (f"of {len(x)} frames" in line and "15 are other isomers" in line) or "mirror images" in line
+    assert "amide C(14)-N(16): 5" in line
+    free = replace(system, free_isomers=("amides", "centres"))
+    assert inside_domain(free, mixed) == (mixed, "")
+    with pytest.raises(DataError, match="data: of 5 frames 5 are other isomers"):
+        inside_domain(system, mixed.select(np.arange(10, 15)))
+
+
+def cis(x: np.ndarray) -> np.ndarray:
+    """The last amide turned by half a turn, ``(n, n_atoms, 3)``."""
+    turned = x.copy()
+    axis = x[:, 16] - x[:, 14]
+    axis = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
+    v = x[:, 17:] - x[:, 16:17]
+    turned[:, 17:] = x[:, 16:17] + 2 * np.einsum("nid,nd->ni", v, axis)[..., None] * axis[:, None] - v
+    return turned
 
 
 def test_a_run_says_what_its_data_lack(
