@@ -112,9 +112,7 @@ def test_mirrored_frames_are_reflected_back(
     write(system, positions, tmp_path / "md.dcd")
     said: list[str] = []
     loaded = load_trajectories(system, DataSettings(trajectory=("md.dcd",)), tmp_path, said.append)
-    assert [line.partition(": ")[2][-100:] for line in said] and "30 of 90 frames are mirror images" in said[
-        0
-    ]
+    assert len(said) == 1 and "30 of 90 frames are mirror images" in said[0]
     for cv in system.collective_variables:
         np.testing.assert_allclose(cv.values(loaded.positions), cv.values(dynamics.positions[:90]), atol=1e-4)
 
