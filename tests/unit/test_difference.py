@@ -79,6 +79,18 @@ def test_domains_of_log_z_have_to_be_the_same(tmp_path: Path) -> None:
         difference(*runs)
 
 
+def test_isomers_of_the_same_atoms_are_two_domains(tmp_path: Path) -> None:
+    """The key decides, and an older run without one is told how to get it."""
+    runs = [finished(tmp_path / name, SOFT) for name in "abc"]
+    for run, found in zip(runs, ("cis", "trans", None), strict=True):
+        if found:
+            run.results["diagnostics"] |= {"z_domain": f"all; C1-C2 {found}", "z_domain_key": found}
+    with pytest.raises(DataError, match=r"a is over all; C1-C2 cis, that of .*b over all; C1-C2 trans$"):
+        difference(runs[0], runs[1])
+    with pytest.raises(DataError, match=r"over all; `--force sample` says of .*c in full"):
+        difference(runs[0], runs[2])
+
+
 def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
