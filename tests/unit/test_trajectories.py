@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from boltzgen.errors import DataError
 from boltzgen.frames import inside_domain, unvisited_states
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
+from boltzgen.storage import load_ensemble
 from boltzgen.system import MolecularSystem, State
 from boltzgen.trajectories import load_trajectories
 from boltzgen.workflow import run
@@ -159,6 +161,25 @@ def test_a_run_says_what_its_data_lack(
     assert len(said) == 2 and said[0].startswith("simulate: running")
     assert f"warning: the data never visit the state {system.states[other].name}," in said[1]
     assert (tmp_path / "run" / "data" / "ensemble.h5").exists()
+
+
+def test_a_run_says_how_many_frames_it_leaves_out(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
+) -> None:
+    x = dynamics.positions[:60].copy()
+    x[20:24] = cis(x[20:24])
+    write(system, x, tmp_path / "md.dcd")
+    settings = Workflow(
+        name="mine",
+        system=SystemSettings(name="alanine_dipeptide"),
+        data=DataSettings(trajectory=(str(tmp_path / "md.dcd"),)),
+    )
+    said: list[str] = []
+    run(settings, tmp_path, tmp_path / "run", until="simulate", say=said.append)
+    assert any("4 are other isomers (amide C(14)-N(16): 4)" in line for line in said)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["recorded"]["frames_left_out"] == 4
+    assert len(load_ensemble(tmp_path / "run" / "data" / "ensemble.h5")) == 56
 
 
 def test_states_that_data_never_visit_are_named(system: MolecularSystem, dynamics: WeightedEnsemble) -> None:
