@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import zlib
 from collections import Counter
 from functools import cached_property
@@ -10,17 +9,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from boltzgen.automorphisms import Core, Relabelling, generators
+from boltzgen.arrangements import actions_of, held, orbit_of
+from boltzgen.automorphisms import generators
 from boltzgen.errors import MolecularSystemError
 from boltzgen.geometry import mirror
 from boltzgen.stereo import StereoElement, stereo_elements
 from boltzgen.system import MolecularSystem
 
-Signs = tuple[int, ...]
 PLURALS = {"centre": "centres", "double bond": "double bonds", "amide": "amides", "axis": "axes"}
 """What elements of each kind are called together, as in ``free_isomers``."""
-
-
 COUNTS = ("wrong_hand", "diastereomers")
 """Of `Domain.tally`: enantiomers, and other isomers."""
 
@@ -44,9 +41,9 @@ class Domain:
         self.n_relabellings = order * core.order
         reference = _signs(elements, torch.as_tensor(system.positions)[None])[0].tolist()
         _check_arranged(system, elements, reference)
-        orbit = _orbit(tuple(reference), _actions(elements, core, moves))
+        orbit = orbit_of(tuple(reference), actions_of(elements, core, moves))
         free = {*self._asked_free(elements), *(e for e in elements if e.crossed)}
-        self.elements, orbit = _held(elements, orbit, free)
+        self.elements, orbit = held(elements, orbit, free)
         self.free = [e for e in elements if e in free]
         parity = [-1 if element.odd else 1 for element in self.elements]
         mirrored = {tuple(p * s for p, s in zip(parity, signs, strict=True)) for signs in orbit}
@@ -132,18 +129,18 @@ class Domain:
         )
         parts.append(f"all {number} relabellings of equivalent atoms")
         parts.append("one enantiomer" if self.reflects else "both mirror images")
-        held = ", ".join(f"{self.name(e)} {self.arrangement(e)}" for e in self.elements)
+        fixed = ", ".join(f"{self.name(e)} {self.arrangement(e)}" for e in self.elements)
         free = ", ".join(map(self.name, self.free))
-        said = [held and f"as in the reference: {held}", free and f"either arrangement: {free}"]
+        said = [fixed and f"as in the reference: {fixed}", free and f"either arrangement: {free}"]
         return "; ".join([", ".join(parts), *filter(None, said)])
 
     @property
     def key(self) -> str:
         """The same for comparison, without names of atoms: equal where bonds and domain are."""
-        held = [f"{e.kind} {'-'.join(map(str, e.atoms))}" for e in self.elements]
+        fixed = [f"{e.kind} {'-'.join(map(str, e.atoms))}" for e in self.elements]
         signs = "".join("+" if s > 0 else "-" for s in self._inside[-1].tolist())
         bonds = zlib.crc32(repr(self.system.bonds).encode())
-        return f"bonds {bonds:x}; {self.n_relabellings} relabellings; {', '.join(held)}; {signs}"
+        return f"bonds {bonds:x}; {self.n_relabellings} relabellings; {', '.join(fixed)}; {signs}"
 
 
 def _signs(elements: list[StereoElement], x: Tensor) -> Tensor:
@@ -169,56 +166,3 @@ def _check_arranged(system: MolecularSystem, elements: list[StereoElement], sign
                 f"{system.name}: the reference structure has no arrangement at the {element.kind} {where} "
                 "(its neighbours lie in a plane); give a relaxed structure"
             )
-
-
-def _actions(
-    elements: list[StereoElement], core: Core, moves: list[Relabelling]
-) -> list[tuple[list[int], list[int]]]:
-    """What relabellings do to signs: for each element the one whose sign it takes, and a parity."""
-    number = {frozenset(element.atoms): k for k, element in enumerate(elements)}
-    actions = []
-    for move in moves:
-        whole = core.extended(move)
-        images = [frozenset(whole[atom] for atom in element.atoms) for element in elements]
-        if all(image in number for image in images):
-            sources = [number[image] for image in images]
-            pairs = zip(elements, (elements[k] for k in sources), strict=True)
-            actions.append((sources, [_parity(element, image, whole) for element, image in pairs]))
-    return actions
-
-
-def _parity(element: StereoElement, image: StereoElement, relabelling: Relabelling) -> int:
-    """Parity of the substituents of ``element``, relabelled, in their order at ``image``."""
-    parity = 1
-    for atom, others in zip(element.atoms, element.substituents, strict=True):
-        there = image.substituents[image.atoms.index(relabelling[atom])]
-        places = [there.index(relabelling[other]) for other in others]
-        parity *= (-1) ** sum(a > b for a, b in itertools.combinations(places, 2))
-    return parity
-
-
-def _orbit(reference: Signs, actions: list[tuple[list[int], list[int]]]) -> set[Signs]:
-    """Signs of the reference and of all its relabellings."""
-    reached, pending = {reference}, [reference]
-    while pending:
-        signs = pending.pop()
-        for sources, parities in actions:
-            new = tuple(p * signs[k] for k, p in zip(sources, parities, strict=True))
-            if new not in reached:
-                reached.add(new)
-                pending.append(new)
-    return reached
-
-
-def _held(
-    elements: list[StereoElement], orbit: set[Signs], free: set[StereoElement]
-) -> tuple[list[StereoElement], set[Signs]]:
-    """Elements and signs without those that are free, or that a relabelling changes alone."""
-    left = list(elements)
-    for element in elements:
-        k = left.index(element)
-        flipped = {(*signs[:k], -signs[k], *signs[k + 1 :]) for signs in orbit}
-        if flipped == orbit or element in free:
-            left = left[:k] + left[k + 1 :]
-            orbit = {(*signs[:k], *signs[k + 1 :]) for signs in orbit}
-    return left, orbit

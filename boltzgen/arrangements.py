@@ -1,0 +1,65 @@
+"""What relabelling equivalent atoms does to the signs of stereochemical elements."""
+
+from __future__ import annotations
+
+import itertools
+
+from boltzgen.automorphisms import Core, Relabelling
+from boltzgen.stereo import StereoElement
+
+Signs = tuple[int, ...]
+"""+1 or -1 for each element: its arrangement."""
+Action = tuple[list[int], list[int]]
+"""For each element the one whose sign it takes, and by what it is multiplied."""
+
+
+def actions_of(elements: list[StereoElement], core: Core, moves: list[Relabelling]) -> list[Action]:
+    """What relabellings do to signs: for each element the one whose sign it takes, and a parity."""
+    number = {frozenset(element.atoms): k for k, element in enumerate(elements)}
+    actions = []
+    for move in moves:
+        whole = core.extended(move)
+        images = [frozenset(whole[atom] for atom in element.atoms) for element in elements]
+        if all(image in number for image in images):
+            sources = [number[image] for image in images]
+            pairs = zip(elements, (elements[k] for k in sources), strict=True)
+            actions.append((sources, [_parity(element, image, whole) for element, image in pairs]))
+    return actions
+
+
+def _parity(element: StereoElement, image: StereoElement, relabelling: Relabelling) -> int:
+    """Parity of the substituents of ``element``, relabelled, in their order at ``image``."""
+    parity = 1
+    for atom, others in zip(element.atoms, element.substituents, strict=True):
+        there = image.substituents[image.atoms.index(relabelling[atom])]
+        places = [there.index(relabelling[other]) for other in others]
+        parity *= (-1) ** sum(a > b for a, b in itertools.combinations(places, 2))
+    return parity
+
+
+def orbit_of(reference: Signs, actions: list[Action]) -> set[Signs]:
+    """Signs of the reference and of all its relabellings."""
+    reached, pending = {reference}, [reference]
+    while pending:
+        signs = pending.pop()
+        for sources, parities in actions:
+            new = tuple(p * signs[k] for k, p in zip(sources, parities, strict=True))
+            if new not in reached:
+                reached.add(new)
+                pending.append(new)
+    return reached
+
+
+def held(
+    elements: list[StereoElement], orbit: set[Signs], free: set[StereoElement]
+) -> tuple[list[StereoElement], set[Signs]]:
+    """Elements and signs without those that are free, or that a relabelling changes alone."""
+    left = list(elements)
+    while left:
+        without = {e: {(*signs[:k], *signs[k + 1 :]) for signs in orbit} for k, e in enumerate(left)}
+        drop = next((e for e in left if e in free or 2 * len(without[e]) == len(orbit)), None)
+        if drop is None:
+            break
+        left.remove(drop)
+        orbit = without[drop]
+    return left, orbit
