@@ -1,10 +1,12 @@
 """Numbers with standard errors that respect ancestry, and the 95 % intervals that belong to them.
 
 Rows of an ensemble are not independent: copies of one SMC ancestor, or neighbouring MD frames, share a
-lineage. Every standard error here is the larger of two:
+lineage. Every standard error here is the largest of three:
 
 * a cluster bootstrap over (island, lineage) clusters (Davison and Hinkley, Bootstrap Methods and their
   Application, section 3.8), done on per-cluster sums of weights, never on rows;
+* the spread of `GROUPS` groups of neighbouring clusters, by an infinitesimal jackknife as below. It sees
+  whatever in an average is correlated for longer than a block of MD;
 * the spread between islands, where there are two or more: an infinitesimal jackknife with islands as
   units, ``SE^2 = M/(M-1) sum_m d_m^2`` with ``d_m`` the derivative of the estimate with respect to the
   weight of island m. It sees the noise of the islands' normalisers, which the bootstrap cannot.
@@ -22,7 +24,7 @@ weight is concentrated on fewer than that (Kish) keeps its error with a note tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,6 +36,8 @@ from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
 from boltzgen.units import thermal_energy
 
+GROUPS = 32
+"""Groups of neighbouring clusters whose spread a standard error covers at least; there must be twice as many."""
 _STEP = 1e-4
 _BLOCK = 2_000_000
 """Numbers held at once."""
@@ -160,14 +164,12 @@ def standard_errors(
         Maps ``(..., q)`` to ``(..., r)`` and does not change when its argument is multiplied by a number.
     """
     n, total = sums.shape[0], sums.sum(0)
-    by_island = group_sums(sums, island, int(island.max()) + 1)
-    by_island = by_island.toarray() if isinstance(by_island, csr_array) else by_island
     with np.errstate(divide="ignore", invalid="ignore"):
         replicates = statistic(_bootstrap_totals(sums, n_bootstrap, np.random.default_rng(seed)))
         squares, fourths = _influences(sums, total, statistic)
-        between = _derivatives(by_island, total, statistic)
+        spreads = [_derivatives(_dense(units), total, statistic) for units in _larger_units(sums, island)]
         variance = np.square(_finite_std(replicates)) * n / max(n - 1, 1)
-        return combined(variance, _dof(squares, fourths, n), between)
+        return combined(variance, _dof(squares, fourths, n), spreads)
 
 
 def estimated(
@@ -192,23 +194,41 @@ def influence_errors(
     """Standard errors and degrees of freedom of estimates whose row derivatives ``(n, r)`` are known."""
     n = len(island)
     by_cluster = group_sums(influences, cluster, n)
-    between = group_sums(by_cluster, island, int(island.max()) + 1)
+    spreads = [_dense(units) for units in _larger_units(by_cluster, island)]
     squares, fourths = np.square(by_cluster).sum(0), np.power(by_cluster, 4).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return combined(squares * n / max(n - 1, 1), _dof(squares, fourths, n), between)
+        return combined(squares * n / max(n - 1, 1), _dof(squares, fourths, n), spreads)
 
 
-def combined(within: Array, dof: Array, by_island: Array) -> tuple[Array, Array]:
-    """The larger of the errors over clusters and between islands, ``(r,)``, with its degrees of freedom.
+def combined(within: Array, dof: Array, spreads: Sequence[Array]) -> tuple[Array, Array]:
+    """The largest of the errors over clusters and between larger units, ``(r,)``, with degrees of freedom.
 
-    ``within`` are variances, ``by_island`` derivatives ``(M, r)``. Where islands disagree by more than
-    their clusters explain, M - 1 numbers are all that is known of the error.
+    ``within`` are variances, ``spreads`` derivatives ``(M, r)`` of groups of clusters and of islands. Where M
+    of these disagree by more than their clusters explain, M - 1 numbers are all that is known of the error.
     """
-    m = len(by_island)
-    if m < 2:
-        return np.sqrt(within), dof
-    between = m / (m - 1) * np.square(by_island).sum(0)
-    return np.sqrt(np.fmax(within, between)), np.where(between <= within, dof, np.fmin(m - 1, dof))
+    variance = within
+    for units in spreads:
+        m = len(units)
+        between = m / (m - 1) * np.square(units).sum(0)
+        dof = np.where(between > variance, np.fmin(m - 1, dof), dof)
+        variance = np.fmax(variance, between)
+    return np.sqrt(variance), dof
+
+
+def _larger_units(
+    sums: Array | csr_array, island: NDArray[np.int64]
+) -> list[Array | csr_array]:
+    """Sums ``(M, q)`` over `GROUPS` groups of neighbouring clusters and over islands, where there are enough."""
+    n, m, found = len(island), int(island.max()) + 1, []
+    if n >= 2 * GROUPS:
+        found.append(group_sums(sums, np.arange(n) * GROUPS // n, GROUPS))
+    if m > 1:
+        found.append(group_sums(sums, island, m))
+    return found
+
+
+def _dense(sums: Array | csr_array) -> Array:
+    return sums.toarray() if isinstance(sums, csr_array) else sums
 
 
 def _dof(squares: Array, fourths: Array, n: int) -> Array:
