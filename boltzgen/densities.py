@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
-from boltzgen.estimates import cluster_index, normalised_weights, standard_errors
+from boltzgen.cluster_errors import standard_errors
+from boltzgen.estimates import cluster_index, normalised_weights
 from boltzgen.system import CollectiveVariable
 
 MIN_CARRIERS_OF_A_BIN = 5
@@ -72,7 +73,7 @@ def profile_of(
         return np.log(s[..., lowest : lowest + 1]) - np.log(s)
 
     _, island = cluster_index(ensemble)
-    df, dof = standard_errors(sums, island, profile, n_bootstrap, seed)
+    df, dof = standard_errors(sums, island, profile, n_bootstrap, seed, selected=True)
     df[~carried] = np.nan
     return Profile(f - f[lowest], df, dof, np.minimum(effective, effective[lowest]))
 

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 REPLICATES = 400
 SLOW = 10.0
 """Relaxation time of the slow component, in frames."""
-N_RUNS, N_FRAMES = 2, 2800
+N_RUNS, N_FRAMES = 1, 5600
 """Seventy blocks of eight relaxation times, four statistical inefficiencies, in all."""
 VARIABLE, HIDDEN = CollectiveVariable("r", "distance", (0, 1)), CollectiveVariable("s", "distance", (0, 2))
 OFFSET, UNIT = 3.0, 0.1
