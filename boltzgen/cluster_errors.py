@@ -1,21 +1,22 @@
-"""Standard errors of weighted averages from sums over clusters of dependent rows, and their degrees of freedom.
+"""Standard errors of weighted averages, and their degrees of freedom, from clusters of dependent rows.
 
-A cluster is a lineage of an island: an SMC ancestor, or a block of MD. Every standard error is the largest of:
+A cluster is a lineage of an island: an SMC ancestor, or a block of MD. Every standard error is the
+largest of:
 
 * a cluster bootstrap over (island, lineage) clusters (Davison and Hinkley, Bootstrap Methods and their
   Application, section 3.8), done on per-cluster sums of weights, never on rows;
 * the spread between islands, where there are two or more: an infinitesimal jackknife with islands as
   units, ``SE^2 = M/(M-1) sum_m d_m^2`` with ``d_m`` the derivative of the estimate with respect to the
-  weight of island m. It sees the noise of the islands' normalisers, which the bootstrap cannot, and runs of MD
-  that have not mixed;
+  weight of island m. It sees the noise of the islands' normalisers, which the bootstrap cannot, and runs
+  of MD that have not mixed;
 * the same spread of `GROUPS` groups of neighbouring clusters, where derivatives of neighbouring clusters are
-  correlated by more than a standard error: whatever is averaged may vary more slowly than the variables that
+  positively correlated: whatever is averaged may vary more slowly than the variables that
   the blocks of MD were made for.
 
-With few or unequal clusters the error itself is uncertain. Its degrees of freedom are ``2 n / (kurtosis - 1)``,
-at most n - 1, of the derivatives with respect to the n clusters (Satterthwaite, Biometrics Bulletin 2, 110, 1946,
-from the variance of a variance, Cramer, Mathematical Methods of Statistics, 1946, equation 27.4.2), and M - 1
-where M islands or groups disagree by more than that.
+With few or unequal clusters the error itself is uncertain. Its degrees of freedom are
+``2 n / (kurtosis - 1)``, at most n - 1, of the derivatives with respect to the n clusters (Satterthwaite,
+Biometrics Bulletin 2, 110, 1946, from the variance of a variance, Cramer, Mathematical Methods of Statistics,
+1946, equation 27.4.2), and M - 1 where M islands or groups disagree by more than that.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from boltzgen.ensemble import Array
 
 GROUPS = 32
 """Groups of neighbouring clusters; there must be twice as many clusters."""
+CORRELATED = 0.5
+"""Correlation of neighbouring clusters, in standard errors, from which the spread of groups counts."""
 _STEP = 1e-4
 _BLOCK = 2_000_000
 """Numbers held at once."""
@@ -40,7 +43,7 @@ Statistic = Callable[[Array], Array]
 
 
 class Moments(NamedTuple):
-    """Sums over clusters of derivatives to the powers two and four, and of products of neighbours, ``(r,)``."""
+    """Sums over clusters of derivatives to the powers 2 and 4, and of products of neighbours, ``(r,)``."""
 
     squares: Array
     fourths: Array
@@ -100,11 +103,11 @@ def _combined(
 ) -> tuple[Array, Array]:
     """The largest of the errors over clusters, groups and islands, ``(r,)``, with its degrees of freedom.
 
-    ``variance`` is that over the n clusters; ``groups`` and ``islands`` are derivatives ``(M, r)``. Where M of
-    these disagree by more than their clusters explain, M - 1 numbers are all that is known of the error.
+    ``variance`` is that over the n clusters; ``groups`` and ``islands`` are derivatives ``(M, r)``. Where M
+    of these disagree by more than their clusters explain, M - 1 numbers are all that is known of the error.
     """
     dof = _dof(moments, n, selected)
-    correlated = moments.neighbours > moments.squares / math.sqrt(n)
+    correlated = moments.neighbours > CORRELATED * moments.squares / math.sqrt(n)
     for units, counts in ((groups, correlated), (islands, np.ones_like(correlated))):
         m = len(units)
         if m < 2:
@@ -119,7 +122,7 @@ def _combined(
 def _larger_units(
     sums: Array | csr_array, island: NDArray[np.int64]
 ) -> tuple[Array | csr_array, Array | csr_array]:
-    """Sums ``(M, q)`` over groups of neighbouring clusters and over islands; one group where clusters are few."""
+    """Sums ``(M, q)`` over groups of neighbouring clusters, one where these are few, and over islands."""
     n = len(island)
     n_groups = GROUPS if n >= 2 * GROUPS else 1
     groups = np.arange(n) * n_groups // max(n, 1)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
 from boltzgen.cluster_errors import standard_errors
+from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
 from boltzgen.estimates import cluster_index, normalised_weights
 from boltzgen.system import CollectiveVariable
 
@@ -96,7 +96,9 @@ def lower_bound_note(df: Array, effective: Array | None, what: str) -> str:
     if not n:
         return ""
     known = int(np.isfinite(df).sum())
-    return f"errors of {n} of {known} {what} are lower bounds: fewer than {MIN_CARRIERS} effective samples each"
+    return (
+        f"errors of {n} of {known} {what} are lower bounds: fewer than {MIN_CARRIERS} effective samples each"
+    )
 
 
 def kernel(edges: Array, width: float, periodic: bool) -> Array:

@@ -1,8 +1,8 @@
 """Numbers with standard errors that respect ancestry, and the 95 % intervals that belong to them.
 
 Rows of an ensemble are not independent: copies of one SMC ancestor, or neighbouring MD frames, share a
-lineage. How standard errors are made of lineages and islands is in `boltzgen.cluster_errors`. An interval is the
-value plus and minus Student's t quantile, with the degrees of freedom of the error, times the error.
+lineage. How standard errors are made of lineages and islands is in `boltzgen.cluster_errors`. An interval is
+the value plus and minus Student's t quantile, with the degrees of freedom of the error, times the error.
 
 A quantity that rests on fewer than `MIN_CARRIERS` lineages gets no error, and a note that says so; one whose
 weight is concentrated on fewer than that (Kish) keeps its error with a note that it is too small.

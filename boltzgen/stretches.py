@@ -16,8 +16,8 @@ STRETCH = 4
 which errors leave out, then make these 6 % too small; 25 % for a length of one."""
 FEWEST_BLOCKS = 32
 """Blocks are never doubled to fewer than this: their correlation could not be told from noise."""
-CORRELATED, SIGNIFICANT = 0.1, 2.0
-"""Correlation of neighbouring blocks from which they are doubled, if it also exceeds so many standard errors."""
+CORRELATED, SIGNIFICANT = 0.1, 1.5
+"""Correlation of neighbouring blocks from which they are doubled, if it exceeds so many standard errors."""
 
 
 def with_stretches(system: MolecularSystem, data: WeightedEnsemble) -> WeightedEnsemble:
@@ -40,7 +40,8 @@ def averaged_series(system: MolecularSystem, data: WeightedEnsemble) -> Array:
 
     Means of the energy, of the collective variables (cosine and sine for torsions) and of the indicators of
     states, as ``n W_i (f_i - <f>)`` with normalised weights W; and ``n W_i - 1`` where they are not equal.
-    Series that never change are left out. A rare state that takes long to come back hardly shows in its variable, and its indicator shows it.
+    Series that never change are left out. A rare state that takes long to come back hardly shows in its
+    variable, and its indicator shows it.
     """
     values = [data.reduced_energies]
     for cv in system.collective_variables:

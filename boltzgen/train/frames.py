@@ -42,7 +42,8 @@ def training_frames(
 ) -> tuple[Frames, Frames]:
     """Frames to train on and held-out ones, with rare states up-weighted (`boltzgen.balance`).
 
-    Forces are those of the up-weighted density: the gradient of its factor is part of them. Raises DataError where the data are not of the system at its temperature, as far as forces tell.
+    Forces are scores of the up-weighted density: the gradient of its factor is part of them. Raises DataError
+    where the data are not of the system at its temperature, as far as forces tell.
     """
     forces = _forces(data, system, settings, device)
     held = _held_out(data, system, settings, seed)

@@ -19,40 +19,38 @@ from boltzgen.system import CollectiveVariable, MolecularSystem, State
 
 Array = NDArray[np.float64]
 REPLICATES = 400
-SLOW = 10.0
-"""Relaxation time of the slow component, in frames."""
-N_RUNS, N_FRAMES = 1, 5600
-"""Seventy blocks of eight relaxation times, four statistical inefficiencies, in all."""
+FAST, SLOW = 0.5, 5.0
+"""Relaxation times of the components, in frames."""
+N_FRAMES = 2800
+"""Seventy blocks of eight relaxation times, which are four statistical inefficiencies."""
 VARIABLE, HIDDEN = CollectiveVariable("r", "distance", (0, 1)), CollectiveVariable("s", "distance", (0, 2))
 OFFSET, UNIT = 3.0, 0.1
 """Of a distance [nm] that stands for a series: it is never negative."""
 
 
 def relaxing(rng: np.random.Generator, time: float) -> Array:
-    """Autoregressive series of unit variance ``(N_RUNS, N_FRAMES)``, forgotten over ``time`` frames."""
+    """Autoregressive series of unit variance ``(N_FRAMES,)``, forgotten over ``time`` frames."""
     decay = math.exp(-1.0 / time)
-    noise = rng.normal(size=(N_RUNS, N_FRAMES))
-    noise[:, 1:] *= math.sqrt(1 - decay**2)
+    noise = rng.normal(size=N_FRAMES)
+    noise[1:] *= math.sqrt(1 - decay**2)
     return lfilter([1.0], [1.0, -decay], noise)
 
 
 def jumping(rng: np.random.Generator, p: float) -> Array:
     """A two-state process 0, 1 of the same shape that is 1 with probability ``p`` and relaxes over `SLOW`."""
-    renewed = rng.random((N_RUNS, N_FRAMES)) < 1 - math.exp(-1.0 / SLOW)
-    renewed[:, 0] = True
-    drawn = (rng.random((N_RUNS, N_FRAMES)) < p).astype(float)
-    last = np.maximum.accumulate(np.where(renewed, np.arange(N_FRAMES), 0), axis=1)
-    return np.take_along_axis(drawn, last, axis=1)
+    renewed = rng.random(N_FRAMES) < 1 - math.exp(-1.0 / SLOW)
+    renewed[0] = True
+    drawn = (rng.random(N_FRAMES) < p).astype(float)
+    last = np.maximum.accumulate(np.where(renewed, np.arange(N_FRAMES), 0))
+    return drawn[last]
 
 
 def trajectory(system: MolecularSystem, r: Array, s: Array, log_weights: Array) -> WeightedEnsemble:
-    """Runs whose two distances are the given series, in blocks as a simulation has them."""
+    """A run whose two distances are the given series, in blocks as a simulation has them."""
     x = np.zeros((r.size, system.n_atoms, 3), dtype=np.float32)
-    x[:, 1, 0], x[:, 2, 1] = OFFSET + UNIT * r.ravel(), OFFSET + UNIT * s.ravel()
-    runs = np.repeat(np.arange(N_RUNS), N_FRAMES)
+    x[:, 1, 0], x[:, 2, 1] = OFFSET + UNIT * r, OFFSET + UNIT * s
     zero = np.zeros(r.size)
-    sample = WeightedEnsemble(x, log_weights.ravel() + zero, zero, 300.0, islands=runs)
-    return with_stretches(system, sample)
+    return with_stretches(system, WeightedEnsemble(x, log_weights + zero, zero, 300.0))
 
 
 def chain(*variables: CollectiveVariable, states: tuple[State, ...] = ()) -> MolecularSystem:
@@ -75,28 +73,28 @@ class Case:
 def _of_a_state(rng: np.random.Generator) -> Estimate:
     """Delta F of states of a variable that is not reported; in the one that is they hardly differ."""
     states, slow = two_states(HIDDEN, 0.5), jumping(rng, 0.3)
-    r = relaxing(rng, 1.0) + 0.4 * slow
+    r = relaxing(rng, FAST) + 0.4 * slow
     return free_energy_difference(trajectory(chain(VARIABLE, states=states), r, slow, np.zeros(1)), *states)
 
 
 def _of_overlapping_states(rng: np.random.Generator) -> Estimate:
     """Delta F between halves of a variable whose centre jumps by a small part of its fast fluctuations."""
     states, slow = two_states(VARIABLE, 0.0), jumping(rng, 0.5) - 0.5
-    r = relaxing(rng, 1.0) + 0.8 * slow
+    r = relaxing(rng, FAST) + 0.8 * slow
     return free_energy_difference(trajectory(chain(VARIABLE, states=states), r, slow, np.zeros(1)), *states)
 
 
 def _of_biased_md(rng: np.random.Generator) -> Estimate:
     """The mean of a fast variable under weights that vary slowly."""
-    bias, r = relaxing(rng, SLOW), relaxing(rng, 1.0)
+    bias, r = relaxing(rng, SLOW), relaxing(rng, FAST)
     r += 0.3 * bias
-    return expectation(trajectory(chain(VARIABLE), r, r, 0.7 * bias), r.ravel())
+    return expectation(trajectory(chain(VARIABLE), r, r, 0.7 * bias), r)
 
 
 def _of_an_observable(rng: np.random.Generator) -> Estimate:
     """A mean that no variable or state of the system has to do with."""
     slow = relaxing(rng, SLOW)
-    return expectation(trajectory(chain(VARIABLE), relaxing(rng, 1.0), slow, np.zeros(1)), slow.ravel())
+    return expectation(trajectory(chain(VARIABLE), relaxing(rng, FAST), slow, np.zeros(1)), slow)
 
 
 CASES = {

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.dimer import LENGTH, dimers
+from helpers.dimer import WIDTH as BOND_WIDTH
 from torch import Tensor
-
-from helpers.dimer import LENGTH, WIDTH as BOND_WIDTH, dimers
 
 from boltzgen import make_potential
 from boltzgen.config import ModelSettings, TrainSettings
