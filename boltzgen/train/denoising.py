@@ -1,8 +1,8 @@
 """What the network learns to denoise to: the clean data, or a far less noisy target with the same mean.
 
-Given a noised ``y``, both ``(x_0 - y) / sigma^2`` and the score ``f = d log p/dx (x_0)`` of the data's density
-p have the score of the noised density as their mean (target score identity: De Bortoli et al. 2024, arXiv
-2402.08667), as long as p has no jumps. The score is the reduced force -du/dx, and where states are
+Given a noised ``y``, both ``(x_0 - y) / sigma^2`` and the score ``f = d log p/dx (x_0)`` of the data's
+density p have the score of the noised density as their mean (target score identity: De Bortoli et al. 2024,
+arXiv 2402.08667), as long as p has no jumps. The score is the reduced force -du/dx, and where states are
 up-weighted the gradient of their factor besides (`boltzgen.balance`, which lets it change smoothly for this
 reason). So their difference ``h = f - (x_0 - y) / sigma^2`` has mean zero, and any linear map of it that
 depends on y and sigma only may be added to the first: a control variate. For a harmonic u with Hessian H the
