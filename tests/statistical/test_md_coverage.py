@@ -85,10 +85,10 @@ def _of_overlapping_states(rng: np.random.Generator) -> Estimate:
 
 
 def _of_biased_md(rng: np.random.Generator) -> Estimate:
-    """The mean of a fast variable under weights that vary slowly."""
-    bias, r = relaxing(rng, SLOW), relaxing(rng, FAST)
-    r += 0.3 * bias
-    return expectation(trajectory(chain(VARIABLE), r, r, 0.7 * bias), r)
+    """A mean under weights that vary slowly; the variable that is reported has nothing to do with either."""
+    bias = relaxing(rng, SLOW)
+    values = relaxing(rng, FAST) + 0.3 * bias
+    return expectation(trajectory(chain(VARIABLE), relaxing(rng, FAST), values, 0.7 * bias), values)
 
 
 def _of_an_observable(rng: np.random.Generator) -> Estimate:
