@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from boltzgen.ensemble import Array, WeightedEnsemble
-from boltzgen.estimates import cluster_index, normalised_weights, standard_errors
+from boltzgen.cluster_errors import standard_errors
+from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
+from boltzgen.estimates import cluster_index, normalised_weights
 from boltzgen.system import CollectiveVariable
 
 MIN_CARRIERS_OF_A_BIN = 5
+"""Fewest effective clusters (Kish) that an error of a bin may rest on."""
 N_BANDWIDTHS = 16
 """Widths that cross-validation chooses from, a geometric series."""
+
+
+class Profile(NamedTuple):
+    """``f``, ``df``, ``dof`` and ``effective`` of a `boltzgen.free_energy.PMF`, ``(n_bins,)`` each."""
+
+    f: Array
+    df: Array
+    dof: Array
+    effective: Array
 
 
 def binned(
@@ -39,20 +51,21 @@ def cluster_histogram(ensemble: WeightedEnsemble, bins: NDArray[np.int64], n_bin
 def profile_of(
     ensemble: WeightedEnsemble,
     sums: Array | csr_array,
-    carriers: csr_array,
+    support: csr_array,
     n_bootstrap: int,
     seed: int,
-) -> tuple[Array, Array, Array]:
-    """``f``, ``df`` and ``dof`` of a profile from the weight of each cluster in each bin ``(c, n_bins)``.
+) -> Profile:
+    """A profile from the weight of each cluster in each bin ``(c, n_bins)``.
 
-    ``carriers`` is positive where a cluster carries a bin.
+    ``support`` are the weights in and about a bin that it rests on, of the same shape.
     """
-    total = sums.sum(0)
+    total, effective = sums.sum(0), effective_numbers(support)
     if not total.any():
-        return np.full(len(total), np.inf), np.full(len(total), np.nan), np.full(len(total), np.nan)
+        nothing = np.full(len(total), np.nan)
+        return Profile(np.full(len(total), np.inf), nothing, nothing, effective)
     with np.errstate(divide="ignore"):
         f = -np.log(total)
-    carried = (carriers > 0).sum(0) >= MIN_CARRIERS_OF_A_BIN
+    carried = effective >= MIN_CARRIERS_OF_A_BIN
     # An error is that of a difference from the lowest bin, which has to have one too.
     lowest = int(np.argmin(np.where(carried, f, np.inf) if carried.any() else f))
 
@@ -60,9 +73,32 @@ def profile_of(
         return np.log(s[..., lowest : lowest + 1]) - np.log(s)
 
     _, island = cluster_index(ensemble)
-    df, dof = standard_errors(sums, island, profile, n_bootstrap, seed)
+    df, dof = standard_errors(sums, island, profile, n_bootstrap, seed, selected=True)
     df[~carried] = np.nan
-    return f - f[lowest], df, dof
+    return Profile(f - f[lowest], df, dof, np.minimum(effective, effective[lowest]))
+
+
+def effective_numbers(support: csr_array) -> Array:
+    """Kish's effective number of clusters ``(sum w)^2 / sum w^2`` in each bin, zero in empty ones."""
+    total, squares = support.sum(0), support.multiply(support).sum(0)
+    return np.divide(np.square(total), squares, out=np.zeros_like(total), where=squares > 0)
+
+
+def lower_bounds(df: Array, effective: Array | None) -> NDArray[np.bool_]:
+    """Which errors are lower bounds: fewer than `MIN_CARRIERS` effective clusters support the difference."""
+    few = np.zeros(df.shape, bool) if effective is None else effective < MIN_CARRIERS
+    return few & np.isfinite(df) & (df > 0)
+
+
+def lower_bound_note(df: Array, effective: Array | None, what: str) -> str:
+    """That in words, ``what`` being bins or cells; empty where no error is a lower bound."""
+    n = int(lower_bounds(df, effective).sum())
+    if not n:
+        return ""
+    known = int(np.isfinite(df).sum())
+    return (
+        f"errors of {n} of {known} {what} are lower bounds: fewer than {MIN_CARRIERS} effective samples each"
+    )
 
 
 def kernel(edges: Array, width: float, periodic: bool) -> Array:
@@ -94,13 +130,13 @@ def likelihood(histogram: csr_array, smoothing: Array) -> float:
 
 
 def smoothed(histogram: csr_array, smoothing: Array) -> tuple[Array, csr_array]:
-    """Smoothed weight of each cluster in each bin, and which clusters have rows within two widths of it.
+    """Smoothed weight of each cluster in each bin, and its weight within two widths of it.
 
     Bins that no row is close to are empty.
     """
     near = csr_array(np.where(smoothing > math.exp(-2.0) * smoothing.max(), 1.0, 0.0))
-    carriers = histogram @ near
-    return np.where(carriers.sum(0) > 0, histogram @ smoothing, 0.0), carriers
+    support = histogram @ near
+    return np.where(support.sum(0) > 0, histogram @ smoothing, 0.0), support
 
 
 def _sampled_range(cv: CollectiveVariable, values: Array) -> tuple[float, float]:

@@ -1,19 +1,8 @@
 """Numbers with standard errors that respect ancestry, and the 95 % intervals that belong to them.
 
 Rows of an ensemble are not independent: copies of one SMC ancestor, or neighbouring MD frames, share a
-lineage. Every standard error here is the larger of two:
-
-* a cluster bootstrap over (island, lineage) clusters (Davison and Hinkley, Bootstrap Methods and their
-  Application, section 3.8), done on per-cluster sums of weights, never on rows;
-* the spread between islands, where there are two or more: an infinitesimal jackknife with islands as
-  units, ``SE^2 = M/(M-1) sum_m d_m^2`` with ``d_m`` the derivative of the estimate with respect to the
-  weight of island m. It sees the noise of the islands' normalisers, which the bootstrap cannot.
-
-An interval is the value plus and minus Student's t quantile times the error. With few or unequal clusters
-the error itself is uncertain; its degrees of freedom are ``2 n / (kurtosis - 1)``, at most n - 1, of the
-derivatives with respect to the n clusters (Satterthwaite, Biometrics Bulletin 2, 110, 1946, from the variance
-of a variance, Cramer, Mathematical Methods of Statistics, 1946, equation 27.4.2), and M - 1 where islands
-disagree by more than that.
+lineage. How standard errors are made of lineages and islands is in `boltzgen.cluster_errors`. An interval is
+the value plus and minus Student's t quantile, with the degrees of freedom of the error, times the error.
 
 A quantity that rests on fewer than `MIN_CARRIERS` lineages gets no error, and a note that says so; one whose
 weight is concentrated on fewer than that (Kish) keeps its error with a note that it is too small.
@@ -22,23 +11,16 @@ weight is concentrated on fewer than that (Kish) keeps its error with a note tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from scipy.special import expit, logit, stdtrit
 
+from boltzgen.cluster_errors import Statistic, group_sums, standard_errors
 from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
 from boltzgen.units import thermal_energy
-
-_STEP = 1e-4
-_BLOCK = 2_000_000
-"""Numbers held at once."""
-
-Statistic = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -143,33 +125,6 @@ def log_ratio(sums: Array) -> Array:
     return np.log(sums[..., 1:]) - np.log(sums[..., :1])
 
 
-def group_sums(rows: Array | csr_array, group: NDArray[np.int64], n_groups: int) -> Array | csr_array:
-    """Sums ``(n_groups, q)`` over the rows ``(n, q)`` of each group; sparse if the rows are."""
-    n = len(group)
-    return csr_array((np.ones(n), (group, np.arange(n))), shape=(n_groups, n)) @ rows
-
-
-def standard_errors(
-    sums: Array | csr_array, island: NDArray[np.int64], statistic: Statistic, n_bootstrap: int, seed: int
-) -> tuple[Array, Array]:
-    """Standard errors of ``statistic(sums.sum(0))`` and their degrees of freedom, shapes as the statistic's.
-
-    sums
-        Sums of each cluster ``(n_clusters, q)``, dense or sparse; ``island`` as `cluster_index` gives it.
-    statistic
-        Maps ``(..., q)`` to ``(..., r)`` and does not change when its argument is multiplied by a number.
-    """
-    n, total = sums.shape[0], sums.sum(0)
-    by_island = group_sums(sums, island, int(island.max()) + 1)
-    by_island = by_island.toarray() if isinstance(by_island, csr_array) else by_island
-    with np.errstate(divide="ignore", invalid="ignore"):
-        replicates = statistic(_bootstrap_totals(sums, n_bootstrap, np.random.default_rng(seed)))
-        squares, fourths = _influences(sums, total, statistic)
-        between = _derivatives(by_island, total, statistic)
-        variance = np.square(_finite_std(replicates)) * n / max(n - 1, 1)
-        return combined(variance, _dof(squares, fourths, n), between)
-
-
 def estimated(
     ensemble: WeightedEnsemble,
     value: float,
@@ -184,73 +139,3 @@ def estimated(
     sums = group_sums(row_sums, cluster, len(island))
     error, dof = standard_errors(sums, island, statistic, n_bootstrap, seed)
     return Estimate(value, float(error[0]), note, float(dof[0]))
-
-
-def influence_errors(
-    influences: Array, cluster: NDArray[np.int64], island: NDArray[np.int64]
-) -> tuple[Array, Array]:
-    """Standard errors and degrees of freedom of estimates whose row derivatives ``(n, r)`` are known."""
-    n = len(island)
-    by_cluster = group_sums(influences, cluster, n)
-    between = group_sums(by_cluster, island, int(island.max()) + 1)
-    squares, fourths = np.square(by_cluster).sum(0), np.power(by_cluster, 4).sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return combined(squares * n / max(n - 1, 1), _dof(squares, fourths, n), between)
-
-
-def combined(within: Array, dof: Array, by_island: Array) -> tuple[Array, Array]:
-    """The larger of the errors over clusters and between islands, ``(r,)``, with its degrees of freedom.
-
-    ``within`` are variances, ``by_island`` derivatives ``(M, r)``. Where islands disagree by more than
-    their clusters explain, M - 1 numbers are all that is known of the error.
-    """
-    m = len(by_island)
-    if m < 2:
-        return np.sqrt(within), dof
-    between = m / (m - 1) * np.square(by_island).sum(0)
-    return np.sqrt(np.fmax(within, between)), np.where(between <= within, dof, np.fmin(m - 1, dof))
-
-
-def _dof(squares: Array, fourths: Array, n: int) -> Array:
-    """Degrees of freedom ``2 n / (kurtosis - 1)`` of a variance over n clusters, at most n - 1."""
-    kurtosis = n * fourths / np.square(squares)
-    return np.fmin(2 * n / np.maximum(kurtosis - 1, 1e-12), max(n - 1, 1))
-
-
-def _derivatives(groups: Array, total: Array, statistic: Statistic) -> Array:
-    """Derivatives ``(m, r)`` of the statistic with respect to the weights of groups with sums ``(m, q)``."""
-    return (statistic(total + _STEP * groups) - statistic(total)) / _STEP
-
-
-def _influences(sums: Array | csr_array, total: Array, statistic: Statistic) -> tuple[Array, Array]:
-    """Sums over clusters of the derivatives to the powers two and four, ``(r,)`` each."""
-    squares = fourths = np.zeros_like(statistic(total))
-    block = max(1, _BLOCK // sums.shape[1])
-    for start in range(0, sums.shape[0], block):
-        some = sums[start : start + block]
-        some = some.toarray() if isinstance(some, csr_array) else some
-        square = np.square(_derivatives(some, total, statistic))
-        squares, fourths = squares + square.sum(0), fourths + np.square(square).sum(0)
-    return squares, fourths
-
-
-def _bootstrap_totals(sums: Array | csr_array, n_bootstrap: int, rng: np.random.Generator) -> Array:
-    """Totals ``(n_bootstrap, q)`` over clusters drawn with replacement, from cluster sums ``(c, q)``."""
-    n = sums.shape[0]
-    block = max(1, _BLOCK // n)
-    totals = []
-    for start in range(0, n_bootstrap, block):
-        size = min(block, n_bootstrap - start)
-        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        totals.append(np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n) @ sums)
-    return np.concatenate(totals)
-
-
-def _finite_std(replicates: Array) -> Array:
-    """Standard deviation over axis 0 of the finite entries; NaN where fewer than two are finite."""
-    finite = np.isfinite(replicates)
-    count = finite.sum(0)
-    kept = np.where(finite, replicates, 0.0)
-    mean = kept.sum(0) / np.maximum(count, 1)
-    variance = np.where(finite, np.square(kept - mean), 0.0).sum(0) / np.maximum(count - 1, 1)
-    return np.where(count > 1, np.sqrt(variance), np.nan)

@@ -120,7 +120,8 @@ def rmsd(x: Tensor, reference: Tensor) -> Tensor:
     x, reference = remove_centroid(x), remove_centroid(reference)
     covariance = x.transpose(-1, -2) @ reference
     finite = covariance.isfinite().all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
-    u, _, v = torch.linalg.svd(torch.where(finite, covariance, 0.0))
+    # The best rotation has no first-order part in the gradient, and that of an SVD may be singular.
+    u, _, v = torch.linalg.svd(torch.where(finite, covariance, 0.0).detach())
     proper = torch.ones_like(x[..., 0, :])
     proper[..., 2] = torch.linalg.det(u @ v).sign()
     rotated = x @ (u * proper[..., None, :]) @ v

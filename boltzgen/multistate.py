@@ -4,7 +4,7 @@ pymbar takes equally weighted, independent samples, and ours are neither. It is 
 were resampled by weight, in numbers proportional to the effective lineages of the ensembles; from its
 solution a few Newton steps solve the same equations over all weighted rows, which takes the noise of
 resampling out again. Errors are those of the solution's derivatives with respect to lineages and islands
-(`boltzgen.estimates`), not pymbar's.
+(`boltzgen.cluster_errors`), not pymbar's.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
+from boltzgen.cluster_errors import influence_errors
 from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.estimates import (
     Estimate,
     cluster_index,
     effective_carriers,
-    influence_errors,
     normalised_weights,
 )
 from boltzgen.reweighting import ReducedEnergy, reduced_energies

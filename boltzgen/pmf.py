@@ -1,7 +1,8 @@
 """Potentials of mean force along one variable, from histograms and from kernels.
 
 They are differences to the lowest bin, with errors of these differences that respect ancestry
-(`boltzgen.estimates`). A bin carried by fewer than five lineages has a value and no error.
+(`boltzgen.estimates`). A bin that fewer than five effective lineages support has a value and no error; where
+fewer than thirty do, the error is a lower bound.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from boltzgen.densities import (
     binned,
     cluster_histogram,
     kernel,
     likeliest_bandwidth,
+    lower_bound_note,
+    lower_bounds,
     profile_of,
     smoothed,
 )
@@ -33,12 +37,15 @@ class PMF:
         Shape ``(n_bins,)``; plus infinity in bins without weight.
     df
         Standard error of the difference to the lowest bin, shape ``(n_bins,)``; NaN in empty bins and
-        in bins with fewer than five lineages.
+        in bins with fewer than five effective lineages.
     dof
         Degrees of freedom of these errors, shape ``(n_bins,)``.
     bandwidth
         Standard deviation of the kernel, in the unit of the variable; None for a histogram. A kernel
         estimate holds at the centres of its bins.
+    effective
+        Kish's effective number of lineages behind each difference, the smaller one of the bin and the lowest
+        bin, shape ``(n_bins,)``; None in results of before it was counted.
     """
 
     bin_edges: Array
@@ -46,6 +53,17 @@ class PMF:
     df: Array
     dof: Array | None = None
     bandwidth: float | None = None
+    effective: Array | None = None
+
+    @property
+    def lower_bound(self) -> NDArray[np.bool_]:
+        """Bins whose error is a lower bound, ``(n_bins,)``."""
+        return lower_bounds(self.df, self.effective)
+
+    @property
+    def note(self) -> str:
+        """How many bins these are, in words; empty where there are none."""
+        return lower_bound_note(self.df, self.effective, "bins")
 
     @property
     def centres(self) -> Array:
@@ -73,7 +91,8 @@ def potential_of_mean_force(
     """
     edges, bins = binned(ensemble, cv, n_bins, limits)
     sums = cluster_histogram(ensemble, bins, n_bins)
-    return PMF(edges, *profile_of(ensemble, sums, sums, n_bootstrap, seed))
+    profile = profile_of(ensemble, sums, sums, n_bootstrap, seed)
+    return PMF(edges, **profile._asdict())
 
 
 def kernel_pmf(
@@ -93,10 +112,11 @@ def kernel_pmf(
     the greatest likelihood of each lineage under the density of all others (Habbema 1974; lineages in place
     of rows, because copies of a row would ask for no smoothing at all). Errors are those of the smoothed
     density: the bias of smoothing is not in them. A point with no row within two bandwidths is empty, one
-    with fewer than five lineages there has no error. ``limits`` as in `potential_of_mean_force`.
+    with fewer than five effective lineages there has no error. ``limits`` as in `potential_of_mean_force`.
     """
     edges, bins = binned(ensemble, cv, n_points, limits)
     histogram = cluster_histogram(ensemble, bins, n_points)
     width = bandwidth or likeliest_bandwidth(histogram, edges, cv.periodic)
-    sums, carriers = smoothed(histogram, kernel(edges, width, cv.periodic))
-    return PMF(edges, *profile_of(ensemble, sums, carriers, n_bootstrap, seed), width)
+    sums, support = smoothed(histogram, kernel(edges, width, cv.periodic))
+    profile = profile_of(ensemble, sums, support, n_bootstrap, seed)
+    return PMF(edges, **profile._asdict(), bandwidth=width)

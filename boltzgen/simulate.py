@@ -97,8 +97,8 @@ def simulate(
     world
         Processes that each make a part of the runs, and meet in ``resume``.
 
-    Returns equally weighted frames with ``islands`` numbering the runs and ``lineages`` the stretches of
-    frames within which energy and collective variables are correlated. Raises NumericalError if a run
+    Returns equally weighted frames with ``islands`` numbering the runs, or the walkers of batched runs, and
+    ``lineages`` the decorrelated blocks of frames (`boltzgen.stretches`). Raises NumericalError if a run
     breaks down. Worker processes are spawned: a script that calls this needs the usual
     ``if __name__ == "__main__"`` guard unless ``n_runs`` is 1.
     """
@@ -128,7 +128,8 @@ def simulate(
         task.run: frames for task in tasks if task.run not in runs and (frames := _kept_frames(task, say))
     }
     world.barrier()  # nobody removes what another one has still to read
-    return _joined(system, Kept(resume).in_order("simulation: runs", runs, len(tasks)))
+    in_order = Kept(resume).in_order("simulation: runs", runs, len(tasks))
+    return _joined(system, in_order, settings.n_walkers if platform == BATCHED else 1)
 
 
 def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume: Path | None = None) -> str:
@@ -219,16 +220,16 @@ def _run_langevin(task: _Task, frames: Frames, advance: Advance) -> None:
             advance((k + 1) * settings.frame_interval_ps, "")
 
 
-def _joined(system: MolecularSystem, runs: Sequence[Frames]) -> WeightedEnsemble:
-    """All frames of all runs, equally weighted."""
-    lengths = [len(frames.energies) for frames in runs]
+def _joined(system: MolecularSystem, runs: Sequence[Frames], n_walkers: int) -> WeightedEnsemble:
+    """All frames of all runs, equally weighted; those of ``n_walkers`` follow each other in each run."""
+    lengths = [len(frames.energies) // n_walkers for frames in runs for _ in range(n_walkers)]
     n = sum(lengths)
     joined = WeightedEnsemble(
         positions=np.concatenate([np.stack(frames.positions) for frames in runs]),
         log_weights=np.zeros(n),
         reduced_energies=np.concatenate([np.array(frames.energies) for frames in runs]) / system.kT,
         temperature_k=system.temperature_k,
-        islands=np.repeat(np.arange(len(runs)), lengths),
+        islands=np.repeat(np.arange(len(lengths)), lengths),
     )
     return with_stretches(system, joined)
 

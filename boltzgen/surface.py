@@ -14,6 +14,8 @@ from boltzgen.densities import (
     kernel,
     likeliest_bandwidth,
     likelihood,
+    lower_bound_note,
+    lower_bounds,
     profile_of,
     smoothed,
 )
@@ -33,7 +35,7 @@ class Surface:
 
     x_edges, y_edges
         Shapes ``(n_x + 1,)`` and ``(n_y + 1,)``, in the units of the variables.
-    f, df, dof
+    f, df, dof, effective
         As of a `PMF`, shape ``(n_x, n_y)``, the first variable along the first axis.
     bandwidths
         Standard deviations of the kernel along both variables; None for a histogram. A kernel estimate
@@ -46,6 +48,17 @@ class Surface:
     df: Array
     dof: Array
     bandwidths: tuple[float, float] | None = None
+    effective: Array | None = None
+
+    @property
+    def lower_bound(self) -> NDArray[np.bool_]:
+        """Cells whose error is a lower bound, ``(n_x, n_y)``."""
+        return lower_bounds(self.df, self.effective)
+
+    @property
+    def note(self) -> str:
+        """How many cells these are, in words; empty where there are none."""
+        return lower_bound_note(self.df, self.effective, "cells")
 
     @property
     def interval(self) -> tuple[Array, Array]:
@@ -69,8 +82,8 @@ def free_energy_surface(
     (x_edges, x), (y_edges, y) = _binned(ensemble, variables, n_bins, limits)
     sums = _joint_histogram(ensemble, x, y, n_bins)
     profile = profile_of(ensemble, sums, sums, n_bootstrap, seed)
-    f, df, dof = (values.reshape(n_bins, n_bins) for values in profile)
-    return Surface(x_edges, y_edges, f, df, dof)
+    f, df, dof, effective = (values.reshape(n_bins, n_bins) for values in profile)
+    return Surface(x_edges, y_edges, f, df, dof, effective=effective)
 
 
 def kernel_surface(
@@ -103,10 +116,10 @@ def kernel_surface(
         ]
         candidates = [(float(c * alone[0]), float(c * alone[1])) for c in _WIDENINGS]
         bandwidths = max(candidates, key=lambda widths: likelihood(histogram, product(widths)))
-    sums, carriers = smoothed(histogram, product(bandwidths))
-    profile = profile_of(ensemble, sums, carriers, n_bootstrap, seed)
-    f, df, dof = (values.reshape(n_points, n_points) for values in profile)
-    return Surface(x_edges, y_edges, f, df, dof, bandwidths)
+    sums, support = smoothed(histogram, product(bandwidths))
+    profile = profile_of(ensemble, sums, support, n_bootstrap, seed)
+    f, df, dof, effective = (values.reshape(n_points, n_points) for values in profile)
+    return Surface(x_edges, y_edges, f, df, dof, bandwidths, effective)
 
 
 def _binned(

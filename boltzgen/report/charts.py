@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.free_energy import Surface
+from boltzgen.free_energy import PMF, Surface
 from boltzgen.report import panels
 from boltzgen.report.inline import Chart, Ink
 from boltzgen.report.record import Record
@@ -59,7 +59,8 @@ def surface_maps(
     over = f"over {pair[0].name} and {pair[1].name}"
     error = partial(draw, panel=panels.surface_error_map, surfaces=(model,))
     gap = partial(draw, panel=panels.surface_difference_map, surfaces=(model, reference))
-    caption = "Standard error of the model's map. Cells of fewer than five lineages are left pale."
+    pale = "Cells of fewer than five effective samples are left pale."
+    caption = " ".join(["Standard error of the model's map.", pale, *_notes(("Model", model))])
     difference = "-ln of the model's density over that of MD: red where the model finds less than MD."
     return [
         ink.chart(error, f"Map of the standard error {over}.", caption, height=3.7),
@@ -76,12 +77,15 @@ def profiles(record: Record, ink: Ink) -> list[Chart]:
         curves = panels.model_and_reference(*pair, record.kernel_profiles.get(name))
         draw = partial(panels.pmf, label=label, curves=curves)
         alt = f"Potential of mean force along {name} in kT: model reweighted and MD reference, with errors."
-        drawn.append(
-            ink.chart(
-                draw, alt, f"Along {name}. {WHAT_IS_DRAWN if name in record.kernel_profiles else BANDS}"
-            )
-        )
+        what = WHAT_IS_DRAWN if name in record.kernel_profiles else BANDS
+        notes = _notes(*zip(("Model", "MD"), pair, strict=True))
+        drawn.append(ink.chart(draw, alt, " ".join([f"Along {name}. {what}", *notes])))
     return drawn
+
+
+def _notes(*profiles: tuple[str, PMF | Surface]) -> list[str]:
+    """A sentence for each profile or surface some of whose errors are lower bounds."""
+    return [f"{name}: {profile.note}." for name, profile in profiles if profile.note]
 
 
 def energies(record: Record, ink: Ink) -> list[Chart]:

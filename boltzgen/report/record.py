@@ -159,14 +159,22 @@ def _variable(item: Mapping[str, Any]) -> CollectiveVariable:
 def stored_pmf(item: Mapping[str, Any]) -> PMF:
     """A potential of mean force as a results file holds it."""
     edges, f, df = (_numbers(item[key]) for key in ("bin_edges", "f", "df"))
-    dof, width = item.get("dof"), item.get("bandwidth")
-    return PMF(edges, f, df, None if dof is None else _numbers(dof), width)
+    dof, effective = (None if item.get(key) is None else _numbers(item[key]) for key in ("dof", "effective"))
+    return PMF(edges, f, df, dof, item.get("bandwidth"), effective)
 
 
 def _surface(item: Mapping[str, Any]) -> Surface:
     x_edges, y_edges = (_numbers(item[key]) for key in ("x_edges", "y_edges"))
     f, df, dof = (np.array([_numbers(row) for row in item[key]]) for key in ("f", "df", "dof"))
-    return Surface(x_edges, y_edges, f, df, dof)
+    effective = item.get("effective")  # not in results of before it was counted
+    return Surface(
+        x_edges,
+        y_edges,
+        f,
+        df,
+        dof,
+        effective=None if effective is None else np.array([_numbers(row) for row in effective]),
+    )
 
 
 def _numbers(values: list[float | str | None]) -> Array:

@@ -1,10 +1,12 @@
 """What the network learns to denoise to: the clean data, or a far less noisy target with the same mean.
 
-Given a noised ``y``, both ``(x_0 - y) / sigma^2`` and the reduced force ``f = -du/dx (x_0)`` have the score
-of the noised density as their mean (target score identity: De Bortoli et al. 2024, arXiv 2402.08667). So
-their difference ``h = f - (x_0 - y) / sigma^2`` has mean zero, and any linear map of it that depends on y and
-sigma only may be added to the first: a control variate. For a harmonic u with Hessian H the map
-``(1 + sigma^2 H)^-1`` leaves no variance at all.
+Given a noised ``y``, both ``(x_0 - y) / sigma^2`` and the score ``f = d log p/dx (x_0)`` of the data's
+density p have the score of the noised density as their mean (target score identity: De Bortoli et al. 2024,
+arXiv 2402.08667), as long as p has no jumps. The score is the reduced force -du/dx, and where states are
+up-weighted the gradient of their factor besides (`boltzgen.balance`, which lets it change smoothly for this
+reason). So their difference ``h = f - (x_0 - y) / sigma^2`` has mean zero, and any linear map of it that
+depends on y and sigma only may be added to the first: a control variate. For a harmonic u with Hessian H the
+map ``(1 + sigma^2 H)^-1`` leaves no variance at all.
 """
 
 from __future__ import annotations
@@ -27,9 +29,7 @@ class DenoisingTarget:
 
     a, b
         One coefficient per noise level and atom class, those of least variance on data: tables
-        ``(N_LEVELS, 2, n_atoms)``. Whatever they are, the mean given y is that of x_0 where data have the
-        density exp(-u): also piecewise, with a factor for each state (`boltzgen.balance`), as long as the
-        system hardly visits the boundaries between states.
+        ``(N_LEVELS, 2, n_atoms)``. Whatever they are, the mean given y is that of x_0.
     """
 
     def __init__(self, prior: PriorEnergy, classes: np.ndarray, log_sigma_range: tuple[float, float]) -> None:
@@ -41,7 +41,7 @@ class DenoisingTarget:
 
     @torch.no_grad()
     def fit(self, x0: Tensor, forces: Tensor, generator: torch.Generator) -> None:
-        """Coefficients of least variance, by least squares on data and reduced forces ``(n, n_atoms, 3)``.
+        """Coefficients of least variance, by least squares on data and their scores ``(n, n_atoms, 3)``.
 
         The variance of the target given y and its second moment about y differ by what no coefficient
         changes, so no score is needed. Classes of atoms are independent of each other in this.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from boltzgen.balance import balanced
+from boltzgen.balance import up_weighted, up_weighting
 from boltzgen.config import TrainSettings
 from boltzgen.ensemble import WeightedEnsemble, systematic_rows
 from boltzgen.errors import DataError
@@ -25,7 +25,7 @@ VIRIAL_TOLERANCE = 0.25
 
 @dataclass(frozen=True)
 class Frames:
-    """Positions [nm] and reduced forces [1/nm] ``(n, n_atoms, 3)``, and weights ``(n,)``."""
+    """Positions [nm] and scores of their density [1/nm] ``(n, n_atoms, 3)``, and weights ``(n,)``."""
 
     positions: Tensor
     forces: Tensor
@@ -40,16 +40,22 @@ class Frames:
 def training_frames(
     system: MolecularSystem, data: WeightedEnsemble, settings: TrainSettings, seed: int, device: str
 ) -> tuple[Frames, Frames]:
-    """Frames to train on and held-out ones, each with rare states raised (`boltzgen.balance`).
+    """Frames to train on and held-out ones, with rare states up-weighted (`boltzgen.balance`).
 
-    Raises DataError where the data are not of the system at its temperature, as far as forces tell.
+    Forces are scores of the up-weighted density: the gradient of its factor is part of them. Raises DataError
+    where the data are not of the system at its temperature, as far as forces tell.
     """
     forces = _forces(data, system, settings, device)
     held = _held_out(data, system, settings, seed)
 
     def part(rows: NDArray[np.int64]) -> Frames:
-        chosen = balanced(data.select(rows), system, settings.state_share)
-        return Frames(torch.as_tensor(chosen.positions), forces[rows], torch.as_tensor(chosen.weights))
+        chosen = data.select(rows)
+        factor = up_weighting(chosen, system, settings.state_share)
+        score = forces[rows]
+        if settings.denoise_to == "forces":
+            score = score + torch.as_tensor(factor.gradient(chosen.positions)).to(score)
+        weights = up_weighted(chosen, factor).weights
+        return Frames(torch.as_tensor(chosen.positions), score, torch.as_tensor(weights))
 
     return part(np.flatnonzero(~held)), part(np.flatnonzero(held))
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.chain import NEGATIVE, PHI, POSITIVE, chain_ensemble, chain_system
+import torch
+from helpers.chain import NEGATIVE, PHI, POSITIVE, chain_ensemble, chain_positions, chain_system
 
-from boltzgen.balance import balanced
-from boltzgen.system import State
+from boltzgen.balance import balanced, memberships, up_weighting
+from boltzgen.system import CollectiveVariable, State
 
 
 def test_a_rare_state_gets_the_share_and_keeps_its_proportions() -> None:
@@ -65,3 +66,39 @@ def test_weights_of_zero_stay_zero() -> None:
     log_weights[:10] = -np.inf
     raised = balanced(replace(data, log_weights=log_weights, log_z=1.0), chain_system(), 0.5)
     assert np.all(raised.weights[:10] == 0.0) and raised.log_z is None
+
+
+def test_memberships_change_smoothly_and_leave_no_seam() -> None:
+    """Two states that meet at 0, at 2 and at nothing across +-pi; what lies outside a third one."""
+    phi = np.linspace(-3.14, 3.14, 2001)
+    x = torch.as_tensor(chain_positions(phi, np.full(len(phi), 2.0)), dtype=torch.float64)
+    inside = memberships((POSITIVE, NEGATIVE), (0.4, 0.4), x).numpy()
+    np.testing.assert_allclose(inside[0] + inside[1], 1.0, atol=1e-9)
+    np.testing.assert_allclose(inside[2], 0.0, atol=1e-9)
+    sure = np.minimum(np.abs(phi), np.abs(phi - 2.0)) > 0.201
+    np.testing.assert_array_equal(inside[0][sure], ((phi > 0) & (phi < 2))[sure])
+    assert np.abs(np.diff(inside)).max() < 0.02
+    alone = memberships((POSITIVE,), (0.4,), x).numpy()
+    np.testing.assert_allclose(alone[1], 1.0 - alone[0])
+
+
+def test_an_angle_has_no_end_where_it_can_go_no_further() -> None:
+    bent = State("bent", CollectiveVariable("theta", "angle", (0, 1, 2)), ((0.0, 2.0),))
+    straight = State("straight", bent.cv, ((2.0, 3.15),))
+    x = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]], dtype=torch.float64)
+    assert memberships((bent, straight), (0.5, 0.5), x).flatten().tolist() == [0.0, 1.0, 0.0]
+
+
+def test_the_gradient_is_that_of_the_factor() -> None:
+    data = chain_ensemble(200, 1, p_positive=0.1)
+    near = State("near", PHI, ((-1.5, 0.0),))
+    factor = up_weighting(data, replace(chain_system(), states=(POSITIVE, near)), 0.3)
+    rng = np.random.default_rng(0)
+    shift = 1e-6 * rng.normal(size=data.positions.shape)
+    x = data.positions.astype(np.float64)
+    change = factor.log_factor(x + shift) - factor.log_factor(x - shift)
+    expected = 2.0 * (factor.gradient(x) * shift).sum((1, 2))
+    assert np.count_nonzero(expected) > 50
+    np.testing.assert_allclose(change, expected, atol=1e-9, rtol=1e-3)
+    kept = up_weighting(data, chain_system(), 0.0)
+    assert not kept.gradient(x).any() and not kept.log_factor(x).any()

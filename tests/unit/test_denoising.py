@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from helpers.dimer import LENGTH, dimers
+from helpers.dimer import WIDTH as BOND_WIDTH
 from torch import Tensor
 
 from boltzgen import make_potential
-from boltzgen.config import ModelSettings
+from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.diffusion import perturb
 from boltzgen.geometry import mean_free_noise, remove_centroid
 from boltzgen.model.energy import EnergyModel
 from boltzgen.registry import load_system
-from boltzgen.system import MolecularSystem
+from boltzgen.system import CollectiveVariable, MolecularSystem, State
 from boltzgen.train.denoising import N_LEVELS, DenoisingTarget
+from boltzgen.train.frames import Frames, training_frames
 
 WIDTH = 0.016  # nm, of the chain's bonds
 
@@ -94,3 +98,62 @@ def test_the_variance_at_low_noise_is_gone(chain: tuple[MolecularSystem, Tensor,
         improved = (target(y, x0, forces, levels) - about).square().sum((1, 2)).mean()
         ratios.append(float(improved / (x0 - about).square().sum((1, 2)).mean()))
     assert ratios[0] < 0.1 and ratios[1] < 0.6 and np.isclose(ratios[2], 1.0, atol=0.02), ratios
+
+
+SHORT_AND_LONG = LENGTH + 0.5 * BOND_WIDTH
+"""Where two states of the dimer meet, at a fifth less than the greatest density of its bond."""
+
+
+@pytest.fixture(scope="module")
+def up_weighted_dimer() -> tuple[MolecularSystem, Frames]:
+    """Exact samples of a bond, the rarer state of two that meet where it is likely up-weighted to a half."""
+    bond = CollectiveVariable("r", "distance", (0, 1))
+    ends = ((0.0, SHORT_AND_LONG), (SHORT_AND_LONG, math.inf))
+    states = tuple(State(name, bond, (end,)) for name, end in zip(("short", "long"), ends, strict=True))
+    system = replace(load_system("harmonic_dimer"), states=states)
+    settings = TrainSettings(steps=1, state_share=0.5)
+    return system, training_frames(system, dimers(60_000), settings, 0, "cpu")[0]
+
+
+def test_scores_of_up_weighted_frames_obey_the_virial_theorem(
+    up_weighted_dimer: tuple[MolecularSystem, Frames],
+) -> None:
+    """``<x . d log p/dx> = -dof`` of any density without jumps; forces alone are off by 0.8."""
+    system, frames = up_weighted_dimer
+    inside = torch.as_tensor(system.states[1].members(frames.positions.numpy()))
+    assert float(frames.weights[inside].sum()) == pytest.approx(0.5, abs=0.01)
+    virials = (frames.positions * frames.forces).sum((1, 2)).double()
+    error = float((frames.weights * (virials + system.dof)).square().sum().sqrt())
+    assert error < 0.1
+    assert abs(float((frames.weights * virials).sum()) + system.dof) < 4.0 * error
+
+
+@pytest.mark.parametrize("sigma", [0.25 * BOND_WIDTH, BOND_WIDTH])
+def test_the_mean_given_y_is_that_of_the_data_where_up_weighted_states_meet(
+    up_weighted_dimer: tuple[MolecularSystem, Frames], sigma: float
+) -> None:
+    """Of noised bonds about the end of a state, what is added to the data has no mean along the bond."""
+    system, frames = up_weighted_dimer
+    target, _ = fitted(system, *frames.drawn(2000, seed=1))
+    levels = torch.full((len(frames.positions),), math.log(sigma))
+    y = perturb(frames.positions, levels.exp(), torch.Generator().manual_seed(3))
+    added = (target(y, frames.positions, frames.forces, levels) - frames.positions).double()
+    bond = (y[:, 1] - y[:, 0]).double()
+    r = bond.norm(dim=-1, keepdim=True)
+    along = ((added[:, 1] - added[:, 0]) * bond / r).sum(-1) / BOND_WIDTH
+    near = torch.exp(-0.5 * ((r[:, 0] - SHORT_AND_LONG) / BOND_WIDTH).square())
+    values = frames.weights * near * along
+    error = float((values - frames.weights * values.sum()).square().sum().sqrt())
+    assert error < 0.01
+    assert abs(float(values.sum())) < 4.0 * error
+
+
+def test_forces_are_left_alone_where_no_weight_changes() -> None:
+    """States with an end where hardly any frame lies, as those of alanine dipeptide: nothing is lost."""
+    bond = CollectiveVariable("r", "distance", (0, 1))
+    rare = State("long", bond, ((LENGTH + 3.5 * BOND_WIDTH, math.inf),))
+    system = replace(load_system("harmonic_dimer"), states=(rare,))
+    frames, _ = training_frames(system, dimers(20_000), TrainSettings(steps=1), 0, "cpu")
+    plain = reduced_forces(system, frames.positions)
+    changed = (frames.forces != plain).flatten(1).any(1)
+    assert 0 < int(changed.sum()) < 0.01 * len(changed)

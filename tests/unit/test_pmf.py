@@ -140,3 +140,27 @@ def test_one_heavy_particle_is_not_what_all_others_are_measured_from():
     known = np.isfinite(profile.df)
     assert known.sum() >= 6 and np.nanmin(profile.f[known]) == 0.0
     assert np.nanmax(profile.df[profile.f < 2.0]) < 0.5
+
+
+def test_bins_count_samples_by_weight():
+    """One of eleven in a bin has nearly all of its weight: no error. Ten of forty do: a lower bound."""
+    rng = np.random.default_rng(3)
+    x = np.zeros((2051, 2, 3), dtype=np.float32)
+    bins = np.repeat([0, 1, 2], [2000, 11, 40])
+    x[:, 1, 0] = bins + rng.uniform(0.1, 0.9, len(bins))
+    log_weights = np.zeros(len(bins))
+    log_weights[2000] = 10.0
+    log_weights[2011:2021] = 5.0
+    log_weights[:2000] += 8.0
+    sample = WeightedEnsemble(x, log_weights, np.zeros(len(bins)), 300.0)
+    bond = replace(END_TO_END, atoms=(0, 1))
+    profile = potential_of_mean_force(sample, bond, 3, limits=(0.0, 3.0))
+    weights = np.exp(log_weights[2011:])
+    expected = [2000, 1, weights.sum() ** 2 / np.square(weights).sum()]
+    np.testing.assert_allclose(profile.effective, expected, rtol=0.01)
+    assert np.isnan(profile.df[1]) and np.isfinite(profile.f).all()
+    assert profile.lower_bound.tolist() == [False, False, True]
+    assert profile.note == "errors of 1 of 2 bins are lower bounds: fewer than 30 effective samples each"
+    assert replace(profile, effective=None).note == ""
+    surface = free_energy_surface(sample, (bond, bond), 3, limits=((0.0, 3.0), (0.0, 3.0)))
+    assert surface.lower_bound.sum() == 1 and "cells" in surface.note

@@ -18,7 +18,6 @@ from boltzgen.errors import DataError, NumericalError
 from boltzgen.registry import load_system
 from boltzgen.simulate import choose_platform, simulate
 from boltzgen.storage import load_ensemble, save_ensemble
-from boltzgen.stretches import STRETCH, correlated_stretches
 from boltzgen.system import MolecularSystem
 
 STIFFNESS, LENGTH = 10000.0, 0.2
@@ -43,6 +42,8 @@ def test_energies_belong_to_the_frames(platform: str, tmp_path: Path) -> None:
             run.reduced_energies, 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT, atol=1e-4
         )
         assert len(run) == 200
+        independent = settings.n_walkers if platform == "batched" else 1
+        np.testing.assert_array_equal(run.islands, np.repeat(np.arange(independent), 200 // independent))
         assert np.abs(run.positions.mean(axis=1)).max() < 1e-6
         sparse = settings.model_copy(update={"method": method, "frame_interval_ps": 1.0})
         assert len(simulate(system, sparse, tmp_path, 3, platform=platform)) == 20
@@ -122,21 +123,6 @@ def test_exploding_dynamics_is_one_line(method: str, platform: str, tmp_path: Pa
         simulate(load_system("alanine_dipeptide"), settings, tmp_path, 0)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_correlated_stretches_follow_the_slowest_variable() -> None:
-    system, rng = dimer(), np.random.default_rng(0)
-    slow, decay = np.empty(20000), np.exp(-1 / 10)
-    slow[0] = 0.0
-    for k in range(1, len(slow)):
-        slow[k] = decay * slow[k - 1] + np.sqrt(1 - decay**2) * rng.normal()
-    positions = np.zeros((len(slow), 2, 3), dtype=np.float32)
-    positions[:, 1, 0] = LENGTH + 0.01 * slow
-    stretches = correlated_stretches(system, positions, rng.normal(size=len(slow)))
-    inefficiency = 20  # (1 + d) / (1 - d) of an AR(1)
-    assert len(slow) / (stretches[-1] + 1) == pytest.approx(STRETCH * inefficiency, rel=0.25)
-    still = np.zeros_like(positions)
-    assert len(np.unique(correlated_stretches(system, still, np.zeros(len(slow))))) == len(slow)
 
 
 @pytest.mark.parametrize("name", ["alanine_dipeptide", "lj13", "harmonic_chain"])
