@@ -40,8 +40,9 @@ def torsion_units(system: MolecularSystem) -> list[Unit]:
     meaning modulo 2 pi / m, and is multiplied by m. Torsions with equivalent atoms make one unit.
     """
     kinds: dict[tuple[int, ...], list[tuple[tuple[int, ...], int]]] = {}
+    named = {atom for cv in system.collective_variables if cv.kind == "torsion" for atom in cv.atoms}
     for b, c in system.bonds:
-        ends = _end(system, b, c), _end(system, c, b)
+        ends = _end(system, b, c, named), _end(system, c, b, named)
         if ends[0] is None or ends[1] is None:
             continue
         (a, m), (d, n) = ends
@@ -78,18 +79,20 @@ def distance_units(positions: Positions, orbits: NDArray[np.int64]) -> list[Unit
     ]
 
 
-def _end(system: MolecularSystem, atom: int, across: int) -> End | None:
-    """The neighbour that a torsion is measured from; None where there is no heavy one, or no unique choice."""
+def _end(system: MolecularSystem, atom: int, across: int, named: set[int]) -> End | None:
+    """The neighbour that a torsion is measured from; None where there is no heavy one, or no unique choice.
+
+    Atoms of collective variables, ``named``, are preferred.
+    """
     others = [j for j in system.graph.neighbors(atom) if j != across]
     if _is_hydrogen(system, atom) or all(_is_hydrogen(system, j) for j in others):
         return None
-    classes = [int(k) for k in system.atom_classes[others]]
-    alike = Counter(classes)
-    ranked = sorted(zip(classes, others, strict=True), key=lambda pair: (_is_hydrogen(system, pair[1]), pair))
-    unique = [j for k, j in ranked if alike[k] == 1]
+    alike = Counter(int(k) for k in system.atom_classes[others])
+    others.sort(key=lambda j: (_is_hydrogen(system, j), j not in named, j))
+    unique = [j for j in others if alike[int(system.atom_classes[j])] == 1]
     if unique:
         return unique[0], 1
-    return (ranked[0][1], len(others)) if len(alike) == 1 else None
+    return (others[0], len(others)) if len(alike) == 1 else None
 
 
 def _is_hydrogen(system: MolecularSystem, atom: int) -> bool:

@@ -164,7 +164,7 @@ def _judge_paths(
     if gap is not None and abs(gap.value) > SURE * gap.error:
         found.add(
             abs(gap.value),
-            0.5,
+            0.2,
             2.0,
             f"log Z by BAR, which has paths from data, is {gap.value:+.2f} +- {gap.error:.2f} from log Z by "
             "paths from noise alone: these do not reach all of the data",

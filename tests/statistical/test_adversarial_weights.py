@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from boltzgen.sampling import ensemble_of
 from boltzgen.units_of_motion import distance_units
 
 VARIANCE, SIGMA_MAX, SIGMA_MIN = 0.05, 8.0, 0.05
-N_DATA, N_ISLANDS, N_ISLAND = 512, 4, 512
+N_DATA = 512
 SYSTEM: Any = SimpleNamespace(states=())
 Where = Literal["everywhere", "low noise"]
 
@@ -54,6 +55,10 @@ class Mixture:
     second: float
     raised: float = 0.0
     where: Where = "everywhere"
+
+    def __str__(self) -> str:
+        fault = f"{self.raised:g} kT too high {self.where}" if self.raised else "without a fault"
+        return f"{self.second:g} in {dof(self.n_atoms)} dimensions, {fault}"
 
     @property
     def n_levels(self) -> int:
@@ -138,37 +143,128 @@ class Outcome:
 
 
 @torch.no_grad()
-def run_of(mixture: Mixture, generator: torch.Generator) -> Outcome:
-    """One run of islands, and its verdict, as `boltzgen.sampling.sample` makes them."""
-    ladder, model, gaussian = mixture.ladder, mixture.model, mixture.gaussian
+def run_of(mixture: Mixture, generator: torch.Generator, n_island: int = 512) -> Outcome:
+    """One run of four islands with paths in both directions, and its verdict."""
+    ladder, ends = mixture.ladder, (mixture.model, mixture.gaussian)
     x0 = mixture.data(N_DATA, generator)
-    ends = (model, gaussian, ladder)
-    forward = forward_paths(*ends, x0, lambda x: {}, generator)
-    reverse = reverse_paths(*ends, N_DATA, lambda x: {}, generator)
-    levels = [*ladder.noise_levels(model, moving=True), *ladder.bridge_levels(mixture.entrance)]
+    forward = forward_paths(*ends, ladder, x0, lambda x: {}, generator)
+    reverse = reverse_paths(*ends, ladder, N_DATA, lambda x: {}, generator)
+    levels = [*ladder.noise_levels(mixture.model, moving=True), *ladder.bridge_levels(mixture.entrance)]
     populations = [
         run_smc(
-            start(model, gaussian, SIGMA_MAX, N_ISLAND, generator),
-            levels,
-            resample_below=0.5,
-            generator=generator,
+            start(*ends, SIGMA_MAX, n_island, generator), levels, resample_below=0.5, generator=generator
         )
-        for _ in range(N_ISLANDS)
+        for _ in range(4)
     ]
     combined = combine(populations)
-    samples = ensemble_of(combined, 300.0)
-    found = summarise(SYSTEM, samples, combined, populations, {})
-    found |= path_diagnostics(ladder, forward, reverse, {})
-    data = WeightedEnsemble(x0.float().numpy(), np.zeros(N_DATA), mixture.target(x0)[0].numpy(), 300.0)
-    regions = find_regions(distance_units(data.positions, pairs(mixture.n_atoms)), data)
-    of_data = (at_level(model, x0, SIGMA_MIN)[0] - mixture.target(x0)[0]).numpy()
+    u = mixture.target(x0)[0]
+    data = WeightedEnsemble(x0.float().numpy(), np.zeros(N_DATA), u.numpy(), 300.0)
+    gaps = (at_level(mixture.model, x0, SIGMA_MIN)[0] - u).numpy()
+    paths = path_diagnostics(ladder, forward, reverse, {})
+    return outcome(populations, combined, paths | {"regions": presences(mixture, data, gaps, combined)}, data)
+
+
+def presences(
+    mixture: Mixture, data: WeightedEnsemble, gaps: np.ndarray, combined: Combined
+) -> list[dict[str, object]]:
+    """What of the data the sample has, with every pair of atoms an orbit of its own."""
+    samples, n = ensemble_of(combined, 300.0), mixture.n_atoms
+    regions = find_regions(distance_units(data.positions, np.arange(n * n).reshape(n, n)), data)
     of_samples = (combined.energies[:, 0] - combined.energies[:, 1]).numpy()
-    in_energy = energy_presence(of_data, np.arange(N_DATA), of_samples, samples.weights)
-    found["regions"] = [vars(p) for p in (*region_presence(regions, samples), in_energy)]
+    in_energy = energy_presence(gaps, np.arange(N_DATA), of_samples, samples.weights)
+    return [vars(presence) for presence in (*region_presence(regions, samples), in_energy)]
+
+
+def outcome(
+    populations: list[Population],
+    combined: Combined,
+    further: Mapping[str, object],
+    data: WeightedEnsemble,
+    log_z: float = 0.0,
+) -> Outcome:
+    """The verdict on a run as `boltzgen.sampling.sample` makes it; ``log_z`` is the right one."""
+    found = summarise(SYSTEM, ensemble_of(combined, 300.0), combined, populations, {}) | further
     verdict = judge_run(found, SYSTEM, data)
-    return Outcome(verdict.level, combined.log_z, combined.log_z_error, verdict.reasons)
+    return Outcome(verdict.level, combined.log_z - log_z, combined.log_z_error, verdict.reasons)
 
 
-def pairs(n_atoms: int) -> np.ndarray:
-    """Every pair of atoms an orbit of its own."""
-    return np.arange(n_atoms**2).reshape(n_atoms, n_atoms)
+def weighed(log_weights: np.ndarray, log_z: float) -> Outcome:
+    """The verdict on four islands of independent weights, paths of which show nothing."""
+    populations = []
+    for part in np.split(log_weights, 4):
+        n = len(part)
+        particles = Particles(torch.zeros(n, 2, 3), torch.zeros(n, 2), torch.zeros(n, 0), torch.arange(n))
+        population = Population(particles, torch.zeros(n).double())
+        population.reweight(torch.as_tensor(part))
+        populations.append(population)
+    data = WeightedEnsemble(np.zeros((4, 2, 3), np.float32), np.zeros(4), np.zeros(4), 300.0)
+    return outcome(populations, combine(populations), {"jeffreys": 0.5}, data, log_z)
+
+
+FAULTS = [
+    Mixture(n_atoms, second, raised, where)
+    for n_atoms in (3, 11)
+    for second, raised in ((0.2, 8.0), (0.6, 12.0))
+    for where in get_args(Where)
+]
+SOUND = [Mixture(n_atoms, second) for n_atoms in (3, 11) for second in (0.2, 0.6)]
+
+
+def replicates(mixture: Mixture, n: int, n_island: int) -> list[Outcome]:
+    generator = torch.Generator().manual_seed(7)
+    found = [run_of(mixture, generator, n_island) for _ in range(n)]
+    levels = Counter(one.level for one in found)
+    print(f"\n{mixture}: {dict(levels)}, deceived {sum(one.deceives for one in found)} of {n}")
+    return found
+
+
+@pytest.mark.parametrize("mixture", FAULTS, ids=str)
+def test_a_mode_that_is_lost_is_not_trusted(mixture: Mixture) -> None:
+    found = replicates(mixture, 6 if mixture.n_atoms == 3 else 3, 256)
+    assert not any(one.deceives for one in found)
+
+
+@pytest.mark.parametrize("mixture", SOUND, ids=str)
+def test_the_same_mixtures_without_the_fault_are_trusted(mixture: Mixture) -> None:
+    found = replicates(mixture, 6 if mixture.n_atoms == 3 else 3, 256)
+    assert all(one.level == "trusted" for one in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixture", FAULTS, ids=str)
+def test_at_most_one_lost_mode_in_two_hundred_is_trusted(mixture: Mixture) -> None:
+    assert sum(one.deceives for one in replicates(mixture, 200, 512)) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixture", SOUND, ids=str)
+def test_nineteen_of_twenty_sound_mixtures_are_trusted(mixture: Mixture) -> None:
+    assert sum(one.level == "trusted" for one in replicates(mixture, 200, 512)) >= 190
+
+
+def lognormal(sd: float) -> tuple[Callable[[np.random.Generator], np.ndarray], float]:
+    return lambda rng: rng.normal(0.0, sd, 2048), 0.5 * sd**2
+
+
+def pareto(index: float) -> tuple[Callable[[np.random.Generator], np.ndarray], float]:
+    return lambda rng: rng.exponential(1 / index, 2048), math.log(index / (index - 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_deceived", "n_trusted"),
+    [
+        pytest.param(lognormal(6.0), 1, 0, id="lognormal of sd 6"),
+        pytest.param(pareto(1.3), 1, 0, id="Pareto of index 1.3"),
+        pytest.param(lognormal(0.7), 200, 190, id="lognormal of sd 0.7"),
+        pytest.param(pareto(5.0), 200, 190, id="Pareto of index 5"),
+    ],
+)
+def test_heavy_weights_are_not_trusted_and_light_ones_are(
+    kind: tuple[Callable[[np.random.Generator], np.ndarray], float], n_deceived: int, n_trusted: int
+) -> None:
+    rng, (draw, log_z) = np.random.default_rng(0), kind
+    found = [weighed(draw(rng), log_z) for _ in range(200)]
+    levels = Counter(one.level for one in found)
+    print(f"\n{dict(levels)}, deceived {sum(one.deceives for one in found)} of 200")
+    assert sum(one.deceives for one in found) <= n_deceived
+    assert levels["trusted"] >= n_trusted
