@@ -1,8 +1,8 @@
 """What can be said of a partition function where too few independent weights carry it for an error.
 
-An unbiased estimate of Z that is not negative obeys Markov's inequality: ``P(Z_hat >= exp(t) Z) <= exp(-t)``,
-whatever the weights. It bounds Z from below. Nothing bounds it from above, since what was never reached is not
-in the estimate.
+An unbiased estimate of Z that is not negative obeys Markov's inequality, ``P(Z_hat >= exp(t) Z) <= exp(-t)``,
+whatever the weights. It bounds Z from below. Nothing bounds it from above: what was never reached is not in
+the estimate.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ MARGIN = -math.log(1.0 - CONFIDENCE)
 def log_z_note(effective_ancestors: float) -> str:
     """Why log Z has no standard error, and the bound that holds in its place."""
     return (
-        f"on {effective_ancestors:.0f} effective ancestors: no standard error, but log Z >= estimate - t with "
-        f"confidence 1 - exp(-t) ({CONFIDENCE:.0%} at t = {MARGIN:.1f})"
+        f"on {effective_ancestors:.0f} effective ancestors: no standard error, but log Z >= estimate - t "
+        f"with confidence 1 - exp(-t) ({CONFIDENCE:.0%} at t = {MARGIN:.1f})"
     )
 
 
@@ -28,6 +28,6 @@ def difference_note(first: str, second: str, thin: tuple[bool, bool]) -> str:
         return f"Delta F is unknown: {first} and {second} both rest on too few effective ancestors"
     name, relation = (first, "<= estimate + t") if thin[0] else (second, ">= estimate - t")
     return (
-        f"{name} rests on too few effective ancestors for a standard error: Delta F {relation} with confidence "
-        f"1 - exp(-t) ({CONFIDENCE:.0%} at t = {MARGIN:.1f})"
+        f"{name} rests on too few effective ancestors for a standard error: Delta F {relation} with "
+        f"confidence 1 - exp(-t) ({CONFIDENCE:.0%} at t = {MARGIN:.1f})"
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.estimates import effective_carriers
 from boltzgen.regions import Regions
-from boltzgen.sampler.verdict import Presence
+from boltzgen.sampler.verdict import FEW, Presence
 
 
 def region_presence(regions: Regions, samples: WeightedEnsemble) -> list[Presence]:
@@ -26,22 +26,37 @@ def region_presence(regions: Regions, samples: WeightedEnsemble) -> list[Presenc
     ]
 
 
-def energy_presence(of_data: Array, blocks: NDArray[np.int64], of_samples: Array, weights: Array) -> Presence:
-    """The data whose ``U_theta(x, sigma_min) - u(x)`` lies above that of everything in the sample.
+def energy_presence(
+    of_data: Array, blocks: NDArray[np.int64], of_samples: Array, samples: WeightedEnsemble
+) -> Presence:
+    """The data whose ``U_theta(x, sigma_min) - u(x)`` lies above nearly everything in the sample.
 
     A state whose energy the network has too high by a constant is lost on the way down, and its data stand
-    out in this difference, wherever they lie. Data and sample have the same distribution of it where both
-    are right.
+    out in this difference, wherever they lie. Data and sample have the same distribution of it where both are
+    right. The limit is the lowest of the data's values above which the sample has less than `FEW` of the
+    weight that the data have.
 
     of_data
-        Values ``(n,)`` of equally weighted data, ``blocks`` ``(n,)`` of which are correlated.
+        Values ``(n,)`` of equally weighted data, ``blocks`` ``(n,)`` of which are correlated; not a number
+        is above all.
     of_samples
-        Values ``(m,)`` of the sample with its ``weights`` ``(m,)``, of which any above zero counts.
+        Values ``(m,)`` of ``samples``.
     """
-    carried = of_samples[(weights > 0) & np.isfinite(of_samples)]
-    top = float(carried.max(initial=-np.inf))
-    beyond = ~(of_data <= top)
+    of_data = np.where(np.isnan(of_data), np.inf, of_data)
+    values = np.sort(of_data)
+    order = np.argsort(of_samples)
+    above = np.append(np.cumsum(samples.weights[order][::-1])[::-1], 0.0)
+    sample_shares = above[np.searchsorted(of_samples[order], values)]
+    data_shares = 1.0 - np.searchsorted(values, values) / len(values)
+    lacking = np.flatnonzero(sample_shares < FEW * data_shares)
+    limit = values[lacking[0]] if len(lacking) else np.inf
+    beyond, rows = of_data >= limit, of_samples >= limit
     counts = np.unique(blocks[beyond], return_counts=True)[1].astype(float)
-    n_blocks = counts.sum() ** 2 / np.square(counts).sum() if len(counts) else 0.0
-    name = f"configurations with U_theta - u at sigma_min above {top:.1f}, its largest value in the sample"
-    return Presence(name, float(beyond.mean()), float(n_blocks), 0.0, 0.0)
+    n_blocks = float(counts.sum() ** 2 / np.square(counts).sum()) if len(counts) else 0.0
+    return Presence(
+        f"configurations with U_theta - u at sigma_min above {limit:.1f}",
+        float(beyond.mean()),
+        n_blocks,
+        float(samples.weights[rows].sum()),
+        effective_carriers(samples, rows),
+    )

@@ -35,9 +35,9 @@ def summarise(
     """log Z, ancestors in all and per state, losses, and the history of the first island.
 
     ``samples`` are ``combined`` as an ensemble. Ancestors per state are effective numbers: one whose weight
-    the bridge has taken away is none. ``weights_tail`` is of the weights that descend from each ancestor, which
-    without resampling are those of the particles. ``tally`` counts mirror images folded (``wrong_hand``) and
-    ``diastereomers`` removed.
+    the bridge has taken away is none. ``weights_tail`` is of the weights that descend from each ancestor,
+    which without resampling are those of the particles. ``tally`` counts mirror images folded
+    (``wrong_hand``) and ``diastereomers`` removed.
     """
     alive = torch.isfinite(combined.log_weights)
     carriers = {

@@ -86,8 +86,8 @@ def free_energy_difference(
 
     An absent state gives plus (a) or minus (b) infinity, and NaN if both are absent, with a note and no
     error. A state carried by fewer than `MIN_CARRIERS` lineages leaves the value and drops the error; in a
-    sample with a log Z, whose weights are unbiased, so does one that rests on fewer effective ones, and the note
-    says what bound is left (`boltzgen.bounds`).
+    sample with a log Z, whose weights are unbiased, so does one that rests on fewer effective ones, and the
+    note says what bound is left (`boltzgen.bounds`).
     """
     weights = normalised_weights(ensemble)
     members = [state.members(ensemble.positions) for state in (state_a, state_b)]

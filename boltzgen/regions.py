@@ -9,6 +9,7 @@ where mirror images are the same molecule.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -136,7 +137,7 @@ def _populated(found: Regions, data: WeightedEnsemble) -> list[Region]:
     """Regions of all units, and then of each unit where there are several, with a share of the data."""
     cells, weights = found.cells(data.positions), data.weights
     ends = np.cumsum([0, *(unit.size for unit in found.units)])
-    single = [tuple(range(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    single = [tuple(range(a, b)) for a, b in itertools.pairwise(ends)]
     everything = tuple(range(found.n_columns))
     regions = []
     for columns in [everything] * bool(everything) + single * (len(single) > 1):

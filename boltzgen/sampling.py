@@ -93,7 +93,7 @@ def _presences(
     blocks = cluster_index(data)[0][rows]
     of_data = annealing.energy_gaps(torch.as_tensor(data.positions[rows]).to(annealing.x0.device))
     of_samples = energies[:, 0] - energies[:, 1]
-    in_energy = energy_presence(of_data.cpu().numpy(), blocks, of_samples, samples.weights)
+    in_energy = energy_presence(of_data.cpu().numpy(), blocks, of_samples, samples)
     return [*region_presence(regions_of(annealing.system, data), samples), in_energy]
 
 

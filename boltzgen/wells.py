@@ -77,9 +77,7 @@ def _cuts(density: Array, periodic: bool) -> list[int]:
     moving = np.flatnonzero(steps)
     pairs = zip(moving, np.roll(moving, -1) if periodic else moving[1:], strict=False)
     found = [
-        (a + 1 + ((b - a) % len(density)) // 2) % len(density)
-        for a, b in pairs
-        if steps[a] < 0 < steps[b]
+        (a + 1 + ((b - a) % len(density)) // 2) % len(density) for a, b in pairs if steps[a] < 0 < steps[b]
     ]
     return sorted(int(cut) for cut in found)
 

@@ -158,8 +158,8 @@ def _judge_paths(
         -j,
         1.0 + j_error,
         1.0 + SURE * j_error,
-        f"J is negative ({j:.1f} +- {j_error:.1f} nat): energies are too high where data lie that the sampler "
-        "does not reach",
+        f"J is negative ({j:.1f} +- {j_error:.1f} nat): energies are too high where data lie that the "
+        "sampler does not reach",
     )
     if gap is not None and abs(gap.value) > SURE * gap.error:
         found.add(
@@ -203,5 +203,6 @@ def _judge_region(found: _Reasons, region: Presence, ess: float) -> None:
         found.bad.append(f"missing from the sample: {share}; more particles, or a network trained longer")
     elif region.ancestors < FEW * expected or region.population < FEW * region.data_population:
         found.warn.append(
-            f"the sample has {region.population:.1%}, on {region.ancestors:.0f} effective ancestors, of {share}"
+            f"only {region.population:.1%} of the sample, on {region.ancestors:.0f} effective ancestors, is "
+            f"{share}"
         )

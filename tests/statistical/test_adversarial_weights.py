@@ -1,8 +1,8 @@
 """Weights made to deceive: no verdict of *trusted* where log Z is more than three stated errors off.
 
 Mixtures of two Gaussians, the second of which the energies have too high by a constant, so that the sampler
-loses it and its weights look perfect; and weights whose mean is carried by few or has no variance. Without the
-fault the same problems are trusted.
+loses it and its weights look perfect; and weights whose mean is carried by few or has no variance. Without
+the fault the same problems are trusted.
 """
 
 from __future__ import annotations
@@ -151,9 +151,7 @@ def run_of(mixture: Mixture, generator: torch.Generator, n_island: int = 512) ->
     reverse = reverse_paths(*ends, ladder, N_DATA, lambda x: {}, generator)
     levels = [*ladder.noise_levels(mixture.model, moving=True), *ladder.bridge_levels(mixture.entrance)]
     populations = [
-        run_smc(
-            start(*ends, SIGMA_MAX, n_island, generator), levels, resample_below=0.5, generator=generator
-        )
+        run_smc(start(*ends, SIGMA_MAX, n_island, generator), levels, resample_below=0.5, generator=generator)
         for _ in range(4)
     ]
     combined = combine(populations)
@@ -171,7 +169,7 @@ def presences(
     samples, n = ensemble_of(combined, 300.0), mixture.n_atoms
     regions = find_regions(distance_units(data.positions, np.arange(n * n).reshape(n, n)), data)
     of_samples = (combined.energies[:, 0] - combined.energies[:, 1]).numpy()
-    in_energy = energy_presence(gaps, np.arange(N_DATA), of_samples, samples.weights)
+    in_energy = energy_presence(gaps, np.arange(N_DATA), of_samples, samples)
     return [vars(presence) for presence in (*region_presence(regions, samples), in_energy)]
 
 

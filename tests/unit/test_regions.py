@@ -15,8 +15,8 @@ from openmm import app
 from boltzgen.coverage import energy_presence, region_presence
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.geometry import mirror
-from boltzgen.registry import load_system
 from boltzgen.regions import Unit, find_regions
+from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 from boltzgen.units_of_motion import distance_units, regions_of, torsion_units
 from boltzgen.wells import find_wells
@@ -89,8 +89,9 @@ def test_regions_of_a_chain_are_its_torsions() -> None:
     found = regions_of(chain_system(), data)
     assert [unit.size for unit in found.units] == [2]
     inside = found.members(data.positions)
-    assert len(found.regions) == 2
-    assert {tuple(inside[gauche].mean(0).round(2)), tuple(inside[~gauche].mean(0).round(2))} == {(1, 0), (0, 1)}
+    assert inside.shape[1] == 2
+    shares = [inside[rows].mean(0).round(2).tolist() for rows in (gauche, ~gauche)]
+    assert sorted(shares) == [[0.0, 1.0], [1.0, 0.0]]
 
 
 def test_relabelled_and_mirrored_chains_are_in_the_same_region() -> None:
@@ -182,9 +183,24 @@ def test_what_the_sample_has_of_each_region() -> None:
 
 
 def test_data_above_the_energies_of_the_sample_are_counted_by_blocks() -> None:
-    of_data = np.concatenate([np.zeros(80), np.full(20, 8.0)])
-    found = energy_presence(of_data, np.arange(100) // 5, np.array([0.5, 9.0]), np.array([1.0, 0.0]))
+    of_data, blocks = np.concatenate([np.zeros(80), np.full(20, 8.0)]), np.arange(100) // 5
+    sample = at(np.zeros(1000))
+    of_samples = np.linspace(-1.0, 1.0, 1000)
+    found = energy_presence(of_data, blocks, of_samples, sample)
     assert found.data_population == pytest.approx(0.2) and found.n_blocks == pytest.approx(4.0)
-    assert "0.5" in found.name and found.ancestors == 0.0
-    broken = energy_presence(np.array([math.nan, 0.0]), np.arange(2), np.zeros(3), np.ones(3))
+    assert "8.0" in found.name and found.ancestors == found.population == 0.0
+    of_samples[:3] = 9.0  # a few that got there change nothing, two hundred do
+    assert energy_presence(of_data, blocks, of_samples, sample).ancestors == pytest.approx(3.0)
+    of_samples[:200] = 9.0
+    assert energy_presence(of_data, blocks, of_samples, sample).data_population == 0.0
+    broken = energy_presence(np.array([math.nan, 0.0]), np.arange(2), np.zeros(3), at(np.zeros(3)))
     assert broken.data_population == 0.5
+
+
+@pytest.mark.parametrize("n", [100, 500])
+def test_energies_of_data_and_sample_that_are_alike_miss_nothing(n: int) -> None:
+    """The region that is lacking most of 200 pairs of equal samples is never one that counts."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        found = energy_presence(rng.normal(size=512), np.arange(512), rng.normal(size=n), at(np.zeros(n)))
+        assert found.data_population * n < 10.0

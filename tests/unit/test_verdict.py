@@ -61,7 +61,7 @@ def test_nothing_wrong_is_trusted() -> None:
         ({"lost_data_paths": 0.2}, "not trusted", "20.0% of the paths from data"),
         ({"tail": Tail(0.95, 0.15, 0.7)}, "caution", "k-hat is 0.95"),
         ({"tail": Tail(0.75, 0.15, 0.6)}, "caution", "largest fifth is 0.60"),
-        ({"regions": [Presence("there", 0.2, 100.0, 0.0, 0.0)]}, "not trusted", "missing from the sample: there"),
+        ({"regions": [Presence("there", 0.2, 100.0, 0.0, 0.0)]}, "not trusted", "missing from the sample"),
         ({"regions": [Presence("there", 0.2, 100.0, 0.015, 3.0)]}, "caution", "on 3 effective ancestors"),
     ],
 )
@@ -132,7 +132,7 @@ def test_log_z_on_few_weights_is_a_bound_and_the_bound_holds() -> None:
 
 
 def test_the_tail_is_of_the_weights_that_ancestors_leave() -> None:
-    """Copies of an ancestor are one weight; heavy-tailed weights at the target show, and light ones do not."""
+    """Copies of an ancestor are one weight; heavy-tailed weights at the target show."""
     rng = np.random.default_rng(0)
     heavy = combine([weighed(rng.exponential(1 / 1.3, 1000)) for _ in range(2)])
     tail = tail_of_ancestors(ensemble_of(heavy, 300.0))
