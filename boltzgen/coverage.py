@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.estimates import effective_carriers
 from boltzgen.regions import Regions
-from boltzgen.sampler.verdict import FEW, Presence
+from boltzgen.sampler.verdict import FEW, MISSING, Presence
 
 
 def region_presence(regions: Regions, samples: WeightedEnsemble) -> list[Presence]:
@@ -33,8 +33,8 @@ def energy_presence(
 
     A state whose energy the network has too high by a constant is lost on the way down, and its data stand
     out in this difference, wherever they lie. Data and sample have the same distribution of it where both are
-    right. The limit is the lowest of the data's values above which the sample has less than `FEW` of the
-    weight that the data have.
+    right. The limit is the lowest of the data's values above which the sample has less than `MISSING` of the
+    weight that the data have; or less than `FEW`, where that is twice as much of the data.
 
     of_data
         Values ``(n,)`` of equally weighted data, ``blocks`` ``(n,)`` of which are correlated; not a number
@@ -48,8 +48,11 @@ def energy_presence(
     above = np.append(np.cumsum(samples.weights[order][::-1])[::-1], 0.0)
     sample_shares = above[np.searchsorted(of_samples[order], values)]
     data_shares = 1.0 - np.searchsorted(values, values) / len(values)
-    lacking = np.flatnonzero(sample_shares < FEW * data_shares)
-    limit = values[lacking[0]] if len(lacking) else np.inf
+    few, missing = (
+        next(iter(np.flatnonzero(sample_shares < part * data_shares)), None) for part in (FEW, MISSING)
+    )
+    lacking = few if missing is None or data_shares[few] > 2 * data_shares[missing] else missing
+    limit = np.inf if lacking is None else values[lacking]
     beyond, rows = of_data >= limit, of_samples >= limit
     counts = np.unique(blocks[beyond], return_counts=True)[1].astype(float)
     n_blocks = float(counts.sum() ** 2 / np.square(counts).sum()) if len(counts) else 0.0

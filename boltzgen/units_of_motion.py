@@ -42,11 +42,10 @@ def torsion_units(system: MolecularSystem) -> list[Unit]:
     kinds: dict[tuple[int, ...], list[tuple[tuple[int, ...], int]]] = {}
     named = {atom for cv in system.collective_variables if cv.kind == "torsion" for atom in cv.atoms}
     for b, c in system.bonds:
-        ends = _end(system, b, c, named), _end(system, c, b, named)
-        if ends[0] is None or ends[1] is None:
+        left, right = _end(system, b, c, named), _end(system, c, b, named)
+        if left is None or right is None:
             continue
-        (a, m), (d, n) = ends
-        atoms, fold = (a, b, c, d), math.lcm(m, n)
+        atoms, fold = (left[0], b, c, right[0]), math.lcm(left[1], right[1])
         classes = tuple(int(k) for k in system.atom_classes[list(atoms)])
         kinds.setdefault(min((*classes, fold), (*classes[::-1], fold)), []).append((atoms, fold))
     return [_torsion_unit(system, torsions) for torsions in kinds.values()]

@@ -17,8 +17,8 @@ EXPECTED = 10.0
 missed in one of exp(10) samples. What is smaller is smaller than three errors of log Z too."""
 REAL_BLOCKS = 10.0
 """Effective blocks of the data that a region rests on, at least, to be judged."""
-FEW = 0.1
-"""Share of the expected ancestors below which a region is all but missing."""
+FEW, MISSING = 0.1, 0.01
+"""Parts of its weight in the data below which a region of the sample is thin, and missing."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _judge_region(found: _Reasons, region: Presence, ess: float) -> None:
     if region.n_blocks < REAL_BLOCKS or not expected >= EXPECTED:
         return
     share = f"{region.name} ({region.data_population:.1%} of the data)"
-    if region.ancestors == 0 or region.population < 0.01 * region.data_population:
+    if region.ancestors == 0 or region.population < MISSING * region.data_population:
         found.bad.append(f"missing from the sample: {share}; more particles, or a network trained longer")
     elif region.ancestors < FEW * expected or region.population < FEW * region.data_population:
         found.warn.append(

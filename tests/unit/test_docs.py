@@ -110,7 +110,14 @@ def test_the_verdicts_of_the_concepts_are_those_of_the_code() -> None:
     for level, changes in (
         ("caution", [{"genealogical_ess": 99.0}, {"log_z_error": 0.31}, {"jeffreys": 8.1}, {"n_lost": 6}]),
         ("caution", [{"genealogical_ess": 20.0}, {"log_z_error": 0.6}, {"jeffreys": 30.0}]),
-        ("caution", [{"jeffreys": -1.1}, {"lost_data_paths": 0.02}, {"bar_gap": Measured(0.21, 0.05)}]),
+        (
+            "caution",
+            [
+                {"jeffreys": -1.1, "jeffreys_error": 0.05},
+                {"lost_data_paths": 0.02},
+                {"bar_gap": Measured(0.21, 0.05)},
+            ],
+        ),
         ("caution", [{"tail": Tail(0.81, 0.1, 0.4)}, {"tail": Tail(0.6, 0.1, 0.51)}, {"regions": [few]}]),
         ("caution", [{"ancestors_per_state": {"a": 29}}]),
         ("not trusted", [{"genealogical_ess": 19.0}, {"log_z_error": 0.61}, {"jeffreys": 30.1}]),
