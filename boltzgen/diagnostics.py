@@ -67,8 +67,8 @@ def summarise(
 def ancestral_shares(samples: WeightedEnsemble) -> Array:
     """Normalised weight that descends from each initial particle of each island, ``(n_ancestors,)``."""
     cluster, island = cluster_index(samples)
-    shares: Array = np.bincount(cluster, weights=normalised_weights(samples), minlength=len(island))
-    return shares
+    shares = np.bincount(cluster, weights=normalised_weights(samples), minlength=len(island))
+    return shares.astype(np.float64)
 
 
 def tail_of_ancestors(samples: WeightedEnsemble) -> Tail | None:

@@ -40,7 +40,8 @@ def torsion_units(system: MolecularSystem) -> list[Unit]:
     meaning modulo 2 pi / m, and is multiplied by m. Torsions with equivalent atoms make one unit.
     """
     kinds: dict[tuple[int, ...], list[tuple[tuple[int, ...], int]]] = {}
-    named = {atom for cv in system.collective_variables if cv.kind == "torsion" for atom in cv.atoms}
+    torsions = [cv.atoms for cv in system.collective_variables if cv.kind == "torsion"]
+    named = {int(system.atom_classes[atom]) for atoms in torsions for atom in atoms}
     for b, c in system.bonds:
         left, right = _end(system, b, c, named), _end(system, c, b, named)
         if left is None or right is None:
@@ -81,14 +82,15 @@ def distance_units(positions: Positions, orbits: NDArray[np.int64]) -> list[Unit
 def _end(system: MolecularSystem, atom: int, across: int, named: set[int]) -> End | None:
     """The neighbour that a torsion is measured from; None where there is no heavy one, or no unique choice.
 
-    Atoms of collective variables, ``named``, are preferred.
+    The classes of atoms of collective variables, ``named``, are preferred.
     """
     others = [j for j in system.graph.neighbors(atom) if j != across]
     if _is_hydrogen(system, atom) or all(_is_hydrogen(system, j) for j in others):
         return None
-    alike = Counter(int(k) for k in system.atom_classes[others])
-    others.sort(key=lambda j: (_is_hydrogen(system, j), j not in named, j))
-    unique = [j for j in others if alike[int(system.atom_classes[j])] == 1]
+    kind = {j: int(system.atom_classes[j]) for j in others}
+    alike = Counter(kind.values())
+    others.sort(key=lambda j: (_is_hydrogen(system, j), kind[j] not in named, kind[j]))
+    unique = [j for j in others if alike[kind[j]] == 1]
     if unique:
         return unique[0], 1
     return (others[0], len(others)) if len(alike) == 1 else None
