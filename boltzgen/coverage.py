@@ -10,6 +10,9 @@ from boltzgen.estimates import effective_carriers
 from boltzgen.regions import Regions
 from boltzgen.sampler.verdict import FEW, MISSING, Presence
 
+N_LIMITS = 40
+"""Limits of energy differences that are tried."""
+
 
 def region_presence(regions: Regions, samples: WeightedEnsemble) -> list[Presence]:
     """Population and effective ancestors of every region of the data in the sample."""
@@ -33,8 +36,8 @@ def energy_presence(
 
     A state whose energy the network has too high by a constant is lost on the way down, and its data stand
     out in this difference, wherever they lie. Data and sample have the same distribution of it where both are
-    right. The limit is the lowest of the data's values above which the sample has less than `MISSING` of the
-    weight that the data have; or less than `FEW`, where that is twice as much of the data.
+    right. Of `N_LIMITS` limits, which part the data evenly, it is the one above which the sample lacks most
+    (`Presence.lacking`), and of those the lowest.
 
     of_data
         Values ``(n,)`` of equally weighted data, ``blocks`` ``(n,)`` of which are correlated; not a number
@@ -43,23 +46,26 @@ def energy_presence(
         Values ``(m,)`` of ``samples``.
     """
     of_data = np.where(np.isnan(of_data), np.inf, of_data)
-    values = np.sort(of_data)
-    order = np.argsort(of_samples)
-    above = np.append(np.cumsum(samples.weights[order][::-1])[::-1], 0.0)
-    sample_shares = above[np.searchsorted(of_samples[order], values)]
-    data_shares = 1.0 - np.searchsorted(values, values) / len(values)
-    few, missing = (
-        next(iter(np.flatnonzero(sample_shares < part * data_shares)), None) for part in (FEW, MISSING)
-    )
-    lacking = few if missing is None or data_shares[few] > 2 * data_shares[missing] else missing
-    limit = np.inf if lacking is None else values[lacking]
+    ess = effective_carriers(samples)
+    limits = np.quantile(of_data, np.arange(N_LIMITS) / N_LIMITS, method="higher")
+    found = [_above(limit, of_data, blocks, of_samples, samples) for limit in np.unique(limits)]
+    missing, few = ([p for p in found if p.lacking(ess) == part] for part in (MISSING, FEW))
+    return (missing or few or found[-1:])[0]
+
+
+def _above(
+    limit: float,
+    of_data: Array,
+    blocks: NDArray[np.int64],
+    of_samples: Array,
+    samples: WeightedEnsemble,
+) -> Presence:
     beyond, rows = of_data >= limit, of_samples >= limit
     counts = np.unique(blocks[beyond], return_counts=True)[1].astype(float)
-    n_blocks = float(counts.sum() ** 2 / np.square(counts).sum()) if len(counts) else 0.0
     return Presence(
         f"configurations with U_theta - u at sigma_min above {limit:.1f}",
         float(beyond.mean()),
-        n_blocks,
+        float(counts.sum() ** 2 / np.square(counts).sum()),
         float(samples.weights[rows].sum()),
         effective_carriers(samples, rows),
     )

@@ -162,9 +162,17 @@ def diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
     known = (
         ("kish_ess_fraction", "Kish ESS / n", "", "unclipped, annealing without resampling, at sigma_min"),
         ("pareto_k", "Pareto k-hat", "", "of the same weights; below 0.7 they are well behaved"),
+        (
+            "used_k",
+            "Pareto k-hat of the weights used",
+            "",
+            "of what descends from each ancestor, at the target",
+        ),
+        ("largest_share", "largest weight of an ancestor", "", "of all"),
         ("genealogical_ess", "genealogical ESS", "", "effective samples by surviving ancestors"),
         ("jeffreys", "J", "nats", "forward minus reverse mean log weight at sigma_min"),
         ("bar_log_z_gap", "log Z by BAR - log Z", "", "between forward and reverse paths"),
+        ("lost_data_paths", "paths from data lost", "", "share that is left out of J"),
         ("n_ancestors", "distinct ancestors", "", ""),
         ("non_finite", "non-finite energies", "", "weight zero"),
         ("wrong_hand", "mirror images folded", "", ""),
@@ -174,10 +182,14 @@ def diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
         ("target_seconds", "time on target energies", "s", ""),
         ("seconds", "sampling time", "s", ""),
     )
+    tail = diagnostics.get("weights_tail") or {}
+    errors = {"used_k": tail.get("error")}
+    errors |= {key: diagnostics.get(f"{key}_error") for key in ("jeffreys", "bar_log_z_gap")}
+    found = {**diagnostics, "used_k": tail.get("k")}
     rows = [
-        Row(label, diagnostics[key], unit=unit, note=note)
+        Row(label, found[key], errors.get(key), unit=unit, note=note)
         for key, label, unit, note in known
-        if diagnostics.get(key) is not None
+        if found.get(key) is not None
     ]
     per_state = diagnostics.get("ancestors_per_state") or {}
     return rows + [Row(f"effective ancestors in {state}", n) for state, n in per_state.items()]

@@ -27,10 +27,9 @@ BOOKKEEPING = {
     "time on target energies",
     "sampling time",
     "mirror images folded",
-    "log Z by BAR - log Z",
 }
 """Rows for the results file only."""
-COUNTED_LOSSES = {"non-finite energies", "diastereomers"}
+COUNTED_LOSSES = {"non-finite energies", "diastereomers", "paths from data lost"}
 """Rows shown only where there is something to count."""
 
 

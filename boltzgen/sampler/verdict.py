@@ -37,6 +37,18 @@ class Presence:
     population: float
     ancestors: float
 
+    def lacking(self, ess: float) -> float:
+        """How much of the region a sample of ``ess`` effective ancestors lacks: 0, `FEW` or `MISSING`.
+
+        0 for a region that is too small to be judged, in the sample or in the data. Both the weight in the
+        sample and the effective ancestors, each over what the data let expect, have to be more than these.
+        """
+        expected = self.data_population * ess
+        if self.n_blocks < REAL_BLOCKS or not expected >= EXPECTED:
+            return 0.0
+        found = min(self.population / self.data_population, self.ancestors / expected)
+        return MISSING if found < MISSING else FEW if found < FEW else 0.0
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -195,14 +207,12 @@ def _judge_states(found: _Reasons, ancestors: dict[str, float], populations: dic
 
 def _judge_region(found: _Reasons, region: Presence, ess: float) -> None:
     """A region with a real share of the data counts where the sample should have it and does not."""
-    expected = region.data_population * ess
-    if region.n_blocks < REAL_BLOCKS or not expected >= EXPECTED:
-        return
     share = f"{region.name} ({region.data_population:.1%} of the data)"
-    if region.ancestors == 0 or region.population < MISSING * region.data_population:
-        found.bad.append(f"missing from the sample: {share}; more particles, or a network trained longer")
-    elif region.ancestors < FEW * expected or region.population < FEW * region.data_population:
-        found.warn.append(
-            f"only {region.population:.1%} of the sample, on {region.ancestors:.0f} effective ancestors, is "
-            f"{share}"
+    there = f"{region.population:.1%} of its weight on {region.ancestors:.0f} effective ancestors"
+    lacking = region.lacking(ess)
+    if lacking == MISSING:
+        found.bad.append(
+            f"missing from the sample but for {there}: {share}; more particles, or a network trained longer"
         )
+    elif lacking == FEW:
+        found.warn.append(f"the sample has little, {there}, of {share}")

@@ -104,7 +104,7 @@ def test_the_verdicts_of_the_concepts_are_those_of_the_code() -> None:
         "tail": Tail(0.79, 0.1, 0.5),
         "regions": [verdict.Presence("a tenth", 0.1, 10.0, 0.011, 1.1)],
     }
-    few, missing = (verdict.Presence("a tenth", 0.1, 10.0, share, 0.9 * share) for share in (0.009, 0.0009))
+    few, missing = (verdict.Presence("a tenth", 0.1, 10.0, share, 90 * share) for share in (0.009, 0.0009))
     assert verdict.judge(**good).level == "trusted"  # type: ignore[arg-type]
     assert verdict.judge(**good | inside).level == "trusted"  # type: ignore[arg-type]
     for level, changes in (

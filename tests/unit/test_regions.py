@@ -17,6 +17,7 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.geometry import mirror
 from boltzgen.regions import Unit, find_regions
 from boltzgen.registry import load_system
+from boltzgen.sampler.verdict import MISSING
 from boltzgen.system import MolecularSystem
 from boltzgen.units_of_motion import distance_units, regions_of, torsion_units
 from boltzgen.wells import find_wells
@@ -183,24 +184,24 @@ def test_what_the_sample_has_of_each_region() -> None:
 
 
 def test_data_above_the_energies_of_the_sample_are_counted_by_blocks() -> None:
-    of_data, blocks = np.concatenate([np.zeros(80), np.full(20, 8.0)]), np.arange(100) // 5
-    sample = at(np.zeros(1000))
-    of_samples = np.linspace(-1.0, 1.0, 1000)
+    of_data, blocks = np.concatenate([np.zeros(80), np.full(20, 8.0)]), np.arange(100) // 2
+    sample, of_samples = at(np.zeros(1000)), np.linspace(-1.0, 1.0, 1000)
     found = energy_presence(of_data, blocks, of_samples, sample)
-    assert found.data_population == pytest.approx(0.2) and found.n_blocks == pytest.approx(4.0)
+    assert found.data_population == pytest.approx(0.2) and found.n_blocks == pytest.approx(10.0)
     assert "8.0" in found.name and found.ancestors == found.population == 0.0
-    of_samples[:3] = 9.0  # a few that got there change nothing, two hundred do
-    assert energy_presence(of_data, blocks, of_samples, sample).ancestors == pytest.approx(3.0)
-    of_samples[:200] = 9.0
-    assert energy_presence(of_data, blocks, of_samples, sample).data_population == 0.0
+    assert found.lacking(1000.0) == MISSING and found.lacking(40.0) == 0.0
+    of_samples[:300] = 9.0  # all of one ancestor
+    cloned = replace(sample, lineages=np.arange(1000).clip(299))
+    found = energy_presence(of_data, blocks, of_samples, cloned)
+    assert found.ancestors == pytest.approx(1.0) and found.lacking(600.0) == MISSING
+    assert energy_presence(of_data, blocks, of_samples, sample).lacking(1000.0) == 0.0
     broken = energy_presence(np.array([math.nan, 0.0]), np.arange(2), np.zeros(3), at(np.zeros(3)))
     assert broken.data_population == 0.5
 
 
 @pytest.mark.parametrize("n", [100, 500])
 def test_energies_of_data_and_sample_that_are_alike_miss_nothing(n: int) -> None:
-    """The region that is lacking most of 200 pairs of equal samples is never one that counts."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         found = energy_presence(rng.normal(size=512), np.arange(512), rng.normal(size=n), at(np.zeros(n)))
-        assert found.data_population * n < 10.0
+        assert found.lacking(n) == 0.0
