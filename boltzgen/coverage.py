@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.estimates import effective_carriers
 from boltzgen.regions import Regions
-from boltzgen.sampler.verdict import FEW, MISSING, Presence
+from boltzgen.sampler.presence import FEW, MISSING, Presence
 
 N_LIMITS = 40
 """Limits of energy differences that are tried."""

@@ -18,9 +18,10 @@ from boltzgen.sampler.agreement import Measured, bar_gap, jeffreys_divergence, l
 from boltzgen.sampler.islands import Combined
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.paths import Paths
+from boltzgen.sampler.presence import Presence
 from boltzgen.sampler.resampling import ess_fraction
 from boltzgen.sampler.smc import Population
-from boltzgen.sampler.verdict import Presence, Verdict, judge
+from boltzgen.sampler.verdict import Verdict, judge
 from boltzgen.system import MolecularSystem
 from boltzgen.tails import Tail, tail_of
 

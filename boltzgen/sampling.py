@@ -23,7 +23,7 @@ from boltzgen.model.energy import EnergyModel
 from boltzgen.production import kept_in, mean_shares, prepared, run_islands
 from boltzgen.progress import Report, silent
 from boltzgen.sampler.islands import Combined, combine
-from boltzgen.sampler.verdict import Presence
+from boltzgen.sampler.presence import Presence
 from boltzgen.system import MolecularSystem
 from boltzgen.units_of_motion import regions_of
 from boltzgen.world import ALONE, World

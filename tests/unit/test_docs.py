@@ -13,6 +13,7 @@ from openmm import app
 from boltzgen.registry import build_system, load_system
 from boltzgen.sampler import verdict
 from boltzgen.sampler.agreement import Measured
+from boltzgen.sampler.presence import Presence
 from boltzgen.tails import Tail
 from boltzgen.testing import check_system
 from boltzgen.workflow_file import load_workflow
@@ -102,9 +103,9 @@ def test_the_verdicts_of_the_concepts_are_those_of_the_code() -> None:
         "bar_gap": Measured(0.2, 0.01),
         "lost_data_paths": 0.01,
         "tail": Tail(0.79, 0.1, 0.5),
-        "regions": [verdict.Presence("a tenth", 0.1, 10.0, 0.011, 1.1)],
+        "regions": [Presence("a tenth", 0.1, 10.0, 0.011, 1.1)],
     }
-    few, missing = (verdict.Presence("a tenth", 0.1, 10.0, share, 90 * share) for share in (0.009, 0.0009))
+    few, missing = (Presence("a tenth", 0.1, 10.0, share, 90 * share) for share in (0.009, 0.0009))
     assert verdict.judge(**good).level == "trusted"  # type: ignore[arg-type]
     assert verdict.judge(**good | inside).level == "trusted"  # type: ignore[arg-type]
     for level, changes in (

@@ -17,7 +17,7 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.geometry import mirror
 from boltzgen.regions import Unit, find_regions
 from boltzgen.registry import load_system
-from boltzgen.sampler.verdict import MISSING
+from boltzgen.sampler.presence import MISSING
 from boltzgen.system import MolecularSystem
 from boltzgen.units_of_motion import distance_units, regions_of, torsion_units
 from boltzgen.wells import find_wells

@@ -20,8 +20,9 @@ from boltzgen.sampler.agreement import Measured
 from boltzgen.sampler.islands import Combined, combine
 from boltzgen.sampler.ladder import Particles
 from boltzgen.sampler.paths import Paths
+from boltzgen.sampler.presence import Presence
 from boltzgen.sampler.smc import Population
-from boltzgen.sampler.verdict import Presence, judge
+from boltzgen.sampler.verdict import judge
 from boltzgen.sampling import ensemble_of
 from boltzgen.tails import Tail
 
