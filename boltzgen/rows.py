@@ -171,7 +171,7 @@ def diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
         ("largest_share", "largest weight of an ancestor", "", "of all"),
         ("genealogical_ess", "genealogical ESS", "", "effective samples by surviving ancestors"),
         ("jeffreys", "J", "nats", "forward minus reverse mean log weight at sigma_min"),
-        ("bar_log_z_gap", "log Z by BAR - log Z", "", "between forward and reverse paths"),
+        ("bar_log_z_gap", "log Z by BAR - log Z", "", "of paths in both directions, at sigma_min"),
         ("lost_data_paths", "paths from data lost", "", "share that is left out of J"),
         ("n_ancestors", "distinct ancestors", "", ""),
         ("non_finite", "non-finite energies", "", "weight zero"),

@@ -32,8 +32,8 @@ class Presence:
     def lacking(self, ess: float) -> float:
         """How much of the region a sample of ``ess`` effective ancestors lacks: 0, `FEW` or `MISSING`.
 
-        0 for a region that is too small to be judged, in the sample or in the data. Both the weight in the
-        sample and the effective ancestors, each over what the data let expect, have to be more than these.
+        0 for a region that is too small to be judged, in the sample or in the data. The weight in the sample
+        and the effective ancestors count, each over what the data let expect: the smaller of the two.
         """
         expected = self.data_population * ess
         if self.n_blocks < REAL_BLOCKS or not expected >= EXPECTED:
