@@ -60,10 +60,6 @@ class Mixture:
         fault = f"{self.raised:g} kT too high {self.where}" if self.raised else "without a fault"
         return f"{self.second:g} in {dof(self.n_atoms)} dimensions, {fault}"
 
-    @property
-    def n_levels(self) -> int:
-        return 16 if self.n_atoms < 5 else 24
-
     @functools.cached_property
     def centres(self) -> Tensor:
         g = torch.Generator().manual_seed(0)
@@ -106,7 +102,7 @@ class Mixture:
     def ladder(self) -> Ladder:
         g = torch.Generator().manual_seed(1)
         plan = Plan(
-            n_levels=self.n_levels,
+            n_levels=24,
             n_pilot=128,
             ladder_moves=1,
             move_below=0.2,
