@@ -89,7 +89,8 @@ def bar_gap(forward: Tensor, reverse: Tensor, blocks: Tensor | None = None) -> M
     """log Z by BAR minus log of the mean weight of the same paths from noise; None without finite weights.
 
     The error is that of the delta method: the sum of squares of the gap's derivatives with respect to the
-    weights of the paths (blocks of them, from data), which BAR and the mean weight share in part.
+    weights of the paths (blocks of them, from data), which BAR and the mean weight share in part. It is zero
+    where the two directions have nothing in common: then BAR tells that alone, and nothing excuses a gap.
     """
     c = bar_log_z(forward, reverse)
     if c is None:
@@ -99,11 +100,13 @@ def bar_gap(forward: Tensor, reverse: Tensor, blocks: Tensor | None = None) -> M
     reverse = torch.where(torch.isfinite(reverse), reverse, -torch.inf)
     shift = math.log(len(forward) / len(reverse))
     up, down = torch.sigmoid(c - forward - shift), torch.sigmoid(reverse - c + shift)
+    mean = float(torch.logsumexp(reverse, 0)) - math.log(len(reverse))
     slope = (up * (1 - up)).sum() + (down * (1 - down)).sum()
+    if not slope > 0.0:
+        return Measured(c - mean, 0.0)
     from_mean = torch.softmax(reverse, 0) - 1.0 / len(reverse)
     of_reverse = (down - down.mean()) / slope - from_mean
     variance = _summed_squares((up - up.mean()) / slope, blocks) + float(of_reverse.square().sum())
-    mean = float(torch.logsumexp(reverse, 0)) - math.log(len(reverse))
     return Measured(c - mean, math.sqrt(variance))
 
 

@@ -46,6 +46,11 @@ def test_a_shift_of_one_mode_shows_in_bar_and_not_in_j() -> None:
     assert gap.value < -0.2 and abs(gap.value) > 4 * gap.error
 
 
+def test_a_gap_without_any_overlap_has_no_error() -> None:
+    gap = bar_gap(torch.full((5,), 900.0).double(), torch.full((5,), -900.0).double())
+    assert gap is not None and gap.error == 0.0 and math.isfinite(gap.value)
+
+
 def test_lost_paths_are_counted_and_left_out() -> None:
     weights = torch.tensor([0.0, 1.0, 2.0, -1e5, math.nan, -math.inf]).double()
     assert surviving(weights).tolist() == [0.0, 1.0, 2.0]
