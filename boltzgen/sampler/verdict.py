@@ -89,11 +89,12 @@ def judge(
 def _judge_weights(found: _Reasons, ess: float, error: float | None, tail: Tail | None) -> None:
     if not math.isfinite(ess):
         found.bad.append("genealogical ESS is not a number: energies broke down")
+    bound = "" if error is not None else ", and log Z is a lower bound without an error"
     found.add(
         -ess,
         -100.0,
         -20.0,
-        f"the weight descends from only {ess:.0f} effectively independent ancestors: "
+        f"the weight descends from only {ess:.0f} effectively independent ancestors{bound}: "
         "more particles (sample.n_particles), or a network trained longer",
     )
     if error is not None and not math.isfinite(error):
