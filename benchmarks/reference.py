@@ -6,7 +6,8 @@
 
 `make` takes a weighted ensemble, such as `benchmarks/flat_histogram.py` writes, and keeps what comparisons
 need under `benchmarks/references/`: NAME.json has free energies, populations and potentials of mean force of
-all frames with their errors; NAME.npz has 10,000 frames drawn by weight, positions rounded to 0.0001 nm,
+all frames with their errors, and noise floors, the distances between 10,000 independent frames and 10,000
+others; NAME.npz has 10,000 frames drawn by weight, positions rounded to 0.0001 nm,
 and the energies that they had before. `compare` prints Delta F, populations, E-W2 and T-W2 with their noise
 floors, effective sample sizes, and in how many bins a potential of mean force is within two combined standard
 errors, which ``--figures`` draws. It does not look at the MD of the runs.
@@ -54,9 +55,11 @@ def make(path: Path, name: str, system: MolecularSystem, command: str) -> None:
         "n_lineages": len(cluster_index(ensemble)[1]),
         **statistics(system, ensemble),
     }
+    kept = ensemble.resample(N_KEPT, seed=0)
+    floors = distances(system, kept, ensemble, N_KEPT)
+    content["noise_floors"] = {label: (d.noise_floor, d.n_floor) for label, d in floors.items()}
     DIRECTORY.mkdir(exist_ok=True)
     (DIRECTORY / f"{name}.json").write_text(json.dumps(json_safe(content), indent=1) + "\n")
-    kept = ensemble.resample(N_KEPT, seed=0)
     np.savez_compressed(
         DIRECTORY / f"{name}.npz",
         positions=np.round(kept.positions / RESOLUTION_NM).astype(np.int16),
@@ -110,18 +113,26 @@ def compare(run: Path, name: str, n_samples: int, directory: Path | None) -> Non
         expected = Estimate(**content["values"][label])
         found = Estimate(**value)
         print(f"{label:24s}{shown(found):>18s}{shown(expected):>18s}  {deviation(found, expected)}")
-    torsions = metrics.torsion_pair(system)
-    distances = {"E-W2 [kT]": metrics.energy_w2(samples, reference)}
-    if torsions is not None:
-        distances["T-W2 [rad]"] = metrics.torsion_w2(samples, reference, torsions, n_samples)
-    for label, distance in distances.items():
-        print(f"{label:24s}{distance.value:18.3f}{distance.noise_floor:18.3f}  (noise floor)")
+    floors = content.get("noise_floors") or {}
+    for label, distance in distances(system, samples, reference, n_samples).items():
+        floor, n = floors.get(label, (distance.noise_floor, distance.n_floor))
+        print(f"{label:24s}{distance.value:18.3f}{floor:18.3f}  (noise floor, {n} frames against {n})")
     diagnostics = json.loads((run / "samples" / "diagnostics.json").read_text())
     for key in ("verdict", "log_z", "log_z_error", "kish_ess_fraction", "genealogical_ess", "jeffreys"):
         value = diagnostics.get(key)
-        print(f"{key:24s}{value['level'] if key == 'verdict' else value:>18}")
-
+        print(f"{key:24s}{value['level'] if key == 'verdict' else value!s:>18}")
     compare_profiles(samples, content["pmf"], system, directory)
+
+
+def distances(
+    system: MolecularSystem, samples: WeightedEnsemble, reference: WeightedEnsemble, n_samples: int
+) -> dict[str, metrics.Distance]:
+    """E-W2, and T-W2 where there are two torsions."""
+    found = {"E-W2 [kT]": metrics.energy_w2(samples, reference)}
+    torsions = metrics.torsion_pair(system)
+    if torsions is not None:
+        found["T-W2 [rad]"] = metrics.torsion_w2(samples, reference, torsions, n_samples)
+    return found
 
 
 def compare_profiles(

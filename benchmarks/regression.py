@@ -115,7 +115,7 @@ def measured(directory: Path) -> Values:
         found[name] = float(told[key]), 0.0
     for state, effective in told["ancestors_per_state"].items():
         found[f"effective ancestors of {state}"] = float(effective), 0.0
-    found["log Z"] = told["log_z"], told["log_z_error"]
+    found["log Z"] = told["log_z"], told["log_z_error"] or 0.0
     for name, unit in (("Delta F", "kT"), ("mean reduced energy", "kT")):
         if (name, unit) in rows and isinstance(rows[name, unit]["value"], float):
             found[name] = rows[name, unit]["value"], rows[name, unit]["error"] or 0.0

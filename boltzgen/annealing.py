@@ -17,6 +17,7 @@ from boltzgen.domain import COUNTS, Domain
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.estimate import network_chunk, will_compile
+from boltzgen.estimates import cluster_index
 from boltzgen.frames import inside_domain
 from boltzgen.heights import elastic_kernel, state_members
 from boltzgen.memory import keep_freed_memory
@@ -25,7 +26,7 @@ from boltzgen.model.energy import EnergyModel
 from boltzgen.potential import Potential, make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.progress import Report, silent
-from boltzgen.sampler.ladder import FoldLevel, Ladder
+from boltzgen.sampler.ladder import FoldLevel, Ladder, at_level
 from boltzgen.sampler.paths import Populations
 from boltzgen.sampler.pilot import NoParticleLeft, Plan, plan_ladder
 from boltzgen.sampler.tempered import Tempered
@@ -50,8 +51,9 @@ class Annealing:
 
     data
         The training ensemble, reweighted to the temperature of the target.
-    x0
-        Configurations [nm] drawn from it as the model was trained on it (rare states raised).
+    x0, blocks
+        Configurations [nm] drawn from it as the model was trained on it (rare states raised), and the number
+        of the block of correlated frames that each comes from ``(n,)``.
     sigma_max, sigma_min
         Ends of the noise levels [nm], of the tempered network.
     """
@@ -65,6 +67,7 @@ class Annealing:
     members: Populations
     data: WeightedEnsemble
     x0: Tensor
+    blocks: Tensor
 
     @property
     def gaussian(self) -> MeanFreeGaussian:
@@ -88,6 +91,11 @@ class Annealing:
         """``u`` and ``du/dx`` of the system, +inf outside the domain."""
         u, gradient = self.potential.reduced_energy_and_gradient(x)
         return torch.where(self.domain.contains(x), u, torch.inf), gradient
+
+    def energy_gaps(self, x: Tensor) -> Tensor:
+        """``U(x, sigma_min) - u(x)`` ``(n,)`` of configurations [nm], which the bridge has to make up for."""
+        u, _ = at_level(self.network, x, self.sigma_min)
+        return u - self.target(x)[0].double()
 
     def entrance(self, tally: collections.Counter[str] | None = None) -> FoldLevel:
         """From the last noise level into the domain; what is reflected or removed goes to ``tally``."""
@@ -131,6 +139,7 @@ def prepare(
         state_members(system, domain),
         data,
         torch.as_tensor(data.positions[rows]).to(device),
+        torch.as_tensor(cluster_index(data)[0][rows]),
     )
 
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from boltzgen.ensemble import WeightedEnsemble, pareto_k
-from boltzgen.estimates import effective_carriers
+from boltzgen.bounds import log_z_note
+from boltzgen.ensemble import Array, WeightedEnsemble, pareto_k
+from boltzgen.estimates import cluster_index, effective_carriers, normalised_weights
+from boltzgen.sampler.agreement import Measured, bar_gap, jeffreys_divergence, lost_share, surviving
 from boltzgen.sampler.islands import Combined
 from boltzgen.sampler.ladder import Ladder
-from boltzgen.sampler.paths import Paths, bar_log_z, jeffreys, surviving
+from boltzgen.sampler.paths import Paths
+from boltzgen.sampler.presence import Presence
 from boltzgen.sampler.resampling import ess_fraction
 from boltzgen.sampler.smc import Population
 from boltzgen.sampler.verdict import Verdict, judge
 from boltzgen.system import MolecularSystem
+from boltzgen.tails import Tail, tail_of
 
 
 def summarise(
@@ -30,19 +36,24 @@ def summarise(
     """log Z, ancestors in all and per state, losses, and the history of the first island.
 
     ``samples`` are ``combined`` as an ensemble. Ancestors per state are effective numbers: one whose weight
-    the bridge has taken away is none. ``tally`` counts mirror images folded (``wrong_hand``) and
-    ``diastereomers`` removed.
+    the bridge has taken away is none. ``weights_tail`` is of the weights that descend from each ancestor,
+    which without resampling are those of the particles. ``tally`` counts mirror images folded
+    (``wrong_hand``) and ``diastereomers`` removed.
     """
     alive = torch.isfinite(combined.log_weights)
     carriers = {
         state.name: effective_carriers(samples, state.members(samples.positions)) for state in system.states
     }
     history = [_json_ready(record) for record in populations[0].history]
+    shares, tail = ancestral_shares(samples), tail_of_ancestors(samples)
     return {
         "log_z": combined.log_z,
         "log_z_error": combined.log_z_error,
+        "log_z_note": "" if combined.log_z_error is not None else log_z_note(combined.genealogical_ess),
         "log_z_islands": [p.log_z for p in populations],
         "genealogical_ess": combined.genealogical_ess,
+        "largest_share": float(shares.max()),
+        "weights_tail": tail and asdict(tail),
         "n_particles": len(combined.x),
         "n_ancestors": len(combined.ancestors[alive].unique()),
         "ancestors_per_state": carriers,
@@ -54,43 +65,67 @@ def summarise(
     }
 
 
+def ancestral_shares(samples: WeightedEnsemble) -> Array:
+    """Normalised weight that descends from each initial particle of each island, ``(n_ancestors,)``."""
+    cluster, island = cluster_index(samples)
+    shares = np.bincount(cluster, weights=normalised_weights(samples), minlength=len(island))
+    return shares.astype(np.float64)
+
+
+def tail_of_ancestors(samples: WeightedEnsemble) -> Tail | None:
+    """The tail of `ancestral_shares`: ancestors are independent where particles are not."""
+    with np.errstate(divide="ignore"):
+        return tail_of(np.log(ancestral_shares(samples)))
+
+
 def path_diagnostics(
-    ladder: Ladder, forward: Paths, reverse: Paths, shares: Mapping[str, list[float]]
+    ladder: Ladder,
+    forward: Paths,
+    reverse: Paths,
+    shares: Mapping[str, list[float]],
+    blocks: Tensor | None = None,
 ) -> dict[str, object]:
     """What paths from noise and paths from data say of the network, level by level and at sigma_min.
 
-    ``shares`` are the sampler's state populations at every level but the first.
+    ``shares`` are the sampler's state populations at every level but the first; ``blocks`` ``(n,)`` number
+    the correlated frames that forward paths begin at.
     """
-    divergence = jeffreys(forward, reverse)
     rows: list[dict[str, object]] = []
     for k, sigma in enumerate(ladder.sigmas):
-        kept = surviving(reverse.log_weights[k])
+        f, r = forward.log_weights[k].cpu(), reverse.log_weights[k].cpu()
+        gap = bar_gap(f, r)
         row: dict[str, object] = {
             "sigma": sigma,
-            "sd_log_w": float(kept.std()),
-            "sd_log_w_forward": float(surviving(forward.log_weights[k]).std()),
-            "lost_paths": 1.0 - len(kept) / len(reverse.log_weights[k]),
-            "ess": ess_fraction(reverse.log_weights[k]),
-            "jeffreys": divergence[k],
-            "bar_log_z_gap": _bar_gap(forward.log_weights[k].cpu(), reverse.log_weights[k].cpu()),
+            "sd_log_w": float(surviving(r).std()),
+            "sd_log_w_forward": float(surviving(f).std()),
+            "lost_paths": lost_share(r),
+            "lost_data_paths": lost_share(f),
+            "ess": ess_fraction(r),
+            "jeffreys": jeffreys_divergence(f, r).value,
+            "bar_log_z_gap": gap and gap.value,
             "data_populations": {name: values[k] for name, values in forward.populations.items()},
         }
         if k > 0:
             row["populations"] = {name: values[k - 1] for name, values in shares.items()}
         rows.append(row)
-    final = reverse.log_weights[-1]
+    f, r = forward.log_weights[-1].cpu(), reverse.log_weights[-1].cpu()
+    divergence, gap = jeffreys_divergence(f, r, blocks), bar_gap(f, r, blocks)
     return {
         "paths": rows,
-        "kish_ess_fraction": ess_fraction(final),
-        "pareto_k": pareto_k(final.cpu().numpy()),
-        "jeffreys": divergence[-1],
-        "bar_log_z_gap": rows[-1]["bar_log_z_gap"],
+        "kish_ess_fraction": ess_fraction(r),
+        "pareto_k": pareto_k(r.numpy()),
+        "jeffreys": divergence.value,
+        "jeffreys_error": divergence.error,
+        "bar_log_z_gap": gap and gap.value,
+        "bar_log_z_gap_error": gap and gap.error,
+        "lost_data_paths": lost_share(f),
     }
 
 
 def judge_run(diagnostics: Mapping[str, Any], system: MolecularSystem, data: WeightedEnsemble) -> Verdict:
     """The verdict on a run from its diagnostics and the states that the data visit."""
     shares = {s.name: float(data.weights[s.members(data.positions)].sum()) for s in system.states}
+    gap, tail = diagnostics.get("bar_log_z_gap"), diagnostics.get("weights_tail")
     return judge(
         genealogical_ess=diagnostics["genealogical_ess"],
         log_z_error=diagnostics["log_z_error"],
@@ -99,14 +134,12 @@ def judge_run(diagnostics: Mapping[str, Any], system: MolecularSystem, data: Wei
         data_populations=shares,
         n_particles=diagnostics["n_particles"],
         n_lost=diagnostics["non_finite"] + diagnostics["diastereomers"],
+        jeffreys_error=diagnostics.get("jeffreys_error") or 0.0,
+        bar_gap=None if gap is None else Measured(gap, diagnostics.get("bar_log_z_gap_error") or 0.0),
+        lost_data_paths=diagnostics.get("lost_data_paths") or 0.0,
+        tail=None if tail is None else Tail(**tail),
+        regions=[Presence(**region) for region in diagnostics.get("regions") or ()],
     )
-
-
-def _bar_gap(forward: Tensor, reverse: Tensor) -> float | None:
-    """log Z by BAR of paths in both directions minus that of the mean weight of paths from noise."""
-    by_bar = bar_log_z(forward, reverse)
-    mean = float(torch.logsumexp(reverse, 0)) - math.log(len(reverse))
-    return None if by_bar is None else by_bar - mean
 
 
 def _json_ready(record: Mapping[str, float]) -> dict[str, object]:

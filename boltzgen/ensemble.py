@@ -21,18 +21,22 @@ def log_sum_exp(values: Array) -> float:
     return float(top + np.log(np.exp(values - top).sum())) if np.isfinite(top) else float(top)
 
 
-def pareto_k(log_weights: Array) -> float | None:
+def pareto_k(log_weights: Array, relative_efficiency: float = 1.0) -> float | None:
     """k-hat of Pareto-smoothed importance sampling (Vehtari et al. 2024) of independent log weights ``(n,)``.
 
     Below 0.7 the weights have a tail that means can be trusted with; above 1 not even their mean exists.
-    None where fewer than 25 weights are not zero or all are equal.
+    It is of the ``3 sqrt(n)`` largest weights, and of the more (up to a fifth) the lower the efficiency. None
+    where fewer than 25 weights are not zero or the largest are equal.
     """
     from arviz_stats.base import array_stats
 
     finite = log_weights[np.isfinite(log_weights)]
     if len(finite) < 25 or np.ptp(finite) < 1e-12:
         return None
-    k = float(array_stats.psislw(-finite)[1])  # it is made for log likelihoods, weights are their inverse
+    try:  # it is made for log likelihoods, weights are their inverse
+        k = float(array_stats.psislw(-finite, r_eff=relative_efficiency)[1])
+    except ValueError:
+        return None
     return k if np.isfinite(k) else None
 
 

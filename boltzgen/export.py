@@ -8,6 +8,7 @@ from pathlib import Path
 import mdtraj
 import numpy as np
 
+from boltzgen.bounds import CONFIDENCE, MARGIN
 from boltzgen.config import ExportSettings
 from boltzgen.ensemble import WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
@@ -119,6 +120,15 @@ def _save_frames(
     save_ensemble(replace(ensemble, positions=frames.xyz), topology, path)
 
 
+def _log_z_line(weighted: WeightedEnsemble) -> str:
+    """log Z with its standard error, or the bound that is left without one."""
+    if weighted.log_z is None:
+        return ""
+    if weighted.log_z_error is None:
+        return f"\nlog Z of the sample: above {weighted.log_z - MARGIN:.2f} ({CONFIDENCE:.0%}; lengths in nm)"
+    return f"\nlog Z of the sample: {weighted.log_z:.4f} +- {weighted.log_z_error:.4f} (lengths in nm)"
+
+
 def _readme(
     system: MolecularSystem,
     weighted: WeightedEnsemble,
@@ -127,7 +137,7 @@ def _readme(
     dropped: int,
 ) -> str:
     md = _states_line(min(settings.n_states, len(resampled)))
-    log_z = "" if weighted.log_z is None else f"\nlog Z of the sample: {weighted.log_z:.4f} (lengths in nm)"
+    log_z = _log_z_line(weighted)
     formats = ", ".join(settings.formats)
     suffix = next((f for f in settings.formats if f != "h5"), "h5")
     top = "" if suffix in ("pdb", "h5") else ', top="topology.pdb"'

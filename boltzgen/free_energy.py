@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzgen.ensemble import Array, WeightedEnsemble
+from boltzgen.bounds import difference_note
+from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.estimates import (
     Estimate,
@@ -84,7 +85,9 @@ def free_energy_difference(
     """Delta F = ``-ln(P_a / P_b)`` in kT: positive if the first state is the rarer one.
 
     An absent state gives plus (a) or minus (b) infinity, and NaN if both are absent, with a note and no
-    error. A state carried by fewer than `MIN_CARRIERS` lineages leaves the value and drops the error.
+    error. A state carried by fewer than `MIN_CARRIERS` lineages leaves the value and drops the error; in a
+    sample with a log Z, whose weights are unbiased, so does one that rests on fewer effective ones, and the
+    note says what bound is left (`boltzgen.bounds`).
     """
     weights = normalised_weights(ensemble)
     members = [state.members(ensemble.positions) for state in (state_a, state_b)]
@@ -94,6 +97,9 @@ def free_energy_difference(
         value = float(log_ratio(sums.sum(0))[0])
     if absent:
         return Estimate(value, None, f"absent from the sample: {', '.join(absent)}")
+    thin = [effective_carriers(ensemble, inside) < MIN_CARRIERS for inside in members]
+    if ensemble.log_z is not None and any(thin):
+        return Estimate(value, None, difference_note(state_a.name, state_b.name, (thin[0], thin[1])))
     checks = [
         carried(ensemble, state.name, inside)
         for state, inside in zip((state_a, state_b), members, strict=True)
@@ -118,7 +124,7 @@ def log_z_difference(ensemble_a: WeightedEnsemble, ensemble_b: WeightedEnsemble)
         )
     difference = ensemble_b.log_z - ensemble_a.log_z
     if ensemble_a.log_z_error is None or ensemble_b.log_z_error is None:
-        return Estimate(difference, None, "a log_z comes without an error")
+        return Estimate(difference, None, "unknown: a log Z is only a lower bound, without an error")
     terms = [(e.log_z_error or 0.0, e.log_z_dof) for e in (ensemble_a, ensemble_b)]
     return Estimate(difference, math.hypot(*(error for error, _ in terms)), dof=_welch_dof(terms))
 

@@ -17,6 +17,8 @@ from boltzgen.system import CollectiveVariable, MolecularSystem
 
 N_SPLITS = 5
 """Random halvings of the reference that a noise floor is averaged over."""
+N_FLOOR = 10_000
+"""Configurations on either side of a noise floor, at most."""
 MOST_DISTANCES = 10_000_000
 """Interatomic distances of an ensemble that are held and sorted at once."""
 
@@ -28,15 +30,20 @@ class Distance:
     """A distance between model and reference.
 
     noise_floor
-        The same distance between two independent halves of the reference, each with the effective sample
-        size of the model sample (or as near as the halves come). NaN if the reference cannot be halved.
+        The same distance between two independent halves of the reference, `N_FLOOR` configurations of each or
+        as many as count there, whatever the size of the model sample: a poor sample has no higher floor. NaN
+        if the reference cannot be halved.
     n_samples
         Rows of the model sample that the distance was computed from.
+    n_floor, n_blocks
+        Configurations of each half, and independent blocks of the whole reference, that the floor rests on.
     """
 
     value: float
     noise_floor: float
     n_samples: int
+    n_floor: int = 0
+    n_blocks: int = 0
 
 
 def energy_w2(model: WeightedEnsemble, reference: WeightedEnsemble, seed: int = 0) -> Distance:
@@ -51,7 +58,7 @@ def energy_w2(model: WeightedEnsemble, reference: WeightedEnsemble, seed: int = 
     def distance(a: WeightedEnsemble, b: WeightedEnsemble, _: int) -> float:
         return wasserstein_2(a.reduced_energies, a.weights, b.reduced_energies, b.weights)
 
-    return _with_noise_floor(distance, model, reference, len(model), seed)
+    return _with_noise_floor(distance, model, reference, max(len(model), N_FLOOR), seed)
 
 
 def torsion_w2(
@@ -92,7 +99,7 @@ def ramachandran_jsd(
         return 0.5 * (_kullback_leibler(p, middle) + _kullback_leibler(q, middle))
 
     model, reference = _with_weight(model), _with_weight(reference)
-    return _with_noise_floor(distance, model, reference, len(model), seed)
+    return _with_noise_floor(distance, model, reference, max(len(model), N_FLOOR), seed)
 
 
 def interatomic_w2(
@@ -160,15 +167,17 @@ def _with_noise_floor(
 ) -> Distance:
     """The distance, with its noise floor averaged over `N_SPLITS` halvings of the reference."""
     value = distance(model, reference, seed)
-    rng, floors = np.random.default_rng(seed), []
+    rng, floors, n = np.random.default_rng(seed), [], 0
     for split in range(N_SPLITS):
         halves = _halves(reference, rng)
         if halves is None:
             break
-        n = max(1, round(min(model.ess, max_samples, *(half.ess for half in halves))))
+        n = max(1, round(min(N_FLOOR, max_samples, *(half.ess for half in halves))))
         a, b = (half.resample(n, seed + 2 * split + k + 1) for k, half in enumerate(halves))
         floors.append(distance(a, b, seed + split))
-    return Distance(value, float(np.mean(floors)) if floors else math.nan, min(len(model), max_samples))
+    floor = float(np.mean(floors)) if floors else math.nan
+    n_blocks = len(cluster_index(reference)[1])
+    return Distance(value, floor, min(len(model), max_samples), n, n_blocks)
 
 
 def _halves(

@@ -21,13 +21,11 @@ from boltzgen.estimates import (
     log_ratio,
     normalised_weights,
 )
+from boltzgen.tails import LARGEST_K
 from boltzgen.units import GAS_CONSTANT
 
 ReducedEnergy = Callable[[Tensor], Tensor]
 """``u = U / kT`` with shape ``(n,)`` of configurations [nm] ``(n, n_atoms, 3)``, such as a `Potential`."""
-
-LARGEST_K = 0.7
-"""Pareto k-hat above which means of reweighted samples cannot be trusted (Vehtari et al. 2024)."""
 
 
 @dataclass(frozen=True)

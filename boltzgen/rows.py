@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from boltzgen import free_energy, metrics
+from boltzgen.bounds import MARGIN, log_z_note
 from boltzgen.config import AnalyzeSettings
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.estimates import effective_carriers
 from boltzgen.free_energy import Estimate
 from boltzgen.observables import estimates, find_observable
 from boltzgen.system import MolecularSystem
@@ -18,7 +20,8 @@ from boltzgen.system import MolecularSystem
 class Row:
     """One line of the results: a quantity of the model beside that of the MD reference.
 
-    ``low`` and ``high`` are the ends of the 95 % interval of the value.
+    ``low`` and ``high`` are the ends of the 95 % interval of the value; ``low`` alone is a bound of that
+    confidence.
     """
 
     quantity: str
@@ -50,17 +53,27 @@ def sampler_rows(
     seed: int,
 ) -> list[Row]:
     """log Z, where it was estimated, and the mean reduced energy."""
-    log_z = diagnostics.get("log_z", samples.log_z)
-    rows = []
-    if log_z is not None:
-        error = diagnostics.get("log_z_error", samples.log_z_error)
-        low, high = Estimate(log_z, error, dof=samples.log_z_dof).interval or (None, None)
-        rows.append(Row("log Z", log_z, error, note=str(diagnostics.get("z_domain", "")), low=low, high=high))
+    rows = _log_z_rows(samples, diagnostics)
     model, md = (
         free_energy.expectation(ensemble, ensemble.reduced_energies, settings.n_bootstrap, seed)
         for ensemble in (samples, reference)
     )
     return [*rows, _compared("mean reduced energy", model, md, "kT")]
+
+
+def _log_z_rows(samples: WeightedEnsemble, diagnostics: Mapping[str, Any]) -> list[Row]:
+    """log Z with its interval, or with the lower bound that is left of it where it has no error."""
+    log_z = diagnostics.get("log_z", samples.log_z)
+    if log_z is None:
+        return []
+    error = diagnostics.get("log_z_error", samples.log_z_error)
+    low, high = Estimate(log_z, error, dof=samples.log_z_dof).interval or (None, None)
+    bound = ""
+    if error is None:
+        low = log_z - MARGIN
+        bound = diagnostics.get("log_z_note") or log_z_note(effective_carriers(samples))
+    note = "; ".join(filter(None, [bound, str(diagnostics.get("z_domain", ""))]))
+    return [Row("log Z", log_z, error, note=note, low=low, high=high)]
 
 
 def free_energy_rows(system: MolecularSystem, delta_f: tuple[Estimate, Estimate] | None) -> list[Row]:
@@ -137,7 +150,8 @@ def distance_rows(
             d.noise_floor,
             None,
             unit,
-            f"{d.n_samples} samples; MD: noise floor",
+            f"{d.n_samples} samples; MD: noise floor, {d.n_floor} frames against {d.n_floor} others; "
+            f"they are {d.n_blocks} decorrelated blocks in all",
         )
         for name, d, unit in distances
     ]
@@ -148,9 +162,17 @@ def diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
     known = (
         ("kish_ess_fraction", "Kish ESS / n", "", "unclipped, annealing without resampling, at sigma_min"),
         ("pareto_k", "Pareto k-hat", "", "of the same weights; below 0.7 they are well behaved"),
+        (
+            "used_k",
+            "Pareto k-hat of the weights used",
+            "",
+            "of what descends from each ancestor, at the target",
+        ),
+        ("largest_share", "largest weight of an ancestor", "", "of all"),
         ("genealogical_ess", "genealogical ESS", "", "effective samples by surviving ancestors"),
         ("jeffreys", "J", "nats", "forward minus reverse mean log weight at sigma_min"),
-        ("bar_log_z_gap", "log Z by BAR - log Z", "", "between forward and reverse paths"),
+        ("bar_log_z_gap", "log Z by BAR - log Z", "", "of paths in both directions, at sigma_min"),
+        ("lost_data_paths", "paths from data lost", "", "share that is left out of J"),
         ("n_ancestors", "distinct ancestors", "", ""),
         ("non_finite", "non-finite energies", "", "weight zero"),
         ("wrong_hand", "enantiomers reflected", "", ""),
@@ -160,10 +182,14 @@ def diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
         ("target_seconds", "time on target energies", "s", ""),
         ("seconds", "sampling time", "s", ""),
     )
+    tail = diagnostics.get("weights_tail") or {}
+    errors = {"used_k": tail.get("error")}
+    errors |= {key: diagnostics.get(f"{key}_error") for key in ("jeffreys", "bar_log_z_gap")}
+    found = {**diagnostics, "used_k": tail.get("k")}
     rows = [
-        Row(label, diagnostics[key], unit=unit, note=note)
+        Row(label, found[key], errors.get(key), unit=unit, note=note)
         for key, label, unit, note in known
-        if diagnostics.get(key) is not None
+        if found.get(key) is not None
     ]
     per_state = diagnostics.get("ancestors_per_state") or {}
     return rows + [Row(f"effective ancestors in {state}", n) for state, n in per_state.items()]

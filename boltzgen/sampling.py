@@ -5,23 +5,28 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from boltzgen.annealing import all_lost, prepare
+from boltzgen.annealing import Annealing, all_lost, prepare
 from boltzgen.config import SampleSettings
+from boltzgen.coverage import energy_presence, region_presence
 from boltzgen.descriptors import described
 from boltzgen.diagnostics import judge_run, path_diagnostics, summarise
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
+from boltzgen.estimates import cluster_index
 from boltzgen.kept import Kept
 from boltzgen.model.energy import EnergyModel
 from boltzgen.production import kept_in, mean_shares, prepared, run_islands
 from boltzgen.progress import Report, silent
 from boltzgen.sampler.islands import Combined, combine
+from boltzgen.sampler.presence import Presence
 from boltzgen.system import MolecularSystem
+from boltzgen.units_of_motion import regions_of
 from boltzgen.world import ALONE, World
 
 
@@ -62,9 +67,10 @@ def sample(
     samples = ensemble_of(combined, system.temperature_k)
     diagnostics = summarise(system, samples, combined, populations, dict(tally))
     diagnostics |= path_diagnostics(
-        preparation.ladder, preparation.forward, preparation.reverse, mean_shares(islands)
+        preparation.ladder, preparation.forward, preparation.reverse, mean_shares(islands), annealing.blocks
     )
     diagnostics |= {
+        "regions": [asdict(presence) for presence in _presences(annealing, samples, combined, settings)],
         "z_domain": annealing.domain.description,
         "z_domain_key": annealing.domain.key,
         "stereochemistry": [str(entry) for entry in described(annealing.domain)],
@@ -76,6 +82,19 @@ def sample(
     }
     diagnostics["verdict"] = judge_run(diagnostics, system, annealing.data).to_dict()
     return samples, diagnostics
+
+
+def _presences(
+    annealing: Annealing, samples: WeightedEnsemble, combined: Combined, settings: SampleSettings
+) -> list[Presence]:
+    """What of the data the sample has: regions that nobody declared, and the range of energies."""
+    data, energies = annealing.data, combined.energies.cpu().numpy()
+    rows = data.resampled_indices(settings.n_forward, seed=0)
+    blocks = cluster_index(data)[0][rows]
+    of_data = annealing.energy_gaps(torch.as_tensor(data.positions[rows]).to(annealing.x0.device))
+    of_samples = energies[:, 0] - energies[:, 1]
+    in_energy = energy_presence(of_data.cpu().numpy(), blocks, of_samples, samples)
+    return [*region_presence(regions_of(annealing.system, data), samples), in_energy]
 
 
 def ensemble_of(combined: Combined, temperature_k: float) -> WeightedEnsemble:

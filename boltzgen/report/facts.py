@@ -101,10 +101,17 @@ def shown(row: Mapping[str, Any]) -> dict[str, str]:
 def weights(record: Record) -> list[tuple[str, str, str]]:
     """What the weights amount to: name, number and what it means."""
     facts = []
-    k = record.diagnostics.get("pareto_k")
-    if isinstance(k, float):
-        sense = "below 0.7: well behaved" if k < 0.7 else "above 0.7: the tail is too heavy for plain means"
-        facts.append(("Pareto k̂", number(round(k, 2)), f"of the weights without resampling; {sense}"))
+    tail = record.diagnostics.get("weights_tail") or {}
+    shapes = (
+        (tail.get("k"), tail.get("error"), "of the weights used, as they descend from each ancestor"),
+        (record.diagnostics.get("pareto_k"), None, "of the weights without resampling"),
+    )
+    for k, error, of_what in shapes:
+        if isinstance(k, float):
+            sense = (
+                "below 0.7: well behaved" if k < 0.7 else "above 0.7: the tail is too heavy for plain means"
+            )
+            facts.append(("Pareto k̂", number(round(k, 2), error), f"{of_what}; {sense}"))
     if record.samples is not None:
         shares = record.samples.weights
         top = float(np.sort(shares)[-max(1, len(shares) // 100) :].sum())

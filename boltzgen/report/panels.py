@@ -182,9 +182,13 @@ def agreement(axis: Axes, paths: Records, forward: bool = True) -> None:
         axis.plot(*series(paths, "bar_log_z_gap"), color=RAW, lw=1.0, label="log Z: BAR - annealing")
     axis.plot(*series(paths, "jeffreys"), color=REFERENCE, lw=1.6, ls="--", label="J")
     axis.set(ylabel="nats")
-    lost = max((row.get("lost_paths") or 0.0 for row in paths), default=0.0)
-    if lost > 0.0:
-        axis.set_title(f"up to {lost:.1%} of paths from noise lost, and left out", fontsize=8)
+    lost = [
+        f"{share:.1%} of paths from {source}"
+        for source, key in (("noise", "lost_paths"), ("data", "lost_data_paths"))
+        if (share := max((row.get(key) or 0.0 for row in paths), default=0.0)) > 0.0
+    ]
+    if lost:
+        axis.set_title(f"up to {' and '.join(lost)} lost, and left out", fontsize=8)
     noise_axis(axis)
     axis.axhline(0.0, color="0.8", lw=0.8)
 

@@ -17,7 +17,7 @@ from boltzgen.files import write_atomically
 from boltzgen.report.inline import Ink
 
 VERDICTS = {
-    "trusted": ("trusted", "✓", "No diagnostic objects. The numbers are as good as their error bars."),
+    "trusted": ("trusted", "✓", "No warnings. The numbers are as good as their error bars."),
     "caution": (
         "caution",
         "!",

@@ -28,11 +28,10 @@ BOOKKEEPING = {
     "sampling time",
     "enantiomers reflected",
     "mirror images folded",
-    "log Z by BAR - log Z",
 }
 """Rows for the results file only."""
-COUNTED_LOSSES = {"non-finite energies", "other isomers", "diastereomers"}
-"""Rows shown only where there is something to count; the last name is that of older results."""
+COUNTED_LOSSES = {"non-finite energies", "other isomers", "diastereomers", "paths from data lost"}
+"""Rows shown only where there is something to count; the second isomers are the name in older results."""
 
 
 def closing_table(results: Mapping[str, Any]) -> Group:
@@ -52,7 +51,7 @@ def closing_table(results: Mapping[str, Any]) -> Group:
             if row["note"] not in notes:
                 notes.append(row["note"])
             name += f" [{notes.index(row['note']) + 1}]"
-        model = with_error(row["value"], row["error"])
+        model = with_bound(row)
         reference = with_error(row["reference"], row["reference_error"])
         table.add_row(escape(name), model, reference)
     return Group(table, *(Text(f"[{k}] {note}", style="dim") for k, note in enumerate(notes, start=1)))
@@ -127,6 +126,14 @@ def _ranges(indices: list[int]) -> str:
         else:
             parts.append([index])
     return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
+
+
+def with_bound(row: Mapping[str, Any]) -> str:
+    """Value and error of a row; the lower bound of 95 % confidence where it has but that."""
+    low = row.get("low")
+    if row["error"] is None and row.get("high") is None and isinstance(low, float):
+        return f"> {low:.2f}"
+    return with_error(row["value"], row["error"])
 
 
 def with_error(value: float | str | None, error: float | None) -> str:

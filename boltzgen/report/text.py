@@ -28,8 +28,13 @@ def number(value: float | str | None, error: float | None = None) -> str:
 
 
 def interval(row: Mapping[str, Any]) -> str:
-    """``3.49 to 4.09`` of a row of results, rounded as its value is; empty where it has no interval."""
+    """``3.49 to 4.09`` of a row of results, rounded as its value is; empty where it has no interval.
+
+    A row that has a lower bound alone gives ``above 3.49``.
+    """
     ends = row.get("low"), row.get("high")
+    if isinstance(ends[0], float) and ends[1] is None:
+        return f"above {number(round(ends[0], 2))}"
     if not all(isinstance(end, float) for end in ends) or row["error"] is None:
         return ""
     low, high = (number(end, row["error"]).partition(" ±")[0] for end in ends)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from boltzgen.ensemble import MIN_CARRIERS
 from boltzgen.sampler.resampling import descended_weights
 from boltzgen.sampler.smc import Population
 
@@ -17,7 +18,8 @@ class Combined:
     """All islands as one weighted sample.
 
     log_weights ``(n,)`` float64 whose log mean exp is ``log_z``; ``islands`` and ``ancestors`` ``(n,)``,
-    ancestors numbered apart in each island. ``log_z_dof`` are the degrees of freedom of ``log_z_error``.
+    ancestors numbered apart in each island. ``log_z_dof`` are the degrees of freedom of ``log_z_error``,
+    which is None where too few ancestors carry the weight to have one.
     """
 
     x: Tensor
@@ -26,7 +28,7 @@ class Combined:
     islands: Tensor
     ancestors: Tensor
     log_z: float
-    log_z_error: float
+    log_z_error: float | None
     log_z_dof: float
     genealogical_ess: float
 
@@ -36,7 +38,8 @@ def combine(populations: list[Population]) -> Combined:
 
     The standard error of log Z is the larger of two estimates, from the spread of Z over the islands
     and from each island's genealogy (Lee and Whiteley 2018), by the delta method. The first one is known
-    from as few numbers as there are islands, and has M - 1 degrees of freedom.
+    from as few numbers as there are islands, and has M - 1 degrees of freedom. Neither can exceed 1, however
+    far off log Z is: below `MIN_CARRIERS` effective ancestors there is none, but a bound (`boltzgen.bounds`).
     """
     log_zs = torch.tensor([p.log_z for p in populations], dtype=torch.float64)
     m = len(populations)
@@ -62,6 +65,7 @@ def combine(populations: list[Population]) -> Combined:
         )
         offset += n
     descended = torch.cat(shares)
+    ess = float(descended.sum().square() / descended.square().sum())
     return Combined(
         x=torch.cat([p.particles.x for p in populations]),
         energies=torch.cat([p.particles.energies for p in populations]),
@@ -69,7 +73,7 @@ def combine(populations: list[Population]) -> Combined:
         islands=torch.repeat_interleave(torch.arange(m), torch.tensor([len(w) for w in weights])),
         ancestors=torch.cat(ancestors),
         log_z=log_z,
-        log_z_error=error,
+        log_z_error=None if ess < MIN_CARRIERS else error,
         log_z_dof=dof,
-        genealogical_ess=float(descended.sum().square() / descended.square().sum()),
+        genealogical_ess=ess,
     )

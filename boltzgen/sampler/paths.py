@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.geometry import mean_free_noise
+from boltzgen.sampler.agreement import bar_log_z as bar_log_z
+from boltzgen.sampler.agreement import jeffreys_divergence
 from boltzgen.sampler.ladder import Ladder, Level, Particles, at_level
 from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import run_smc, start
 
-LOST_BELOW = 100.0
-"""A path this far [nat] below the median log weight is lost: counted, and left out of means and spreads.
-
-A single configuration with a broken bond can weigh exp(-10^5), and would hide all the others.
-"""
 Populations = Callable[[Tensor], dict[str, Tensor]]
 """``x -> {state: membership (n,) as 0 or 1}``."""
 
@@ -89,42 +83,10 @@ def reverse_paths(
     return Paths(torch.stack(weights), _transpose(shares))
 
 
-def surviving(log_weights: Tensor) -> Tensor:
-    """Log weights of the paths ``(n,)`` that are not lost (see LOST_BELOW)."""
-    finite = log_weights[torch.isfinite(log_weights)]
-    return finite[finite > finite.median() - LOST_BELOW] if len(finite) else finite
-
-
 def jeffreys(forward: Paths, reverse: Paths) -> list[float]:
-    """``J = E_forward[log w] - E_reverse[log w]`` at every level, over paths that are not lost.
-
-    It measures how far paths from data and paths from noise disagree about the same energies.
-    """
+    """The Jeffreys divergence J at every level, over paths that are not lost."""
     rows = zip(forward.log_weights, reverse.log_weights, strict=True)
-    return [float(surviving(f).mean() - surviving(r).mean()) for f, r in rows]
-
-
-def bar_log_z(forward: Tensor, reverse: Tensor) -> float | None:
-    """log Z from log weights ``(n,)`` in both directions: Bennett's equation; None without finite ones.
-
-    Paths from noise that have come to nothing are samples of weight zero. Paths from data cannot be, and
-    those with a weight that is not finite are left out.
-    """
-    forward = forward[torch.isfinite(forward)]
-    reverse = torch.where(torch.isfinite(reverse), reverse, -torch.inf)
-    alive = reverse[torch.isfinite(reverse)]
-    if not len(forward) or not len(alive):
-        return None
-    shift = math.log(len(forward) / len(reverse))
-
-    def imbalance(c: float) -> float:
-        from_forward = torch.sigmoid(c - forward - shift).mean() * len(forward)
-        from_reverse = torch.sigmoid(reverse - c + shift).mean() * len(reverse)
-        return float(from_forward - from_reverse)
-
-    values = np.concatenate([forward.numpy(), alive.numpy()])
-    margin = 50.0 + math.log(len(reverse))
-    return float(brentq(imbalance, values.min() - margin, values.max() + margin))
+    return [jeffreys_divergence(f, r).value for f, r in rows]
 
 
 def _shares(members: dict[str, Tensor], log_weights: Tensor | None = None) -> dict[str, float]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from boltzgen.ensemble import MIN_CARRIERS
+from boltzgen.sampler.agreement import Measured
+from boltzgen.sampler.presence import FEW, MISSING, Presence
+from boltzgen.tails import FINITE_VARIANCE, LARGEST_K, Tail
+
+SURE = 4.0
+"""Standard errors from which a difference is one. Errors of heavy-tailed weights are themselves too small."""
 
 
 @dataclass(frozen=True)
@@ -19,58 +26,159 @@ class Verdict:
         return {"level": self.level, "reasons": list(self.reasons)}
 
 
+@dataclass
+class _Reasons:
+    bad: list[str]
+    warn: list[str]
+
+    def add(self, value: float, caution: float, refusal: float, reason: str) -> None:
+        """A reason against the run where ``value`` is above either threshold."""
+        (self.bad if value > refusal else self.warn if value > caution else []).append(reason)
+
+
 def judge(
     *,
     genealogical_ess: float,
-    log_z_error: float,
+    log_z_error: float | None,
     jeffreys: float,
     ancestors_per_state: dict[str, float],
     data_populations: dict[str, float],
     n_particles: int,
     n_lost: int,
+    jeffreys_error: float = 0.0,
+    bar_gap: Measured | None = None,
+    lost_data_paths: float = 0.0,
+    tail: Tail | None = None,
+    regions: Sequence[Presence] = (),
 ) -> Verdict:
     """Weigh the diagnostics of a run.
 
     genealogical_ess
         Effective number of independent ancestors that carry the final weight.
+    log_z_error
+        Standard error of log Z; None where there are too few ancestors to have one.
     ancestors_per_state
-        The same for the weight of each state.
-    jeffreys
-        J between forward and reverse paths at sigma_min, without moves or resampling [nat].
+        The same for the weight of each declared state.
+    jeffreys, bar_gap
+        Between forward and reverse paths at sigma_min, without moves or resampling [nat]: J, and log Z by
+        BAR minus log Z by the mean weight.
     n_lost
         Particles removed for non-finite energies or as a wrong diastereomer.
+    lost_data_paths
+        Share of the paths from data that are lost, and left out of J.
+    tail
+        Of the weights that results rest on.
+    regions
+        What of the data lies where, beside the declared states.
     """
-    numbers = {"genealogical ESS": genealogical_ess, "error of log Z": log_z_error, "J": jeffreys}
-    bad = [
-        f"{name} is not a number: energies broke down" for name, x in numbers.items() if not math.isfinite(x)
-    ]
-    warn: list[str] = []
-    (bad if genealogical_ess < 20 else warn if genealogical_ess < 100 else []).append(
-        f"the weight descends from only {genealogical_ess:.0f} effectively independent ancestors: "
-        "more particles (sample.n_particles), or a network trained longer"
+    found = _Reasons([], [])
+    _judge_weights(found, genealogical_ess, log_z_error, tail)
+    _judge_paths(found, jeffreys, jeffreys_error, bar_gap, lost_data_paths)
+    _judge_states(found, ancestors_per_state, data_populations)
+    for region in regions:
+        _judge_region(found, region, genealogical_ess)
+    if n_lost > 0.05 * n_particles:
+        found.warn.append(
+            f"{n_lost} of {n_particles} particles were lost to non-finite energies or a wrong diastereomer"
+        )
+    level = "not trusted" if found.bad else "caution" if found.warn else "trusted"
+    reasons = (*found.bad, *found.warn) or ("no warnings",)
+    return Verdict(level, reasons)
+
+
+def _judge_weights(found: _Reasons, ess: float, error: float | None, tail: Tail | None) -> None:
+    if not math.isfinite(ess):
+        found.bad.append("genealogical ESS is not a number: energies broke down")
+    bound = "" if error is not None else ", and log Z is a lower bound without an error"
+    found.add(
+        -ess,
+        -100.0,
+        -20.0,
+        f"the weight descends from only {ess:.0f} effectively independent ancestors{bound}: "
+        "more particles (sample.n_particles), or a network trained longer",
     )
-    (bad if log_z_error > 1.0 else warn if log_z_error > 0.3 else []).append(
-        f"log Z has a standard error of {log_z_error:.2f}: more particles (sample.n_particles)"
+    if error is not None and not math.isfinite(error):
+        found.bad.append("error of log Z is not a number: energies broke down")
+    elif error is not None:
+        found.add(
+            error,
+            0.3,
+            0.6,
+            f"log Z has a standard error of {error:.2f}: more particles (sample.n_particles)",
+        )
+    if tail is None:
+        return
+    if tail.k > LARGEST_K + tail.error:
+        found.warn.append(
+            f"a few weights dominate: Pareto k-hat is {tail.k:.2f} +- {tail.error:.2f}, above {LARGEST_K}: "
+            "means and their errors may be far off; train longer, or resample (sample.sampler: smc)"
+        )
+    elif tail.wide_k > FINITE_VARIANCE:
+        found.warn.append(
+            f"the weights may have no variance (Pareto k-hat of the largest fifth is {tail.wide_k:.2f}, "
+            f"above {FINITE_VARIANCE}): errors may be too small; train longer"
+        )
+
+
+def _judge_paths(
+    found: _Reasons, j: float, j_error: float, gap: Measured | None, lost_data_paths: float
+) -> None:
+    if not math.isfinite(j):
+        found.bad.append("J is not a number: energies broke down")
+    found.add(
+        j,
+        8.0,
+        30.0,
+        f"noised data and the sampler disagree along the noise schedule (J = {j:.1f} nat): "
+        "the energy network needs more training, or the schedule more levels",
     )
-    (bad if jeffreys > 30.0 else warn if jeffreys > 8.0 else []).append(
-        f"noised data and the sampler disagree along the ladder (J = {jeffreys:.1f} nat): "
-        "the energy network needs more training, or the ladder more levels"
+    found.add(
+        -j,
+        1.0 + j_error,
+        1.0 + SURE * j_error,
+        f"J is negative ({j:.1f} +- {j_error:.1f} nat): energies are too high where data lie that the "
+        "sampler does not reach",
     )
-    for state, share in data_populations.items():
-        carriers = ancestors_per_state.get(state, 0)
+    if gap is not None and abs(gap.value) > SURE * gap.error:
+        found.add(
+            abs(gap.value),
+            0.2,
+            2.0,
+            f"log Z by BAR, which has paths from data, is {gap.value:+.2f} +- {gap.error:.2f} from log Z by "
+            "paths from noise alone: these do not reach all of the data",
+        )
+    found.add(
+        lost_data_paths,
+        0.01,
+        0.05,
+        f"{lost_data_paths:.1%} of the paths from data are lost (left out of J): the network's energies are "
+        "too high there by 100 nat or more, or not finite",
+    )
+
+
+def _judge_states(found: _Reasons, ancestors: dict[str, float], populations: dict[str, float]) -> None:
+    for state, share in populations.items():
+        carriers = ancestors.get(state, 0)
         if share > 0.0 and carriers == 0:
-            bad.append(
+            found.bad.append(
                 f"the state {state} ({share:.1%} of the data) is missing from the sample: more particles "
-                "(sample.n_particles), or raise rare states in training (train.state_share)"
+                "(sample.n_particles), or up-weight rare states in training (train.state_share)"
             )
         elif share > 0.0 and carriers < MIN_CARRIERS:
-            warn.append(
+            found.warn.append(
                 f"the weight of the state {state} rests on {carriers:.0f} effective ancestors only: "
                 "an error of it is a lower bound, if there is one"
             )
-    if n_lost > 0.05 * n_particles:
-        warn.append(f"{n_lost} of {n_particles} particles were lost to non-finite energies or a wrong hand")
-    level = "not trusted" if bad else "caution" if warn else "trusted"
-    if level == "trusted":
-        warn = ["no diagnostic speaks against the weights"]
-    return Verdict(level, (*bad, *warn))
+
+
+def _judge_region(found: _Reasons, region: Presence, ess: float) -> None:
+    """A region with a real share of the data counts where the sample should have it and does not."""
+    share = f"{region.name} ({region.data_population:.1%} of the data)"
+    there = f"{region.population:.1%} of its weight on {region.ancestors:.0f} effective ancestors"
+    lacking = region.lacking(ess)
+    if lacking == MISSING:
+        found.bad.append(
+            f"missing from the sample but for {there}: {share}; more particles, or a network trained longer"
+        )
+    elif lacking == FEW:
+        found.warn.append(f"the sample has little, {there}, of {share}")

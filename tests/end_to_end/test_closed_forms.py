@@ -10,6 +10,7 @@ import pytest
 
 from boltzgen.config import ModelSettings, SampleSettings, SimulateSettings, TrainSettings
 from boltzgen.registry import load_system
+from boltzgen.sampler.presence import Presence
 from boltzgen.sampling import sample
 from boltzgen.simulate import simulate
 from boltzgen.systems import harmonic
@@ -49,3 +50,6 @@ def test_log_z_of_the_whole_pipeline(
         assert error < 0.1
         assert abs(value - exact) < 3.5 * error
         assert diagnostics["verdict"]["level"] != "not trusted"  # type: ignore[index]
+        in_energy = Presence(**diagnostics["regions"][-1])  # type: ignore[index]
+        assert "U_theta - u" in in_energy.name
+        assert in_energy.lacking(diagnostics["genealogical_ess"]) == 0.0  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from boltzgen import geometry
 from boltzgen.diffusion import MeanFreeGaussian
+from boltzgen.ensemble import MIN_CARRIERS
 from boltzgen.estimates import Estimate
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid
 from boltzgen.sampler import kernels, smc
@@ -270,7 +271,7 @@ def test_genealogical_variance_predicts_the_spread_of_z(scheme: Scheme) -> None:
     "resample_below", [pytest.param(0.0, id="ais", marks=pytest.mark.slow), pytest.param(0.5, id="smc")]
 )
 def test_intervals_of_log_z_cover_the_truth(resample_below: float) -> None:
-    """The stated 95 % interval of four islands, on 200 cheap replicates."""
+    """The stated 95 % interval of four islands, on 200 cheap replicates; nearly all state one."""
     g, plan = torch.Generator().manual_seed(8), ladder()
     levels = [*plan.noise_levels(exact_model, moving=True), *plan.bridge_levels(entrance())]
     covered = []
@@ -286,9 +287,12 @@ def test_intervals_of_log_z_cover_the_truth(resample_below: float) -> None:
         ]
         combined = combine(islands)
         interval = Estimate(combined.log_z, combined.log_z_error, dof=combined.log_z_dof).interval
-        assert interval is not None
-        covered.append(interval[0] < LOG_Z < interval[1])
-    print(f"\n{np.mean(covered):.3f}")
+        if interval is None:
+            assert combined.genealogical_ess < MIN_CARRIERS
+        else:
+            covered.append(interval[0] < LOG_Z < interval[1])
+    print(f"\n{np.mean(covered):.3f} of {len(covered)}")
+    assert len(covered) >= 180
     assert 0.92 <= np.mean(covered) <= 0.99  # of two errors the larger one counts
 
 

@@ -12,6 +12,9 @@ from openmm import app
 
 from boltzgen.registry import build_system, load_system
 from boltzgen.sampler import verdict
+from boltzgen.sampler.agreement import Measured
+from boltzgen.sampler.presence import Presence
+from boltzgen.tails import Tail
 from boltzgen.testing import check_system
 from boltzgen.workflow_file import load_workflow
 
@@ -95,12 +98,32 @@ def test_the_verdicts_of_the_concepts_are_those_of_the_code() -> None:
         "n_particles": 100,
         "n_lost": 5,
     }
+    inside = {
+        "jeffreys": -1.0,
+        "bar_gap": Measured(0.2, 0.01),
+        "lost_data_paths": 0.01,
+        "tail": Tail(0.79, 0.1, 0.5),
+        "regions": [Presence("a tenth", 0.1, 10.0, 0.011, 1.1)],
+    }
+    few, missing = (Presence("a tenth", 0.1, 10.0, share, 90 * share) for share in (0.009, 0.0009))
     assert verdict.judge(**good).level == "trusted"  # type: ignore[arg-type]
+    assert verdict.judge(**good | inside).level == "trusted"  # type: ignore[arg-type]
     for level, changes in (
         ("caution", [{"genealogical_ess": 99.0}, {"log_z_error": 0.31}, {"jeffreys": 8.1}, {"n_lost": 6}]),
-        ("caution", [{"genealogical_ess": 20.0}, {"log_z_error": 1.0}, {"jeffreys": 30.0}]),
+        ("caution", [{"genealogical_ess": 20.0}, {"log_z_error": 0.6}, {"jeffreys": 30.0}]),
+        (
+            "caution",
+            [
+                {"jeffreys": -1.1, "jeffreys_error": 0.05},
+                {"lost_data_paths": 0.02},
+                {"bar_gap": Measured(0.21, 0.05)},
+            ],
+        ),
+        ("caution", [{"tail": Tail(0.81, 0.1, 0.4)}, {"tail": Tail(0.6, 0.1, 0.51)}, {"regions": [few]}]),
         ("caution", [{"ancestors_per_state": {"a": 29}}]),
-        ("not trusted", [{"genealogical_ess": 19.0}, {"log_z_error": 1.01}, {"jeffreys": 30.1}]),
+        ("not trusted", [{"genealogical_ess": 19.0}, {"log_z_error": 0.61}, {"jeffreys": 30.1}]),
+        ("not trusted", [{"jeffreys": -1.1, "jeffreys_error": 0.02}, {"lost_data_paths": 0.051}]),
+        ("not trusted", [{"bar_gap": Measured(2.1, 0.5)}, {"regions": [missing]}]),
         ("not trusted", [{"ancestors_per_state": {"a": 0}}]),
     ):
         for change in changes:

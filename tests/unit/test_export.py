@@ -51,6 +51,11 @@ def test_every_file_is_there(exported):
     assert [path.name for path in directory.parent.iterdir()] == ["export"]
 
 
+def test_the_readme_bounds_a_log_z_without_error(exported):
+    _, directory, _ = exported
+    assert "log Z of the sample: above -15.00 (95%" in (directory / "README.txt").read_text(encoding="utf-8")
+
+
 def stored(directory: Path, stem: str) -> np.ndarray:
     """What a trajectory should hold [nm]: rows of the sample, resampled ones as in the HDF5 file."""
     if stem == "weighted":

@@ -211,3 +211,22 @@ def test_log_z_difference_adds_errors_in_quadrature():
     assert few.dof == pytest.approx(3.0 * (0.3**2 + 0.4**2) ** 2 / (0.3**4 + 0.4**4))
     with pytest.raises(DataError, match="log_z"):
         log_z_difference(sample, b)
+
+
+def test_delta_f_on_few_ancestors_is_a_bound_or_unknown():
+    """One row of a state has nearly all of its weight; then one of the other state as well."""
+    sample = replace(chain_ensemble(2000, seed=1, p_positive=0.3), log_z=-3.0)
+    inside = np.flatnonzero(POSITIVE.members(sample.positions))
+    log_weights = sample.log_weights.copy()
+    log_weights[inside[1:]] -= 8.0
+    thin = replace(sample, log_weights=log_weights)
+    found = free_energy_difference(thin, POSITIVE, NEGATIVE)
+    assert found.error is None and "Delta F <= estimate + t" in found.note and "phi_positive" in found.note
+    swapped = free_energy_difference(thin, NEGATIVE, POSITIVE)
+    assert swapped.error is None and "Delta F >= estimate - t" in swapped.note
+    log_weights[np.flatnonzero(NEGATIVE.members(sample.positions))[1:]] -= 8.0
+    both = free_energy_difference(replace(sample, log_weights=log_weights), POSITIVE, NEGATIVE)
+    assert both.error is None and "unknown" in both.note
+    assert free_energy_difference(sample, POSITIVE, NEGATIVE).error is not None
+    frames = free_energy_difference(replace(thin, log_z=None), POSITIVE, NEGATIVE)  # of MD
+    assert frames.error is not None and "lower bound" in frames.note

@@ -53,12 +53,22 @@ def test_energy_w2_uses_weights_and_drops_non_finite_energies():
         energy_w2(replace(sample, reduced_energies=np.full(4000, np.inf)), reference)
 
 
-def test_noise_floor_grows_as_the_sample_shrinks_and_matches_a_perfect_model():
+def test_noise_floor_is_that_of_ten_thousand_frames_whatever_the_sample():
     reference = chain_ensemble(20000, seed=3)
-    few, many = (energy_w2(chain_ensemble(n, seed=4), reference) for n in (100, 4000))
-    assert few.noise_floor > 3 * many.noise_floor
-    perfect = np.mean([energy_w2(chain_ensemble(100, seed=k), reference).value for k in range(5, 25)])
-    assert 0.6 < perfect / few.noise_floor < 1.1
+    poor = replace(chain_ensemble(4000, seed=4), log_weights=np.linspace(0.0, 50.0, 4000))
+    few, many, bad = (energy_w2(sample, reference) for sample in (poor.select(slice(100)), poor, poor))
+    assert poor.ess < 200
+    assert few.noise_floor == many.noise_floor == bad.noise_floor
+    assert few.n_floor == 10_000 and few.n_blocks == 20_000
+    perfect = [energy_w2(chain_ensemble(10_000, seed=k), reference).value for k in range(5, 11)]
+    assert 0.5 < np.mean(perfect) / few.noise_floor < 1.3
+
+
+def test_noise_floor_of_fewer_frames_says_how_many():
+    reference = replace(chain_ensemble(3000, seed=3), lineages=np.arange(3000) // 100)
+    distance = torsion_w2(chain_ensemble(500, seed=4), reference, (PHI, PSI), max_samples=200)
+    assert distance.n_floor == 200 and distance.n_blocks == 30
+    assert energy_w2(chain_ensemble(500, seed=4), reference).n_floor == 1500
 
 
 def test_halves_never_share_a_lineage():

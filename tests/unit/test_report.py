@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -13,12 +14,15 @@ from typing import Any
 import pytest
 from helpers.chain import PHI, chain_system
 from helpers.run_directory import diagnostics, manifest, write_run
+from rich.console import Console
 
+from boltzgen.bounds import log_z_note
 from boltzgen.errors import DataError, UserError
 from boltzgen.report.comparison import write_comparison
 from boltzgen.report.inline import DARK_GROUND, MIN_CONTRAST, contrast, lightened
 from boltzgen.report.page import write_report
 from boltzgen.report.panels import CATEGORICAL
+from boltzgen.report.table import closing_table
 from boltzgen.report.text import changed_settings, duration, number, size
 from boltzgen.runs import load_run
 from boltzgen.system import State
@@ -263,6 +267,22 @@ def test_numbers_as_text() -> None:
     assert (number(None), number("-inf"), number(310.0)) == ("", "\N{MINUS SIGN}∞", "310")
     assert (duration(4.23), duration(185), duration(4325)) == ("4.2 s", "3 min 05 s", "1 h 12 min")
     assert (size(999), size(12_345_678)) == ("999 B", "12.3 MB")
+
+
+def test_log_z_without_an_error_is_shown_as_a_bound(tmp_path: Path) -> None:
+    found = diagnostics() | {"log_z_error": None, "log_z_note": log_z_note(4.2), "lost_data_paths": 0.02}
+    run = write_run(tmp_path / "bound", found=found)
+    results = json.loads((run / "results" / "results.json").read_text())
+    row = next(row for row in results["rows"] if row["quantity"] == "log Z")
+    assert row["error"] is None and row["high"] is None
+    assert row["low"] == pytest.approx(-191.9 - 3.0, abs=0.01)
+    assert "on 4 effective ancestors" in row["note"] and "log Z >= estimate - t" in row["note"]
+    text = Page(write_report(run)).text
+    assert "log Z >= estimate - t" in text and f"above {number(-194.9)}" in text
+    console = Console(width=200, file=io.StringIO())
+    console.print(closing_table(results))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "> -194.90" in shown and "paths from data lost" in shown
 
 
 def test_settings_against_defaults(finished: Path) -> None:
