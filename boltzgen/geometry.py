@@ -126,12 +126,3 @@ def rmsd(x: Tensor, reference: Tensor) -> Tensor:
     proper[..., 2] = torch.linalg.det(u @ v).sign()
     rotated = x @ (u * proper[..., None, :]) @ v
     return (squared_norm(rotated - reference) / x.shape[-2]).sqrt()
-
-
-def signed_volume(x: Tensor, atoms: tuple[int, ...]) -> Tensor:
-    """Triple product of three neighbours a, b, c about a centre (atoms = centre, a, b, c), nm^3.
-
-    Its sign is the hand of a stereocentre; ``(..., n_atoms, 3) -> (...)``.
-    """
-    centre, a, b, c = (x[..., i, :] for i in atoms)
-    return (torch.linalg.cross(a - centre, b - centre) * (c - centre)).sum(-1)

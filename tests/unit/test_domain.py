@@ -17,7 +17,7 @@ from torch import Tensor
 from boltzgen import load_system
 from boltzgen.domain import Domain
 from boltzgen.errors import MolecularSystemError
-from boltzgen.geometry import gaussian_log_density, mean_free_noise, mirror
+from boltzgen.geometry import gaussian_log_density, mean_free_noise, mirror, random_rotations
 from boltzgen.sampler.ladder import FoldLevel, Particles
 from boltzgen.sampler.smc import Population
 from boltzgen.stereo import element_graph
@@ -242,3 +242,19 @@ def test_systems_without_bonds_have_one_domain() -> None:
     assert domain.reflected(x)[1].all() and torch.equal(domain.reflected(x)[0], x)
     assert not domain.reflects and domain.n_relabellings == math.factorial(13)
     assert "both mirror images" in domain.description
+
+
+@pytest.mark.parametrize("name", ["CHFClBr", "sulfoxide", "atropisomer", "Z"])
+def test_signs_turn_with_the_molecule_and_change_under_reflection_alone(name: str) -> None:
+    domain, g = Domain(MOLECULES[name][0]), torch.Generator().manual_seed(0)
+    x = torch.randn((50, domain.system.n_atoms, 3), generator=g, dtype=torch.float64)
+    (element,) = domain.elements
+    rotated = x @ random_rotations(1, g, torch.float64)[0] + 0.3
+    torch.testing.assert_close(element.value(rotated), element.value(x))
+    torch.testing.assert_close(element.value(mirror(x)), (-1 if element.odd else 1) * element.value(x))
+    for others in element.substituents:
+        if len(others) > 1:
+            order = list(range(domain.system.n_atoms))
+            i, j = others[:2]
+            order[i], order[j] = j, i
+            torch.testing.assert_close(element.value(x[:, order]), -element.value(x))
