@@ -96,7 +96,7 @@ class Mixture:
 
     @property
     def entrance(self) -> FoldLevel:
-        return FoldLevel(self.model, SIGMA_MIN, self.target, lambda x: (x, torch.zeros(len(x)).double()))
+        return FoldLevel(self.model, SIGMA_MIN, self.target, lambda x: (x, torch.ones(len(x)).bool()))
 
     @functools.cached_property
     def ladder(self) -> Ladder:
