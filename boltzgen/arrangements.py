@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 
+import networkx as nx
+
 from boltzgen.automorphisms import Core, Relabelling
+from boltzgen.errors import MolecularSystemError
 from boltzgen.stereo import StereoElement
 
 Signs = tuple[int, ...]
 """+1 or -1 for each element: its arrangement."""
+MOST_ARRANGEMENTS = 100_000
 Action = tuple[list[int], list[int]]
 """For each element the one whose sign it takes, and by what it is multiplied."""
 
@@ -18,13 +22,35 @@ def actions_of(elements: list[StereoElement], core: Core, moves: list[Relabellin
     number = {frozenset(element.atoms): k for k, element in enumerate(elements)}
     actions = []
     for move in moves:
-        whole = core.extended(move)
-        images = [frozenset(whole[atom] for atom in element.atoms) for element in elements]
-        if all(image in number for image in images):
-            sources = [number[image] for image in images]
-            pairs = zip(elements, (elements[k] for k in sources), strict=True)
-            actions.append((sources, [_parity(element, image, whole) for element, image in pairs]))
+        whole = core.extended({atom: image for atom, image in move.items() if atom >= 0})
+        sources = [number[frozenset(whole[atom] for atom in element.atoms)] for element in elements]
+        pairs = zip(elements, (elements[k] for k in sources), strict=True)
+        actions.append((sources, [_parity(element, image, whole) for element, image in pairs]))
     return actions
+
+
+def marked(elements: list[StereoElement], core: Core) -> nx.Graph:
+    """The core with a node for each bond that does not turn, so that none is relabelled as one that does.
+
+    The nodes have negative numbers, which automorphisms map among themselves.
+    """
+    graph = core.graph.copy()
+    for k, element in enumerate(elements):
+        if len(element.atoms) == 2:
+            graph.add_node(-1 - k, colour=element.kind)
+            graph.add_edges_from((-1 - k, atom) for atom in element.atoms)
+    return graph
+
+
+def closed(
+    chosen: set[StereoElement], elements: list[StereoElement], actions: list[Action]
+) -> list[StereoElement]:
+    """The chosen elements and what relabellings make of them."""
+    numbers, size = {k for k, element in enumerate(elements) if element in chosen}, -1
+    while len(numbers) > size:
+        size = len(numbers)
+        numbers |= {sources[k] for sources, _ in actions for k in numbers}
+    return [elements[k] for k in sorted(numbers)]
 
 
 def _parity(element: StereoElement, image: StereoElement, relabelling: Relabelling) -> int:
@@ -47,17 +73,20 @@ def orbit_of(reference: Signs, actions: list[Action]) -> set[Signs]:
             if new not in reached:
                 reached.add(new)
                 pending.append(new)
+        if len(reached) > MOST_ARRANGEMENTS:
+            raise MolecularSystemError(
+                f"more than {MOST_ARRANGEMENTS:,} arrangements of the {len(reference)} centres and bonds are "
+                "the same molecule with its atoms relabelled; let isomers be (system.free_isomers: [all])"
+            )
     return reached
 
 
-def held(
-    elements: list[StereoElement], orbit: set[Signs], free: set[StereoElement]
-) -> tuple[list[StereoElement], set[Signs]]:
-    """Elements and signs without those that are free, or that a relabelling changes alone."""
+def held(elements: list[StereoElement], orbit: set[Signs]) -> tuple[list[StereoElement], set[Signs]]:
+    """Elements and signs without those that a relabelling changes alone."""
     left = list(elements)
     while left:
         without = {e: {(*signs[:k], *signs[k + 1 :]) for signs in orbit} for k, e in enumerate(left)}
-        drop = next((e for e in left if e in free or 2 * len(without[e]) == len(orbit)), None)
+        drop = next((e for e in left if 2 * len(without[e]) == len(orbit)), None)
         if drop is None:
             break
         left.remove(drop)

@@ -8,6 +8,7 @@ next one can be mapped to, one automorphism does so.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -60,14 +61,13 @@ def core_of(graph: nx.Graph, matters: Matters) -> Core:
     branches: dict[int, list[int]] = {atom: [] for atom in graph}
     colours = {atom: str(label) for atom, label in graph.nodes(data="label")}
 
-    def hang(atom: int, on: int | None) -> None:
+    def with_branches(atom: int) -> str:
+        return f"({colours[atom]}{''.join(sorted(colours[b] for b in branches[atom]))})"
+
+    def close(atom: int) -> None:
         nonlocal order
-        inner = [colours[b] for b in branches[atom]]
-        order *= _copies(inner)
-        colours[atom] = f"({colours[atom]}{''.join(sorted(inner))})"
-        left.remove_node(atom)
-        if on is not None:
-            branches[on].append(atom)
+        order *= _copies(colours[b] for b in branches[atom])
+        colours[atom] = with_branches(atom)
 
     fragments: list[int] = []
     while True:
@@ -79,27 +79,23 @@ def core_of(graph: nx.Graph, matters: Matters) -> Core:
         ]
         if not leaves:
             break
-        for atom in leaves:
-            partner = next(iter(left.neighbors(atom)), None)
-            hang(atom, partner)
-            if partner is None:
-                fragments.append(atom)
-            elif partner in leaves:  # the two last atoms of a fragment: its middle is their bond
-                order *= 2 if _same(atom, partner, branches, colours) else 1
-                leaves.remove(partner)
-    order *= _copies([colours[atom] for atom in fragments])
+        waiting = set(leaves)
+        for leaf in leaves:
+            if leaf not in waiting:
+                continue
+            atom, partner = leaf, next(iter(left.neighbors(leaf)), None)
+            if partner in waiting:  # the two last atoms of a fragment: its middle is their bond
+                atom, partner = sorted((leaf, partner), key=with_branches)
+                order *= 2 if with_branches(atom) == with_branches(partner) else 1
+            waiting -= {atom, partner}
+            close(atom)
+            left.remove_node(atom)
+            (fragments if partner is None else branches[partner]).append(atom)
+    order *= _copies(colours[atom] for atom in fragments)
     for atom in left:
-        inner = [colours[b] for b in branches[atom]]
-        order *= _copies(inner)
-        colours[atom] = f"({colours[atom]}{''.join(sorted(inner))})"
+        close(atom)
         left.nodes[atom]["colour"] = colours[atom]
     return Core(left, branches, colours, order)
-
-
-def _same(atom: int, partner: int, branches: dict[int, list[int]], colours: dict[int, str]) -> bool:
-    """Whether ``atom``, hung on ``partner`` just now, looks like the rest of it."""
-    rest = sorted(colours[b] for b in branches[partner] if b != atom)
-    return colours[atom] == f"({colours[partner]}{''.join(rest)})"
 
 
 def _copies(colours: Iterable[str]) -> int:
@@ -111,10 +107,13 @@ def generators(graph: nx.Graph) -> tuple[list[Relabelling], int]:
     """Automorphisms that generate all those of a graph with a ``colour`` at every node, and their number."""
     found: list[Relabelling] = []
     order, fixed = 1, dict.fromkeys(graph, "")
+    classes = _refined(graph, fixed)
     for base in sorted(graph):
-        classes = _refined(graph, fixed)
-        if len(set(classes.values())) == len(graph):
+        members = Counter(classes.values())
+        if len(members) == len(graph):
             break
+        if members[classes[base]] == 1:
+            continue
         orbit, level = {base}, []
         for other in sorted(graph):
             if other in orbit or classes[other] != classes[base]:
@@ -126,6 +125,7 @@ def generators(graph: nx.Graph) -> tuple[list[Relabelling], int]:
         found += level
         order *= len(orbit)
         fixed[base] = f"fixed {base}"
+        classes = _refined(graph, fixed)
     return found, order
 
 
@@ -141,34 +141,32 @@ def _closed(orbit: set[int], level: list[Relabelling]) -> set[int]:
 
 
 def _refined(graph: nx.Graph, marks: dict[int, str]) -> dict[int, str]:
-    """Weisfeiler-Lehman colours of a graph with some atoms marked."""
-    marked = _marked(graph, marks)
-    hashes = nx.weisfeiler_lehman_subgraph_hashes(
-        marked,
-        node_attr="colour",
-        iterations=max(len(graph) // 2, 1),
-        digest_size=16,
-        include_initial_labels=True,
-    )
-    return {atom: found[-1] for atom, found in hashes.items()}
+    """Colours of a graph with some atoms marked, refined by those of neighbours until no class splits.
+
+    They are digests of colours and marks, the same in isomorphic graphs (Weisfeiler and Leman, 1968).
+    """
+    colours = {atom: _digest(f"{colour}|{marks[atom]}") for atom, colour in graph.nodes(data="colour")}
+    n_classes = 0
+    while len(set(colours.values())) > n_classes:
+        n_classes = len(set(colours.values()))
+        colours = {
+            atom: _digest(colours[atom] + "".join(sorted(colours[other] for other in graph[atom])))
+            for atom in graph
+        }
+    return colours
 
 
-def _marked(graph: nx.Graph, marks: dict[int, str]) -> nx.Graph:
-    copy = nx.Graph()
-    copy.add_nodes_from(
-        (atom, {"colour": f"{colour}|{marks[atom]}"}) for atom, colour in graph.nodes(data="colour")
-    )
-    copy.add_edges_from(graph.edges)
-    return copy
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _mapping(graph: nx.Graph, fixed: dict[int, str], base: int, other: int) -> Relabelling | None:
     """An automorphism that maps ``base`` to ``other`` and leaves the fixed atoms where they are."""
     sides = []
     for chosen in (base, other):
-        marks = fixed | {chosen: "base"}
+        colours = _refined(graph, fixed | {chosen: "base"})
         side = nx.Graph()
-        side.add_nodes_from((atom, {"colour": colour}) for atom, colour in _refined(graph, marks).items())
+        side.add_nodes_from((atom, {"colour": colour}) for atom, colour in colours.items())
         side.add_edges_from(graph.edges)
         sides.append(side)
     matcher = nx.isomorphism.GraphMatcher(*sides, node_match=lambda a, b: a["colour"] == b["colour"])

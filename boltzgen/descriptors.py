@@ -67,7 +67,9 @@ def _amino_acid(system: MolecularSystem, element: StereoElement) -> str:
     (alpha,), (neighbours,) = element.atoms, element.substituents
 
     def carbonyl(j: int) -> bool:
-        return label[j] == "C" and any(label[k] == "O" and graph.degree(k) == 1 for k in graph.neighbors(j))
+        """C=O of an acid or of what is made of it: with another O, N or S."""
+        hetero = [k for k in graph.neighbors(j) if label[k] in ("O", "N", "S")]
+        return label[j] == "C" and len(hetero) > 1 and any(graph.degree(k) == 1 for k in hetero)
 
     hydrogens = [j for j in neighbours if label[j] in ("H", "D")]
     nitrogens = [j for j in neighbours if label[j] == "N"]
@@ -94,10 +96,13 @@ def _cip(system: MolecularSystem) -> dict[frozenset[int], str]:
         return {}
     RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
     molecule = Chem.RWMol()
+    labels = dict(element_graph(system).nodes(data="label"))
     for atom in system.topology.atoms():
         if atom.element is None:
             return {}
-        molecule.AddAtom(Chem.Atom(atom.element.atomic_number))
+        drawn = Chem.Atom(atom.element.atomic_number)
+        drawn.SetIsotope(2 if labels[atom.index] == "D" else 0)
+        molecule.AddAtom(drawn)
     conformer = Chem.Conformer(system.n_atoms)
     for i, (x, y, z) in enumerate(10.0 * system.positions):
         conformer.SetAtomPosition(i, Point3D(float(x), float(y), float(z)))
@@ -106,7 +111,7 @@ def _cip(system: MolecularSystem) -> dict[frozenset[int], str]:
     molecule.AddConformer(conformer)
     found: dict[frozenset[int], str] = {}
     with contextlib.suppress(Exception):  # of RDKit, for a molecule that its rules of valence do not fit
-        rdDetermineBonds.DetermineBondOrders(molecule, charge=_charge(system), maxIterations=10_000)
+        rdDetermineBonds.DetermineBondOrders(molecule, charge=_charge(system), maxIterations=200_000)
         Chem.AssignStereochemistryFrom3D(molecule)
         rdCIPLabeler.AssignCIPLabels(molecule)
         for atom in molecule.GetAtoms():

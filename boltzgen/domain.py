@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from decimal import Decimal
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from boltzgen.arrangements import actions_of, held, orbit_of
+from boltzgen.arrangements import actions_of, closed, held, marked, orbit_of
 from boltzgen.automorphisms import generators
 from boltzgen.errors import MolecularSystemError
 from boltzgen.geometry import mirror
@@ -18,6 +19,8 @@ from boltzgen.system import MolecularSystem
 
 PLURALS = {"centre": "centres", "double bond": "double bonds", "amide": "amides", "axis": "axes"}
 """What elements of each kind are called together, as in ``free_isomers``."""
+AT_ONCE = 4096
+"""Arrangements that signs are compared with at a time."""
 COUNTS = ("wrong_hand", "diastereomers")
 """Of `Domain.tally`: enantiomers, and other isomers."""
 
@@ -31,20 +34,23 @@ class Domain:
     elements, free
         What is arranged as in the reference, and what may have either arrangement.
     n_relabellings
-        Number of automorphisms of the molecular graph.
+        Number of automorphisms of the molecular graph that take bonds that do not turn into such bonds.
     """
 
     def __init__(self, system: MolecularSystem) -> None:
         self.system = system
         elements, core = stereo_elements(system)
-        moves, order = generators(core.graph)
+        moves, order = generators(marked(elements, core))
         self.n_relabellings = order * core.order
-        reference = _signs(elements, torch.as_tensor(system.positions)[None])[0].tolist()
-        _check_arranged(system, elements, reference)
-        orbit = orbit_of(tuple(reference), actions_of(elements, core, moves))
-        free = {*self._asked_free(elements), *(e for e in elements if e.crossed)}
-        self.elements, orbit = held(elements, orbit, free)
-        self.free = [e for e in elements if e in free]
+        asked = {*self._asked_free(elements), *(e for e in elements if e.crossed)}
+        self.free = closed(asked, elements, actions_of(elements, core, moves))
+        possible = [e for e in elements if e not in self.free]
+        signs = _signs(possible, torch.as_tensor(system.positions)[None])[0].tolist()
+        orbit = orbit_of(tuple(s or 1 for s in signs), actions_of(possible, core, moves))
+        self.elements, orbit = held(possible, orbit)
+        _check_arranged(
+            system, [e for e, s in zip(possible, signs, strict=True) if not s and e in self.elements]
+        )
         parity = [-1 if element.odd else 1 for element in self.elements]
         mirrored = {tuple(p * s for p, s in zip(parity, signs, strict=True)) for signs in orbit}
         self.reflects = mirrored != orbit
@@ -124,9 +130,8 @@ class Domain:
     def description(self) -> str:
         """What an absolute log Z covers, in words."""
         parts = ["zero-centroid configurations [nm^dof]", "all rotations"]
-        number = (
-            f"{self.n_relabellings:,}" if self.n_relabellings < 10**9 else f"{float(self.n_relabellings):.1e}"
-        )
+        n = self.n_relabellings
+        number = f"{n:,}" if n < 10**9 else f"{Decimal(n):.1e}"
         parts.append(f"all {number} relabellings of equivalent atoms")
         parts.append("one enantiomer" if self.reflects else "both mirror images")
         fixed = ", ".join(f"{self.name(e)} {self.arrangement(e)}" for e in self.elements)
@@ -150,19 +155,19 @@ def _signs(elements: list[StereoElement], x: Tensor) -> Tensor:
 
 
 def _among(signs: Tensor, allowed: Tensor) -> Tensor:
-    """Whether each row ``(n, k)`` is one of those allowed ``(m, k)``."""
+    """Whether each row ``(n, k)`` of signs is one of those allowed ``(m, k)``: their product is then k."""
     found = torch.zeros(len(signs), dtype=torch.bool, device=signs.device)
-    for row in allowed.to(signs.device):
-        found |= (signs == row).all(dim=1)
+    for rows in allowed.to(signs.device).float().split(AT_ONCE):
+        found |= (signs.float() @ rows.T == signs.shape[1]).any(dim=1)
     return found
 
 
-def _check_arranged(system: MolecularSystem, elements: list[StereoElement], signs: list[int]) -> None:
+def _check_arranged(system: MolecularSystem, flat: list[StereoElement]) -> None:
+    """Raise MolecularSystemError for elements of which the reference has no arrangement, if there are any."""
     atoms = list(system.topology.atoms())
-    for element, sign in zip(elements, signs, strict=True):
-        if sign == 0:
-            where = "-".join(f"{atoms[i].name}({i})" for i in element.atoms)
-            raise MolecularSystemError(
-                f"{system.name}: the reference structure has no arrangement at the {element.kind} {where} "
-                "(its neighbours lie in a plane); give a relaxed structure"
-            )
+    for element in flat:
+        where = "-".join(f"{atoms[i].name}({i})" for i in element.atoms)
+        raise MolecularSystemError(
+            f"{system.name}: the reference structure has no arrangement at the {element.kind} {where} "
+            "(its neighbours lie in a plane); give a relaxed structure"
+        )

@@ -6,6 +6,7 @@ the order of the atoms or CIP rules. Hydrogens of one carbon, and equal branches
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +26,11 @@ NEVER_CROSSED = 60.0
 SMALL_RING = 7
 """Atoms of the largest ring in which a bond has only one arrangement."""
 LEAST_ORTHO = 3
-"""Neighbours beside a biaryl bond that are no hydrogens, from which on it does not turn."""
+"""Crowded places beside a biaryl bond from which on it does not turn; four where a ring has five atoms."""
+SMALL = {"H", "D", "F"}
+"""Elements that do not crowd a biaryl bond."""
+COS_LINEAR = 0.87
+"""Cosine of the largest deviation from a line, 30 degrees."""
 TETRAHEDRAL = {"B", "C", "Si", "Ge", "N", "P", "As", "S", "Se"}
 """Elements that are centres with four neighbours."""
 PYRAMIDAL = {"P", "As", "S", "Se", "Te"}
@@ -85,7 +90,10 @@ def stereo_elements(system: MolecularSystem) -> tuple[list[StereoElement], Core]
     An element may still turn out to be none: where a relabelling of equivalent atoms changes its sign alone.
     """
     graph = element_graph(system)
-    possible = [*_centres(graph), *_stiff_bonds(system, graph), *_axes(graph)]
+    stiff = list(_stiff_bonds(system, graph))
+    stiff_bonds = {frozenset(element.atoms) for element in stiff}
+    axes = [element for element in _axes(graph) if frozenset(element.atoms) not in stiff_bonds]
+    possible = [*_centres(graph), *stiff, *axes]
     at = {atom: [element for element in possible if atom in element.atoms] for atom in graph}
 
     def matters(atom: int, branches: list[int], colours: list[str]) -> bool:
@@ -133,7 +141,8 @@ def _stiff_bonds(system: MolecularSystem, graph: nx.Graph) -> Iterator[StereoEle
     Amides are among them; of those without hydrogen (before proline) both arrangements are populated.
     """
     bonds = [bond for bond in system.bonds if all(graph.degree(atom) in (2, 3) for atom in bond)]
-    bonds = [bond for bond in bonds if not _in_small_ring(graph, *bond)]
+    bonds = [bond for bond in bonds if not any(_is_linear(system, graph, atom) for atom in bond)]
+    bonds = [bond for bond in bonds if not _in_ring(graph, *bond)]
     for bond, barrier in rotation_barriers(system, bonds).items():
         if barrier >= NEVER_CROSSED:
             amide = _amide(graph, *bond)
@@ -155,25 +164,43 @@ def _amide(graph: nx.Graph, a: int, b: int) -> str:
     return ""
 
 
+def _is_linear(system: MolecularSystem, graph: nx.Graph, atom: int) -> bool:
+    """Whether the two neighbours of an atom lie in a line in the reference: nothing turns about its bonds."""
+    if graph.degree(atom) != 2:
+        return False
+    u, v = (system.positions[j] - system.positions[atom] for j in graph.neighbors(atom))
+    return graph.nodes[atom]["label"] == "C" or float(u @ v) < -COS_LINEAR * math.sqrt((u @ u) * (v @ v))
+
+
 def _axes(graph: nx.Graph) -> Iterator[StereoElement]:
-    """Bonds between two small rings that their neighbours keep from turning (biaryls)."""
+    """Bonds between two small rings of flat atoms that their neighbours keep from turning (biaryls)."""
     for a, b in graph.edges:
-        if graph.degree(a) == graph.degree(b) == 3 and not _in_small_ring(graph, a, b):
-            ends = _ordered(graph, a, b), _ordered(graph, b, a)
-            pairs = [(end, j) for end, others in zip((a, b), ends, strict=True) for j in others]
-            crowded = [any(_beside(graph, j) - {end}) for end, j in pairs]
-            if sum(crowded) >= LEAST_ORTHO and all(_in_small_ring(graph, *pair) for pair in pairs):
-                yield StereoElement("axis", (a, b), ends)
+        if not (_is_flat(graph, a) and _is_flat(graph, b)) or _in_ring(graph, a, b):
+            continue
+        ends = _ordered(graph, a, b), _ordered(graph, b, a)
+        pairs = [(end, j) for end, others in zip((a, b), ends, strict=True) for j in others]
+        if not all(_in_ring(graph, *pair) for pair in pairs):
+            continue
+        wide = not any(_in_ring(graph, *pair, largest=5) for pair in pairs)
+        if sum(_is_crowded(graph, j) for _, j in pairs) >= (LEAST_ORTHO if wide else 4):
+            yield StereoElement("axis", (a, b), ends)
 
 
-def _beside(graph: nx.Graph, atom: int) -> set[int]:
-    """Neighbours of a ring's atom beyond the two in its ring that are no hydrogens."""
-    heavy = {j for j in graph.neighbors(atom) if graph.nodes[j]["label"] not in "HD"}
-    return heavy if len(heavy) > 2 else set()
+def _is_flat(graph: nx.Graph, atom: int) -> bool:
+    """Carbon with three neighbours, or nitrogen with three beside such a carbon (pyrroles, lactams)."""
+    label = graph.nodes[atom]["label"]
+    if graph.degree(atom) != 3 or label not in ("C", "N"):
+        return False
+    beside = [j for j in graph.neighbors(atom) if _in_ring(graph, atom, j)]
+    return label == "C" or any(graph.nodes[j]["label"] == "C" and graph.degree(j) == 3 for j in beside)
 
 
-def _in_small_ring(graph: nx.Graph, a: int, b: int) -> bool:
-    """Whether the bond is part of a ring of at most SMALL_RING atoms."""
+def _is_crowded(graph: nx.Graph, atom: int) -> bool:
+    """Whether an atom of a ring has a third neighbour larger than fluorine."""
+    return sum(graph.nodes[j]["label"] not in SMALL for j in graph.neighbors(atom)) > 2
+
+
+def _in_ring(graph: nx.Graph, a: int, b: int, largest: int = SMALL_RING) -> bool:
+    """Whether the bond is part of a ring of at most so many atoms."""
     without = nx.restricted_view(graph, [], [(a, b)])
-    reached = nx.single_source_shortest_path_length(without, a, cutoff=SMALL_RING - 1)
-    return b in reached
+    return b in nx.single_source_shortest_path_length(without, a, cutoff=largest - 1)
