@@ -115,7 +115,8 @@ def measured(directory: Path) -> Values:
         found[name] = float(told[key]), 0.0
     for state, effective in told["ancestors_per_state"].items():
         found[f"effective ancestors of {state}"] = float(effective), 0.0
-    found["log Z"] = told["log_z"], told["log_z_error"] or 0.0
+    if told["log_z_error"] is not None:  # else the table says that log Z is not there
+        found["log Z"] = told["log_z"], told["log_z_error"]
     for name, unit in (("Delta F", "kT"), ("mean reduced energy", "kT")):
         if (name, unit) in rows and isinstance(rows[name, unit]["value"], float):
             found[name] = rows[name, unit]["value"], rows[name, unit]["error"] or 0.0

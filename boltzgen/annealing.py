@@ -13,7 +13,7 @@ from torch import Tensor
 from boltzgen.balance import balanced
 from boltzgen.config import SampleSettings
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
-from boltzgen.domain import COUNTS, Domain
+from boltzgen.domain import COUNTS, Domain, domain_of
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.estimate import network_chunk, will_compile
@@ -128,7 +128,7 @@ def prepare(
     rows = as_trained.resampled_indices(
         settings.n_forward, int(torch.randint(2**31, (), generator=generator))
     )
-    domain = Domain(system)
+    domain = domain_of(system)
     return Annealing(
         system,
         model,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from boltzgen.descriptors import Described, described
-from boltzgen.domain import Domain
+from boltzgen.domain import Domain, domain_of
 from boltzgen.errors import MolecularSystemError
 from boltzgen.platform import installed_platforms
 from boltzgen.potential import Potential, make_potential
@@ -81,7 +81,7 @@ def check(
     counts: dict[str, int] = {}
     for force in system.openmm_system.getForces():
         counts[type(force).__name__] = counts.get(type(force).__name__, 0) + 1
-    domain = Domain(system)
+    domain = domain_of(system)
     return Check(system, counts, potentials, throughput, invariance, domain, described(domain))
 
 

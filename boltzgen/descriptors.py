@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import openmm
 from openmm import unit
@@ -33,9 +33,6 @@ class Described:
         return f"{self.name} of {self.residue}: {self.arrangement}" + (
             f", {self.remark}" if self.remark else ""
         )
-
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
 
 
 def described(domain: Domain) -> list[Described]:

@@ -125,7 +125,8 @@ def path_diagnostics(
 def judge_run(diagnostics: Mapping[str, Any], system: MolecularSystem, data: WeightedEnsemble) -> Verdict:
     """The verdict on a run from its diagnostics and the states that the data visit."""
     shares = {s.name: float(data.weights[s.members(data.positions)].sum()) for s in system.states}
-    gap, tail = diagnostics.get("bar_log_z_gap"), diagnostics.get("weights_tail")
+    tempered = diagnostics.get("tempered", False)  # data are up-weighted anew: not what the network learned
+    gap, tail = None if tempered else diagnostics.get("bar_log_z_gap"), diagnostics.get("weights_tail")
     return judge(
         genealogical_ess=diagnostics["genealogical_ess"],
         log_z_error=diagnostics["log_z_error"],
@@ -134,7 +135,7 @@ def judge_run(diagnostics: Mapping[str, Any], system: MolecularSystem, data: Wei
         data_populations=shares,
         n_particles=diagnostics["n_particles"],
         n_lost=diagnostics["non_finite"] + diagnostics["diastereomers"],
-        jeffreys_error=diagnostics.get("jeffreys_error") or 0.0,
+        jeffreys_error=math.inf if tempered else diagnostics.get("jeffreys_error") or 0.0,
         bar_gap=None if gap is None else Measured(gap, diagnostics.get("bar_log_z_gap_error") or 0.0),
         lost_data_paths=diagnostics.get("lost_data_paths") or 0.0,
         tail=None if tail is None else Tail(**tail),

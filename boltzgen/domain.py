@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections import Counter
 from decimal import Decimal
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -93,20 +93,22 @@ class Domain:
     def tally(self, x: Tensor) -> Counter[str]:
         """How many configurations are enantiomers (``wrong_hand``) or other isomers (``diastereomers``).
 
-        Beside them stand the elements that are wrong in those isomers, by name.
+        Beside them stand the elements that are wrong in those isomers, by name. Positions that are not finite
+        are no isomers.
         """
-        signs = self.signs(x)
+        signs = self.signs(x[x.isfinite().flatten(1).all(1)])
         inside, mirrored = (_among(signs, allowed) for allowed in (self._inside, self._mirrored))
         other = ~inside & ~mirrored
         counts = Counter(dict(zip(COUNTS, (int((mirrored & ~inside).sum()), int(other.sum())), strict=True)))
-        allowed = torch.cat([self._inside, self._mirrored]).to(signs.device)
-        for row in signs[other]:
+        allowed = torch.cat([self._inside, self._mirrored])
+        rows, numbers = signs[other].cpu().unique(dim=0, return_counts=True)
+        for row, n in zip(rows, numbers.tolist(), strict=True):
             wrong = row != allowed
             nearest = wrong[wrong.sum(1).argmin()]
-            counts.update(self.name(self.elements[k]) for k in nearest.nonzero().flatten().tolist())
+            counts.update({self.name(self.elements[k]): n for k in nearest.nonzero().flatten().tolist()})
         return counts
 
-    @cached_property
+    @functools.cached_property
     def _atoms(self) -> list[str]:
         return [f"{atom.name}({atom.index})" for atom in self.system.topology.atoms()]
 
@@ -146,6 +148,12 @@ class Domain:
         signs = "".join("+" if s > 0 else "-" for s in self._inside[-1].tolist())
         bonds = zlib.crc32(repr(self.system.bonds).encode())
         return f"bonds {bonds:x}; {self.n_relabellings} relabellings; {', '.join(fixed)}; {signs}"
+
+
+@functools.lru_cache(maxsize=4)
+def domain_of(system: MolecularSystem) -> Domain:
+    """The domain of a system, made once."""
+    return Domain(system)
 
 
 def _signs(elements: list[StereoElement], x: Tensor) -> Tensor:

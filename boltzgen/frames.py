@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from boltzgen.contradictions import LEAST_FRAMES
-from boltzgen.domain import COUNTS, Domain
+from boltzgen.domain import COUNTS, domain_of
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
+from boltzgen.potential.symmetry import reflection_is_symmetry
 from boltzgen.system import MolecularSystem
 
 LONGEST_BOND_NM = 0.3
@@ -116,12 +117,16 @@ def check_energies(system: MolecularSystem, u: NDArray[np.float64], u_reference:
 
 
 def reflected(system: MolecularSystem, x: NDArray[np.float32], where: str) -> tuple[NDArray[np.float32], str]:
-    """Frames with enantiomers of the reference structure reflected, and a warning if there are any."""
-    domain, positions = Domain(system), torch.as_tensor(x)
-    n = domain.tally(positions)["wrong_hand"]
-    if not n:
+    """Frames with enantiomers of the reference structure reflected, and a warning if there are any.
+
+    None are reflected where the mirror image has another energy: its frames are those of another force field.
+    """
+    domain, positions = domain_of(system), torch.as_tensor(x)
+    back, inside = domain.reflected(positions)
+    n = int((inside & ~domain.contains(positions)).sum())
+    if not n or not reflection_is_symmetry(system):
         return x, ""
-    return domain.reflected(positions)[0].numpy(), (
+    return back.numpy(), (
         f"warning: {where}: {n} of {len(x)} frames are mirror images of the molecule (the other enantiomer); "
         "they are reflected back"
     )
@@ -129,7 +134,7 @@ def reflected(system: MolecularSystem, x: NDArray[np.float32], where: str) -> tu
 
 def inside_domain(system: MolecularSystem, data: WeightedEnsemble) -> tuple[WeightedEnsemble, str]:
     """The ensemble without frames outside the domain of Z, and a line that says how many were left out."""
-    domain, positions = Domain(system), torch.as_tensor(data.positions)
+    domain, positions = domain_of(system), torch.as_tensor(data.positions)
     inside = domain.contains(positions).numpy()
     if inside.all():
         return data, ""

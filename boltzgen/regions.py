@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from boltzgen import geometry
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.estimates import effective_carriers
+from boltzgen.stretches import block_length
 from boltzgen.wells import Wells, find_wells
 
 Positions = NDArray[np.float32]
@@ -95,12 +96,6 @@ class Regions:
         cells = self.cells(positions)
         return np.stack([(cells[:, r.columns] == r.cell).all(1) for r in self.regions], axis=1)
 
-    def assign(self, positions: Positions) -> NDArray[np.int64]:
-        """Place in ``regions`` of the one of all units that each configuration lies in, -1 for none."""
-        whole = np.array([len(region.columns) == self.n_columns for region in self.regions], dtype=bool)
-        inside = self.members(positions)[:, whole]  # these come first
-        return np.where(inside.any(1), inside.argmax(1), -1) if inside.size else np.full(len(inside), -1)
-
     def _cells(self, positions: Positions) -> NDArray[np.int64]:
         columns = [
             np.sort(wells.of(unit.evaluate(positions)), axis=1)
@@ -122,7 +117,7 @@ def find_regions(units: Sequence[Unit], data: WeightedEnsemble, mirrored: bool =
     kept, wells = [], []
     for unit in units:
         values, weights = unit.evaluate(data.positions), np.repeat(data.weights, unit.size)
-        if mirrored:
+        if mirrored and unit.periodic:  # distances are those of the mirror image
             other = unit.evaluate(geometry.mirror(torch.as_tensor(data.positions)).numpy())
             values, weights = np.concatenate([values, other]), np.tile(weights, 2)
         found = find_wells(values.ravel(), weights, unit.periodic, SMALLEST_SHARE)
@@ -144,10 +139,26 @@ def _populated(found: Regions, data: WeightedEnsemble) -> list[Region]:
         rows, which = np.unique(cells[:, columns], axis=0, return_inverse=True)
         shares = np.bincount(which.ravel(), weights=weights)
         for k in np.flatnonzero(shares >= SMALLEST_SHARE):
-            n_blocks = effective_carriers(data, which.ravel() == k)
+            n_blocks = _blocks_behind(data, which.ravel() == k)
             cell = tuple(rows[k].tolist())
             regions.append(Region(_name(found, columns, cell), columns, cell, float(shares[k]), n_blocks))
     return regions
+
+
+def _blocks_behind(data: WeightedEnsemble, inside: NDArray[np.bool_]) -> float:
+    """Effective number of blocks behind a region: the data's own, or longer ones where its indicator asks.
+
+    Blocks of the data need not be long beside the correlations of what nobody declared; a long visit is one.
+    """
+    islands = np.zeros(len(data), np.int64) if data.islands is None else data.islands
+    runs = [np.flatnonzero(islands == island) for island in np.unique(islands)]
+    part = data.weights * (inside - data.weights[inside].sum())
+    length, first = block_length(part[None], runs), 0
+    blocks = np.zeros(len(data), dtype=np.int64)
+    for rows in runs:
+        blocks[rows] = first + np.arange(len(rows)) // length
+        first = int(blocks[rows[-1]]) + 1
+    return min(effective_carriers(data, inside), effective_carriers(replace(data, lineages=blocks), inside))
 
 
 def _name(found: Regions, columns: tuple[int, ...], cell: tuple[int, ...]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from boltzgen.config import Workflow
 from boltzgen.errors import DataError, UserError
 from boltzgen.export import trajectory
+from boltzgen.frames import inside_domain
 from boltzgen.manifest import check_finished
 from boltzgen.registry import build_system
 from boltzgen.storage import load_ensemble
@@ -56,7 +57,8 @@ class FinishedRun:
     def reference(self) -> WeightedEnsemble:
         """The training ensemble, which is the MD reference, reweighted to the temperature of the samples."""
         check_finished(self.path, "simulate")
-        data = with_stretches(self.system, load_ensemble(self.path / "data" / "ensemble.h5"))
+        data, _ = inside_domain(self.system, load_ensemble(self.path / "data" / "ensemble.h5"))
+        data = with_stretches(self.system, data)
         return data.at_temperature(self.system.temperature_k)
 
     @cached_property

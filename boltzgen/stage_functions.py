@@ -52,8 +52,10 @@ class Run:
         return self.system.at_temperature(self.workflow.sample.temperature_k)
 
     def data(self) -> WeightedEnsemble:
-        """The training ensemble."""
-        return _load(self.out / "data" / "ensemble.h5")
+        """The training ensemble, frames inside the domain alone (data of before may have others)."""
+        from boltzgen.frames import inside_domain
+
+        return inside_domain(self.system, _load(self.out / "data" / "ensemble.h5"))[0]
 
     def samples(self) -> WeightedEnsemble:
         """The weighted samples."""
@@ -113,9 +115,12 @@ def _sample(this: Run, report: Report) -> None:
     from boltzgen.model import load_model
     from boltzgen.sampling import sample
     from boltzgen.storage import save_ensemble
+    from boltzgen.stretches import with_stretches
 
     model = load_model(this.out / "model", this.device, this.system)
-    data, seed, resume = this.data(), this.seed("sample"), this.resume("sample")
+    # Blocks anew, since variables may be declared after the data were made, and slower.
+    data = with_stretches(this.system, this.data())
+    seed, resume = this.seed("sample"), this.resume("sample")
     samples, diagnostics = sample(
         this.target,
         model,
@@ -140,7 +145,6 @@ def _analyze(this: Run, report: Report) -> None:
     from boltzgen.stretches import with_stretches
 
     diagnostics = json_object(this.out / "samples" / "diagnostics.json", "sample")
-    # Anew, since variables may be declared after the data were made, and slower.
     data = with_stretches(this.system, this.data())
     analyze(
         this.target,

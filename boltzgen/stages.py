@@ -10,7 +10,7 @@ import numpy as np
 
 from boltzgen import shipped
 from boltzgen.config import Workflow
-from boltzgen.domain import Domain
+from boltzgen.domain import domain_of
 from boltzgen.manifest import MADE_FROM, Manifest, digest, file_digest, xml_digest
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def inputs_of(
 
 def _isomer(system: MolecularSystem) -> list[object]:
     """Which isomer the reference structure is, as far as it is not the usual one of its centres."""
-    domain, x = Domain(system), system.positions
+    domain, x = domain_of(system), system.positions
     centres = [(e.atoms[0], sorted(e.substituents[0])[:3]) for e in domain.elements if e.kind == "centre"]
     hands = [float(np.sign(np.linalg.det(x[others] - x[centre]))) for centre, others in centres]
     turned = [

@@ -73,10 +73,11 @@ def block_length(series: Array, runs: list[NDArray[np.int64]]) -> int:
         return 1
     longest = max(len(rows) for rows in runs)
     inefficiency = float(statistical_inefficiencies(series, runs).max())
+    significant = math.hypot(SIGNIFICANT, math.sqrt(2 * math.log(len(series))))  # the largest of so many
     length = min(math.ceil(1 + STRETCH * (inefficiency - 1)), longest)
     while sum(len(rows) // (2 * length) for rows in runs) >= FEWEST_BLOCKS:
         n_pairs, correlation = _neighbours(series, runs, length)
-        if correlation.max() <= max(CORRELATED, SIGNIFICANT / math.sqrt(n_pairs)):
+        if correlation.max() <= max(CORRELATED, significant / math.sqrt(n_pairs)):
             break
         length *= 2
     return length

@@ -23,13 +23,14 @@ class Tail:
 
     k, error
         Of the ``3 sqrt(n)`` largest, which is far out in the tail (Vehtari et al. 2024, appendix H).
-    wide_k
+    wide_k, wide_error
         Of the largest fifth: less noise, and the tail as far as the bulk tells of it.
     """
 
     k: float
     error: float
     wide_k: float
+    wide_error: float = 0.0
 
 
 def tail_of(log_weights: Array) -> Tail | None:
@@ -45,4 +46,8 @@ def tail_of(log_weights: Array) -> Tail | None:
     if k is None or wide is None:
         return None
     m = math.floor(3 * math.sqrt(n) if n > 225 else n / 5)  # as arviz has it
-    return Tail(k, (1 + max(k, 0.0)) / math.sqrt(m) * m / (m + _PRIOR), wide)
+    return Tail(k, _error(k, m), wide, _error(wide, n // 5))
+
+
+def _error(k: float, m: int) -> float:
+    return (1 + max(k, 0.0)) / math.sqrt(m) * m / (m + _PRIOR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from boltzgen import geometry
-from boltzgen.domain import Domain
+from boltzgen.domain import domain_of
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.model.graph import pair_orbits
 from boltzgen.potential.symmetry import reflection_is_symmetry
@@ -29,7 +30,7 @@ End = tuple[int, int]
 def regions_of(system: MolecularSystem, data: WeightedEnsemble) -> Regions:
     """Regions that data of a system fall into, without being told."""
     units = torsion_units(system) or distance_units(data.positions, pair_orbits(system))
-    mirrored = not Domain(system).reflects and reflection_is_symmetry(system)
+    mirrored = not domain_of(system).reflects and reflection_is_symmetry(system)
     return find_regions(units, data, mirrored)
 
 
@@ -59,25 +60,40 @@ def distance_units(positions: Positions, orbits: NDArray[np.int64]) -> list[Unit
     orbits
         ``(n_atoms, n_atoms)`` as `boltzgen.model.graph.pair_orbits` gives them.
     """
-    first, second = np.triu_indices(len(orbits), 1)
-    order = np.argsort(orbits[first, second], kind="stable")
-    pairs, ends = (first[order], second[order]), np.cumsum(np.bincount(orbits[first, second]))[:-1]
-
-    def distances(x: Positions) -> Array:
-        r = np.linalg.norm(x[:, pairs[0]].astype(float) - x[:, pairs[1]], axis=-1)
-        return np.concatenate([np.sort(part, axis=1) for part in np.split(r, ends, axis=1)], axis=1)
-
-    most = max(2, MOST_DISTANCES // len(first))
-    r = distances(positions[np.linspace(0, len(positions) - 1, min(most, len(positions))).astype(int)])
-    mean = r.mean(0)
-    axes = np.linalg.svd(r - mean, full_matrices=False)[2][:N_COMPONENTS]
+    components = PairComponents(positions, orbits)
     return [
-        Unit(
-            f"component {k + 1} of the pair distances",
-            lambda x, axis=axis: ((distances(x) - mean) @ axis)[:, None],  # type: ignore[misc]
-        )
-        for k, axis in enumerate(axes)
+        Unit(f"component {k + 1} of the pair distances", functools.partial(components.column, k=k))
+        for k in range(len(components.axes))
     ]
+
+
+class PairComponents:
+    """Projections of sorted pair distances on their principal axes; the last ones made are kept."""
+
+    def __init__(self, positions: Positions, orbits: NDArray[np.int64]) -> None:
+        first, second = np.triu_indices(len(orbits), 1)
+        order = np.argsort(orbits[first, second], kind="stable")
+        self.pairs = first[order], second[order]
+        self.ends = np.cumsum(np.bincount(orbits[first, second]))[:-1]
+        self.at_once = max(2, MOST_DISTANCES // len(first))
+        rows = np.linspace(0, len(positions) - 1, min(self.at_once, len(positions))).astype(int)
+        r = self.distances(positions[rows])
+        self.mean = r.mean(0)
+        self.axes = np.linalg.svd(r - self.mean, full_matrices=False)[2][:N_COMPONENTS]
+        self.last: tuple[Positions, Array] | None = None
+
+    def distances(self, x: Positions) -> Array:
+        """Pair distances ``(n, n_pairs)``, sorted within each orbit."""
+        r = np.linalg.norm(x[:, self.pairs[0]].astype(float) - x[:, self.pairs[1]], axis=-1)
+        return np.concatenate([np.sort(part, axis=1) for part in np.split(r, self.ends, axis=1)], axis=1)
+
+    def column(self, x: Positions, k: int) -> Array:
+        """Component k of configurations ``(n, n_atoms, 3)``, ``(n, 1)``."""
+        if self.last is None or self.last[0] is not x:
+            parts = [x[start : start + self.at_once] for start in range(0, len(x), self.at_once)]
+            values = [(self.distances(part) - self.mean) @ self.axes.T for part in parts]
+            self.last = x, np.concatenate(values) if values else np.zeros((0, len(self.axes)))
+        return self.last[1][:, k : k + 1]
 
 
 def _end(system: MolecularSystem, atom: int, across: int, named: set[int]) -> End | None:

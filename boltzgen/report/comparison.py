@@ -11,7 +11,7 @@ from boltzgen.report.charts import variable_label
 from boltzgen.report.inline import Chart, Ink
 from boltzgen.report.record import Record, read_run
 from boltzgen.report.render import verdict, write_page
-from boltzgen.report.table import BOOKKEEPING
+from boltzgen.report.table import BOOKKEEPING, with_bound
 from boltzgen.report.text import duration, flat, number, setting
 
 FILE_NAME = "comparison.html"
@@ -88,7 +88,8 @@ def cell(row: dict[str, Any] | None) -> dict[str, str]:
     if row is None:
         return {"value": "", "md": ""}
     md = number(row["reference"], row["reference_error"])
-    return {"value": number(row["value"], row["error"]), "md": md}
+    value = with_bound(row) if row["error"] is None and row.get("low") is not None else None
+    return {"value": value or number(row["value"], row["error"]), "md": md}
 
 
 def differing_settings(records: list[Record]) -> list[tuple[str, list[str]]]:

@@ -61,6 +61,9 @@ def asked(record: Record) -> list[tuple[str, str]]:
     trajectory = (config.get("data") or {}).get("trajectory")
     if trajectory:
         entries.append(("MD", f"given: {', '.join(Path(str(name)).name for name in trajectory)}"))
+    left_out = (record.manifest.get("recorded") or {}).get("frames_left_out")
+    if left_out:
+        entries.append(("Frames left out", f"{left_out:,} of the MD, which are other isomers"))
     return [(term, text) for term, text in entries if text]
 
 

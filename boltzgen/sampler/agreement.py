@@ -13,6 +13,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from boltzgen.ensemble import MIN_CARRIERS
+from boltzgen.sampler.resampling import ess_fraction
+
 LOST_BELOW = 100.0
 """A path this far [nat] below the median log weight is lost: counted, and left out of means and spreads.
 
@@ -86,14 +89,17 @@ def bar_log_z(forward: Tensor, reverse: Tensor) -> float | None:
 
 
 def bar_gap(forward: Tensor, reverse: Tensor, blocks: Tensor | None = None) -> Measured | None:
-    """log Z by BAR minus log of the mean weight of the same paths from noise; None without finite weights.
+    """log Z by BAR minus log of the mean weight of the same paths from noise.
+
+    None without finite weights, and where fewer than `MIN_CARRIERS` effective paths from noise carry that
+    mean: it is then far too low by itself, and an error of it cannot say by how much.
 
     The error is that of the delta method: the sum of squares of the gap's derivatives with respect to the
     weights of the paths (blocks of them, from data), which BAR and the mean weight share in part. It is zero
     where the two directions have nothing in common: then BAR tells that alone, and nothing excuses a gap.
     """
     c = bar_log_z(forward, reverse)
-    if c is None:
+    if c is None or len(reverse) * ess_fraction(reverse) < MIN_CARRIERS:
         return None
     finite = torch.isfinite(forward)
     forward, blocks = forward[finite], None if blocks is None else blocks[finite]

@@ -11,7 +11,6 @@ from torch import Tensor
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.geometry import mean_free_noise
 from boltzgen.sampler.agreement import bar_log_z as bar_log_z
-from boltzgen.sampler.agreement import jeffreys_divergence
 from boltzgen.sampler.ladder import Ladder, Level, Particles, at_level
 from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import run_smc, start
@@ -81,12 +80,6 @@ def reverse_paths(
     shares.append(_shares(populations(population.particles.x), population.log_weights))
     run_smc(population, ladder.noise_levels(model), resample_below=0.0, generator=generator, observe=observe)
     return Paths(torch.stack(weights), _transpose(shares))
-
-
-def jeffreys(forward: Paths, reverse: Paths) -> list[float]:
-    """The Jeffreys divergence J at every level, over paths that are not lost."""
-    rows = zip(forward.log_weights, reverse.log_weights, strict=True)
-    return [jeffreys_divergence(f, r).value for f, r in rows]
 
 
 def _shares(members: dict[str, Tensor], log_weights: Tensor | None = None) -> dict[str, float]:

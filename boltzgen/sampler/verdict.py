@@ -11,6 +11,8 @@ from boltzgen.sampler.agreement import Measured
 from boltzgen.sampler.presence import FEW, MISSING, Presence
 from boltzgen.tails import FINITE_VARIANCE, LARGEST_K, Tail
 
+MOST_REGIONS = 3
+"""Regions of each kind that a verdict names."""
 SURE = 4.0
 """Standard errors from which a difference is one. Errors of heavy-tailed weights are themselves too small."""
 
@@ -63,7 +65,7 @@ def judge(
         Between forward and reverse paths at sigma_min, without moves or resampling [nat]: J, and log Z by
         BAR minus log Z by the mean weight.
     n_lost
-        Particles removed for non-finite energies or as a wrong diastereomer.
+        Particles removed for non-finite energies or as other isomers.
     lost_data_paths
         Share of the paths from data that are lost, and left out of J.
     tail
@@ -75,11 +77,10 @@ def judge(
     _judge_weights(found, genealogical_ess, log_z_error, tail)
     _judge_paths(found, jeffreys, jeffreys_error, bar_gap, lost_data_paths)
     _judge_states(found, ancestors_per_state, data_populations)
-    for region in regions:
-        _judge_region(found, region, genealogical_ess)
+    _judge_regions(found, regions, genealogical_ess)
     if n_lost > 0.05 * n_particles:
         found.warn.append(
-            f"{n_lost} of {n_particles} particles were lost to non-finite energies or a wrong diastereomer"
+            f"{n_lost} of {n_particles} particles were lost to non-finite energies or as other isomers"
         )
     level = "not trusted" if found.bad else "caution" if found.warn else "trusted"
     reasons = (*found.bad, *found.warn) or ("no warnings",)
@@ -113,7 +114,7 @@ def _judge_weights(found: _Reasons, ess: float, error: float | None, tail: Tail 
             f"a few weights dominate: Pareto k-hat is {tail.k:.2f} +- {tail.error:.2f}, above {LARGEST_K}: "
             "means and their errors may be far off; train longer, or resample (sample.sampler: smc)"
         )
-    elif tail.wide_k > FINITE_VARIANCE:
+    elif tail.wide_k > FINITE_VARIANCE + 0.5 * tail.wide_error:
         found.warn.append(
             f"the weights may have no variance (Pareto k-hat of the largest fifth is {tail.wide_k:.2f}, "
             f"above {FINITE_VARIANCE}): errors may be too small; train longer"
@@ -171,14 +172,23 @@ def _judge_states(found: _Reasons, ancestors: dict[str, float], populations: dic
             )
 
 
-def _judge_region(found: _Reasons, region: Presence, ess: float) -> None:
-    """A region with a real share of the data counts where the sample should have it and does not."""
-    share = f"{region.name} ({region.data_population:.1%} of the data)"
-    there = f"{region.population:.1%} of its weight on {region.ancestors:.0f} effective ancestors"
-    lacking = region.lacking(ess)
-    if lacking == MISSING:
+def _judge_regions(found: _Reasons, regions: Sequence[Presence], ess: float) -> None:
+    """Regions with a real share of the data count where the sample should have them and does not.
+
+    The largest `MOST_REGIONS` that are missing are named, and of those with little in them.
+    """
+    largest = sorted(regions, key=lambda region: -region.data_population)
+    missing, few = ([r for r in largest if r.lacking(ess) == part] for part in (MISSING, FEW))
+    for region in missing[:MOST_REGIONS]:
         found.bad.append(
-            f"missing from the sample but for {there}: {share}; more particles, or a network trained longer"
+            f"missing from the sample but for {_there(region)}; more particles, or a network trained longer"
         )
-    elif lacking == FEW:
-        found.warn.append(f"the sample has little, {there}, of {share}")
+    for region in few[: MOST_REGIONS - min(len(missing), MOST_REGIONS)]:
+        found.warn.append(f"the sample has little, {_there(region)}")
+
+
+def _there(region: Presence) -> str:
+    return (
+        f"{region.population:.1%} of its weight on {region.ancestors:.0f} effective ancestors: "
+        f"{region.name} ({region.data_population:.1%} of the data)"
+    )

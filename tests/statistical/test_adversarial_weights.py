@@ -251,6 +251,7 @@ def pareto(index: float) -> tuple[Callable[[np.random.Generator], np.ndarray], f
         pytest.param(lognormal(6.0), 1, 0, id="lognormal of sd 6"),
         pytest.param(pareto(1.3), 1, 0, id="Pareto of index 1.3"),
         pytest.param(lognormal(0.7), 200, 190, id="lognormal of sd 0.7"),
+        pytest.param(lognormal(1.2), 200, 190, id="lognormal of sd 1.2"),
         pytest.param(pareto(5.0), 200, 190, id="Pareto of index 5"),
     ],
 )

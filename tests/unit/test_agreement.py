@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from boltzgen.sampler.agreement import bar_gap, jeffreys_divergence, lost_share, surviving
+from boltzgen.sampler.agreement import bar_gap, bar_log_z, jeffreys_divergence, lost_share, surviving
 from boltzgen.tails import tail_of
 
 SD = 1.0
@@ -47,8 +47,16 @@ def test_a_shift_of_one_mode_shows_in_bar_and_not_in_j() -> None:
 
 
 def test_a_gap_without_any_overlap_has_no_error() -> None:
-    gap = bar_gap(torch.full((5,), 900.0).double(), torch.full((5,), -900.0).double())
+    gap = bar_gap(torch.full((50,), 900.0).double(), torch.full((50,), -900.0).double())
     assert gap is not None and gap.error == 0.0 and math.isfinite(gap.value)
+
+
+def test_no_gap_where_few_paths_carry_the_mean_weight() -> None:
+    """Sound paths with an sd of 4: their mean weight is far too low, and BAR is not at fault."""
+    g = torch.Generator().manual_seed(2)
+    forward, reverse = (4.0 * torch.randn(512, generator=g, dtype=torch.float64) + s * 8.0 for s in (1, -1))
+    assert bar_log_z(forward, reverse) == pytest.approx(0.0, abs=1.5)
+    assert bar_gap(forward, reverse) is None
 
 
 def test_lost_paths_are_counted_and_left_out() -> None:

@@ -64,15 +64,25 @@ def test_noise_makes_no_wells(n: int) -> None:
 
 def test_weights_count_and_regions_rest_on_blocks() -> None:
     rng = np.random.default_rng(0)
-    values = np.concatenate([rng.normal(-1.0, 0.1, 1000), rng.normal(1.0, 0.1, 1000)])
+    sides = np.where(np.arange(2000) // 100 % 2, 1.0, -1.0)
+    values = rng.normal(sides, 0.1)
     data = at(values, np.arange(2000) // 100)
     data = replace(data, log_weights=np.where(values > 0, math.log(0.25), 0.0))
     regions = find_regions([values_unit()], data)
     assert [r.population for r in regions.regions] == pytest.approx([0.8, 0.2])
-    assert [r.n_blocks for r in regions.regions] == pytest.approx([10.0, 10.0])
-    assert regions.assign(data.positions).tolist() == [0] * 1000 + [1] * 1000
+    assert [r.n_blocks for r in regions.regions] == pytest.approx([10.0, 10.0], abs=2.5)
+    assert regions.members(data.positions)[:, 0].tolist() == (sides < 0).tolist()
     thin = replace(data, log_weights=np.where(values > 0, math.log(0.005), 0.0))
     assert not find_regions([values_unit()], thin).regions  # one well, and so no regions
+
+
+def test_one_long_visit_is_one_however_short_the_blocks_of_the_data() -> None:
+    """Blocks made for what was declared say nothing of a slow coordinate that was not."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(np.where((np.arange(4000) > 1000) & (np.arange(4000) < 1400), 1.0, -1.0), 0.1)
+    regions = find_regions([values_unit()], at(values, np.arange(4000) // 10)).regions
+    assert [r.population for r in regions] == pytest.approx([0.9, 0.1], abs=0.01)
+    assert regions[1].n_blocks < 3
 
 
 def bent_chains(n: int = 2000) -> tuple[WeightedEnsemble, np.ndarray]:
@@ -167,10 +177,9 @@ def test_clusters_of_unbonded_atoms_are_found_by_their_distances() -> None:
     x = np.stack([row[rng.permutation(3)] for row in x]).astype(np.float32)
     data = WeightedEnsemble(x, np.zeros(1000), np.zeros(1000), 300.0)
     found = find_regions(distance_units(x, np.zeros((3, 3), dtype=int)), data)
-    labels = found.assign(x)
-    assert {labels[which == 0][0], labels[which == 1][0]} == {0, 1}
-    assert np.mean(labels == labels[which == 0][0]) == pytest.approx(np.mean(which == 0), abs=0.01)
-    assert np.mean(labels == -1) < 0.02
+    inside = found.members(x)[:, :2]
+    first = inside[:, int(inside[which == 0].mean(0).argmax())]
+    assert np.mean(first == (which == 0)) > 0.98 and np.mean(inside.any(1)) > 0.98
 
 
 def test_what_the_sample_has_of_each_region() -> None:
