@@ -100,6 +100,8 @@ class Domain:
         inside, mirrored = (_among(signs, allowed) for allowed in (self._inside, self._mirrored))
         other = ~inside & ~mirrored
         counts = Counter(dict(zip(COUNTS, (int((mirrored & ~inside).sum()), int(other.sum())), strict=True)))
+        if not other.any():
+            return counts
         allowed = torch.cat([self._inside, self._mirrored])
         rows, numbers = signs[other].cpu().unique(dim=0, return_counts=True)
         for row, n in zip(rows, numbers.tolist(), strict=True):

@@ -325,6 +325,8 @@ def test_systems_without_bonds_have_one_domain() -> None:
     domain, x = Domain(system), torch.as_tensor(system.positions)[None]
     assert domain.reflected(x)[1].all() and torch.equal(domain.reflected(x)[0], x)
     assert not domain.reflects and domain.n_relabellings == math.factorial(13)
+    assert domain.tally(x) == {"wrong_hand": 0, "diastereomers": 0}
+    assert domain.tally(torch.full_like(x, torch.nan)) == {"wrong_hand": 0, "diastereomers": 0}
     assert "both mirror images" in domain.description
 
 
