@@ -95,12 +95,16 @@ class Spent:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What every island needs and the report shows: the ladder, and paths along it in both directions."""
+    """What every island needs and the report shows: the ladder, and paths along it in both directions.
+
+    ``blocks`` ``(n,)`` number the correlated frames that forward paths begin at; None in checkpoints of before.
+    """
 
     ladder: Ladder
     forward: Paths
     reverse: Paths
     spent: Spent
+    blocks: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def _prepare(
     ends = (annealing.network, annealing.gaussian, ladder)
     forward = forward_paths(*ends, annealing.x0, annealing.members, generator)
     reverse = reverse_paths(*ends, len(annealing.x0), annealing.members, generator)
-    return Preparation(ladder, forward, reverse, Spent.so_far(annealing).since(before))
+    return Preparation(ladder, forward, reverse, Spent.so_far(annealing).since(before), annealing.blocks)
 
 
 def run_islands(

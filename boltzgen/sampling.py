@@ -67,7 +67,7 @@ def sample(
     samples = ensemble_of(combined, system.temperature_k)
     diagnostics = summarise(system, samples, combined, populations, dict(tally))
     diagnostics |= path_diagnostics(
-        preparation.ladder, preparation.forward, preparation.reverse, mean_shares(islands), annealing.blocks
+        preparation.ladder, preparation.forward, preparation.reverse, mean_shares(islands), preparation.blocks
     )
     diagnostics |= {
         "regions": [asdict(presence) for presence in _presences(annealing, samples, combined, settings)],
