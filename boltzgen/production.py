@@ -97,7 +97,7 @@ class Spent:
 class Preparation:
     """What every island needs and the report shows: the ladder, and paths along it in both directions.
 
-    ``blocks`` ``(n,)`` number the correlated frames that forward paths begin at; None in checkpoints of before.
+    ``blocks`` ``(n,)`` number the correlated frames that forward paths begin at; None in older checkpoints.
     """
 
     ladder: Ladder
