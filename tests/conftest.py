@@ -28,6 +28,20 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("boltzgen.analysis._draw", lambda *_: [])
 
 
+@pytest.fixture
+def without_pictures(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages too without figures, where only their words are looked at."""
+
+    from markupsafe import Markup
+
+    from boltzgen.report.inline import Chart
+
+    def chart(self: object, draw: object, alt: str, caption: str, **_: object) -> Chart:
+        return Chart(Markup(""), alt, caption)
+
+    monkeypatch.setattr("boltzgen.report.inline.Ink.chart", chart)
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended, named as in `subprocess.CompletedProcess`."""

@@ -26,7 +26,7 @@ from boltzgen.system import MolecularSystem
 from boltzgen.world import World
 
 SETTINGS = SampleSettings(
-    n_particles=24, n_islands=3, n_levels=6, n_pilot=16, n_forward=16, bridge_cess=0.9, bridge_moves=1
+    n_particles=24, n_islands=3, n_levels=6, n_pilot=16, n_forward=16, bridge_cess=0.6, bridge_moves=1
 )
 ON_THE_CLOCK = {"seconds", "target_seconds"}
 Problem = tuple[MolecularSystem, EnergyModel, WeightedEnsemble]

@@ -192,7 +192,7 @@ def test_a_run_whose_ensembles_were_removed_has_a_page(finished: Path, tmp_path:
     assert page.all("canvas") == []
 
 
-def test_a_lost_state_is_told_and_not_drawn(tmp_path: Path) -> None:
+def test_a_lost_state_is_told_and_not_drawn(tmp_path: Path, without_pictures: None) -> None:
     run = write_run(tmp_path / "lost", p_model=1e-9)
     page = Page(write_report(run))
     assert "not trusted" in page.text and "absent from the sample" in page.text and "∞" in page.text
@@ -200,7 +200,7 @@ def test_a_lost_state_is_told_and_not_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("k", [None, "missing"])
-def test_without_pareto_k(tmp_path: Path, k: str | None) -> None:
+def test_without_pareto_k(tmp_path: Path, k: str | None, without_pictures: None) -> None:
     found = diagnostics() | {"pareto_k": None}
     if k == "missing":
         del found["pareto_k"]
@@ -269,7 +269,7 @@ def test_numbers_as_text() -> None:
     assert (size(999), size(12_345_678)) == ("999 B", "12.3 MB")
 
 
-def test_log_z_without_an_error_is_shown_as_a_bound(tmp_path: Path) -> None:
+def test_log_z_without_an_error_is_shown_as_a_bound(tmp_path: Path, without_pictures: None) -> None:
     found = diagnostics() | {"log_z_error": None, "log_z_note": log_z_note(4.2), "lost_data_paths": 0.02}
     run = write_run(tmp_path / "bound", found=found)
     results = json.loads((run / "results" / "results.json").read_text())
