@@ -128,15 +128,14 @@ def prepare(
     rows = as_trained.resampled_indices(
         settings.n_forward, int(torch.randint(2**31, (), generator=generator))
     )
-    domain = domain_of(system)
     return Annealing(
         system,
         model,
         counter,
         network,
         make_potential(system),
-        domain,
-        state_members(system, domain),
+        domain_of(system),
+        state_members(system),
         data,
         torch.as_tensor(data.positions[rows]).to(device),
         torch.as_tensor(cluster_index(data)[0][rows]),

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from boltzgen.bounds import log_z_note
-from boltzgen.ensemble import Array, WeightedEnsemble, pareto_k
-from boltzgen.estimates import cluster_index, effective_carriers, normalised_weights
+from boltzgen.ensemble import WeightedEnsemble, pareto_k
+from boltzgen.estimates import cluster_weights, effective_carriers
 from boltzgen.sampler.agreement import Measured, bar_gap, jeffreys_divergence, lost_share, surviving
 from boltzgen.sampler.islands import Combined
 from boltzgen.sampler.ladder import Ladder
@@ -45,14 +45,14 @@ def summarise(
         state.name: effective_carriers(samples, state.members(samples.positions)) for state in system.states
     }
     history = [_json_ready(record) for record in populations[0].history]
-    shares, tail = ancestral_shares(samples), tail_of_ancestors(samples)
+    tail = tail_of_ancestors(samples)
     return {
         "log_z": combined.log_z,
         "log_z_error": combined.log_z_error,
         "log_z_note": "" if combined.log_z_error is not None else log_z_note(combined.genealogical_ess),
         "log_z_islands": [p.log_z for p in populations],
         "genealogical_ess": combined.genealogical_ess,
-        "largest_share": float(shares.max()),
+        "largest_share": float(cluster_weights(samples).max()),
         "weights_tail": tail and asdict(tail),
         "n_particles": len(combined.x),
         "n_ancestors": len(combined.ancestors[alive].unique()),
@@ -65,17 +65,10 @@ def summarise(
     }
 
 
-def ancestral_shares(samples: WeightedEnsemble) -> Array:
-    """Normalised weight that descends from each initial particle of each island, ``(n_ancestors,)``."""
-    cluster, island = cluster_index(samples)
-    shares = np.bincount(cluster, weights=normalised_weights(samples), minlength=len(island))
-    return shares.astype(np.float64)
-
-
 def tail_of_ancestors(samples: WeightedEnsemble) -> Tail | None:
-    """The tail of `ancestral_shares`: ancestors are independent where particles are not."""
+    """The tail of what descends from each initial particle: these are independent where particles are not."""
     with np.errstate(divide="ignore"):
-        return tail_of(np.log(ancestral_shares(samples)))
+        return tail_of(np.log(cluster_weights(samples)))
 
 
 def path_diagnostics(

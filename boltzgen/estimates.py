@@ -94,15 +94,23 @@ def n_carriers(ensemble: WeightedEnsemble, members: NDArray[np.bool_]) -> int:
     return len(np.unique(cluster[members & (ensemble.log_weights > -np.inf)]))
 
 
+def cluster_weights(ensemble: WeightedEnsemble, members: NDArray[np.bool_] | None = None) -> Array:
+    """Weight of each cluster ``(n_clusters,)``, of all rows or of those marked ``members`` ``(n,)``.
+
+    Weights of all rows sum to one. Clusters are independent where rows are not.
+    """
+    cluster, island = cluster_index(ensemble)
+    weights = normalised_weights(ensemble)
+    weights = weights if members is None else np.where(members, weights, 0.0)
+    return np.bincount(cluster, weights=weights, minlength=len(island)).astype(np.float64)
+
+
 def effective_carriers(ensemble: WeightedEnsemble, members: NDArray[np.bool_] | None = None) -> float:
     """Kish's effective number ``(sum W)^2 / sum W^2`` of the clusters behind ``members``; zero if none.
 
     ``members`` ``(n,)`` are all rows by default.
     """
-    cluster, island = cluster_index(ensemble)
-    weights = normalised_weights(ensemble)
-    weights = weights if members is None else np.where(members, weights, 0.0)
-    shared = np.bincount(cluster, weights=weights, minlength=len(island))
+    shared = cluster_weights(ensemble, members)
     return float(shared.sum() ** 2 / np.square(shared).sum()) if shared.any() else 0.0
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from boltzgen.diagnostics import path_diagnostics
 from boltzgen.diffusion import EnergyAndScore, perturb
-from boltzgen.domain import Domain, domain_of
+from boltzgen.domain import domain_of
 from boltzgen.model.energy import EnergyModel
 from boltzgen.model.graph import pair_orbits, stiff_pairs
 from boltzgen.sampler.denoising import measured_errors, spaced_levels
@@ -36,9 +36,9 @@ _NO_OVERLAP = 200.0
 """Energy [nat] above that of the level of origin which stands for no overlap at all."""
 
 
-def state_members(system: MolecularSystem, domain: Domain | None = None) -> Populations:
+def state_members(system: MolecularSystem) -> Populations:
     """Membership of each state; an enantiomer counts as the configuration that it is the mirror image of."""
-    domain = domain or domain_of(system)
+    domain = domain_of(system)
 
     def members(x: Tensor) -> dict[str, Tensor]:
         x, _ = domain.reflected(x)

@@ -1,7 +1,7 @@
 """Potentials of mean force along one variable, from histograms and from kernels.
 
 They are differences to the lowest bin, with errors of these differences that respect ancestry
-(`boltzgen.estimates`). A bin that fewer than five effective lineages support has a value and no error; where
+(`boltzgen.estimates`). A bin that fewer than five effective clusters support has a value and no error; where
 fewer than thirty do, the error is a lower bound.
 """
 
@@ -37,14 +37,14 @@ class PMF:
         Shape ``(n_bins,)``; plus infinity in bins without weight.
     df
         Standard error of the difference to the lowest bin, shape ``(n_bins,)``; NaN in empty bins and
-        in bins with fewer than five effective lineages.
+        in bins with fewer than five effective clusters.
     dof
         Degrees of freedom of these errors, shape ``(n_bins,)``.
     bandwidth
         Standard deviation of the kernel, in the unit of the variable; None for a histogram. A kernel
         estimate holds at the centres of its bins.
     effective
-        Kish's effective number of lineages behind each difference, the smaller one of the bin and the lowest
+        Kish's effective number of clusters behind each difference, the smaller one of the bin and the lowest
         bin, shape ``(n_bins,)``; None in results of before it was counted.
     """
 
@@ -112,7 +112,7 @@ def kernel_pmf(
     the greatest likelihood of each lineage under the density of all others (Habbema 1974; lineages in place
     of rows, because copies of a row would ask for no smoothing at all). Errors are those of the smoothed
     density: the bias of smoothing is not in them. A point with no row within two bandwidths is empty, one
-    with fewer than five effective lineages there has no error. ``limits`` as in `potential_of_mean_force`.
+    with fewer than five effective clusters there has no error. ``limits`` as in `potential_of_mean_force`.
     """
     edges, bins = binned(ensemble, cv, n_points, limits)
     histogram = cluster_histogram(ensemble, bins, n_points)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from boltzgen import geometry
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.estimates import effective_carriers
-from boltzgen.stretches import block_length
+from boltzgen.stretches import in_blocks
 from boltzgen.wells import Wells, find_wells
 
 Positions = NDArray[np.float32]
@@ -150,15 +150,9 @@ def _blocks_behind(data: WeightedEnsemble, inside: NDArray[np.bool_]) -> float:
 
     Blocks of the data need not be long beside the correlations of what nobody declared; a long visit is one.
     """
-    islands = np.zeros(len(data), np.int64) if data.islands is None else data.islands
-    runs = [np.flatnonzero(islands == island) for island in np.unique(islands)]
     part = data.weights * (inside - data.weights[inside].sum())
-    length, first = block_length(part[None], runs), 0
-    blocks = np.zeros(len(data), dtype=np.int64)
-    for rows in runs:
-        blocks[rows] = first + np.arange(len(rows)) // length
-        first = int(blocks[rows[-1]]) + 1
-    return min(effective_carriers(data, inside), effective_carriers(replace(data, lineages=blocks), inside))
+    own = in_blocks(data, part[None])
+    return min(effective_carriers(data, inside), effective_carriers(own, inside))
 
 
 def _name(found: Regions, columns: tuple[int, ...], cell: tuple[int, ...]) -> str:

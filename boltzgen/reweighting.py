@@ -15,7 +15,7 @@ from boltzgen.errors import DataError, NumericalError
 from boltzgen.estimates import (
     Estimate,
     carried,
-    cluster_index,
+    cluster_weights,
     effective_carriers,
     estimated,
     log_ratio,
@@ -145,7 +145,5 @@ def _log_z_change(old: WeightedEnsemble, new: WeightedEnsemble, n_bootstrap: int
 
 def _lineages_k(ensemble: WeightedEnsemble) -> float | None:
     """k-hat of the weights of lineages, which are independent where rows are not."""
-    cluster, island = cluster_index(ensemble)
-    shares = np.bincount(cluster, weights=normalised_weights(ensemble), minlength=len(island))
     with np.errstate(divide="ignore"):
-        return pareto_k(np.log(shares))
+        return pareto_k(np.log(cluster_weights(ensemble)))

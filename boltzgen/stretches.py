@@ -21,13 +21,18 @@ CORRELATED, SIGNIFICANT = 0.1, 1.5
 
 
 def with_stretches(system: MolecularSystem, data: WeightedEnsemble) -> WeightedEnsemble:
-    """``data`` with its decorrelated blocks numbered anew, as the variables and states of ``system`` ask.
+    """``data`` with its decorrelated blocks numbered anew, as the variables and states of ``system`` ask."""
+    return in_blocks(data, averaged_series(system, data))
+
+
+def in_blocks(data: WeightedEnsemble, series: Array) -> WeightedEnsemble:
+    """``data`` in blocks that are long beside the correlations of series of mean zero ``(k, n)``.
 
     Frames of one run or file (``islands``) are in the order of time, and blocks of all have one length.
     """
     islands = np.zeros(len(data), dtype=np.int64) if data.islands is None else data.islands
     runs = [np.flatnonzero(islands == island) for island in np.unique(islands)]
-    length = block_length(averaged_series(system, data), runs)
+    length = block_length(series, runs)
     lineages, first = np.zeros(len(data), dtype=np.int64), 0
     for rows in runs:
         lineages[rows] = first + np.arange(len(rows)) // length

@@ -145,19 +145,25 @@ def cis(x: np.ndarray) -> np.ndarray:
     return turned
 
 
+def simulated(directory: Path) -> list[str]:
+    """What is said by a run on ``md.dcd`` up to its data."""
+    settings = Workflow(
+        name="mine",
+        system=SystemSettings(name="alanine_dipeptide"),
+        data=DataSettings(trajectory=(str(directory / "md.dcd"),)),
+    )
+    said: list[str] = []
+    run(settings, directory, directory / "run", until="simulate", say=said.append)
+    return said
+
+
 def test_a_run_says_what_its_data_lack(
     system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
 ) -> None:
     inside = system.states[0].members(dynamics.positions)
     visited, other = (0, 1) if inside.mean() > 0.5 else (1, 0)
     write(system, dynamics.positions[system.states[visited].members(dynamics.positions)], tmp_path / "md.dcd")
-    settings = Workflow(
-        name="mine",
-        system=SystemSettings(name="alanine_dipeptide"),
-        data=DataSettings(trajectory=(str(tmp_path / "md.dcd"),)),
-    )
-    said: list[str] = []
-    run(settings, tmp_path, tmp_path / "run", until="simulate", say=said.append)
+    said = simulated(tmp_path)
     assert len(said) == 2 and said[0].startswith("simulate: running")
     assert f"warning: the data never visit the state {system.states[other].name}," in said[1]
     assert (tmp_path / "run" / "data" / "ensemble.h5").exists()
@@ -169,13 +175,7 @@ def test_a_run_says_how_many_frames_it_leaves_out(
     x = dynamics.positions[:60].copy()
     x[20:24] = cis(x[20:24])
     write(system, x, tmp_path / "md.dcd")
-    settings = Workflow(
-        name="mine",
-        system=SystemSettings(name="alanine_dipeptide"),
-        data=DataSettings(trajectory=(str(tmp_path / "md.dcd"),)),
-    )
-    said: list[str] = []
-    run(settings, tmp_path, tmp_path / "run", until="simulate", say=said.append)
+    said = simulated(tmp_path)
     assert any("4 are other isomers (amide C(14)-N(16): 4)" in line for line in said)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["recorded"]["frames_left_out"] == 4

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from boltzgen.bounds import MARGIN
-from boltzgen.diagnostics import ancestral_shares, judge_run, path_diagnostics, summarise, tail_of_ancestors
+from boltzgen.diagnostics import judge_run, path_diagnostics, summarise, tail_of_ancestors
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.estimates import cluster_weights
 from boltzgen.sampler.agreement import Measured
 from boltzgen.sampler.islands import Combined, combine
 from boltzgen.sampler.ladder import Particles
@@ -137,7 +138,7 @@ def test_the_tail_is_of_the_weights_that_ancestors_leave() -> None:
     assert tail is not None and tail.wide_k > 0.6
     population = weighed(np.zeros(1000))
     population.particles = replace(population.particles, ancestors=torch.arange(1000) // 10)
-    shares = ancestral_shares(ensemble_of(combine([population]), 300.0))
+    shares = cluster_weights(ensemble_of(combine([population]), 300.0))
     assert len(shares) == 100 and shares.tolist() == pytest.approx([0.01] * 100)
 
 
