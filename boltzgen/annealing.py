@@ -18,7 +18,6 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.estimate import network_chunk, will_compile
 from boltzgen.estimates import cluster_index
-from boltzgen.frames import inside_domain
 from boltzgen.heights import elastic_kernel, state_members
 from boltzgen.memory import keep_freed_memory
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
@@ -123,7 +122,7 @@ def prepare(
     model = model.to(device).eval()
     counter = Counter(_network(model, data, settings, device, report))
     network = Tempered(counter, data.temperature_k / system.temperature_k)
-    data, _ = inside_domain(system, data.at_temperature(system.temperature_k))
+    data = data.at_temperature(system.temperature_k)
     as_trained = balanced(data, system, model.spec.state_share)
     rows = as_trained.resampled_indices(
         settings.n_forward, int(torch.randint(2**31, (), generator=generator))

@@ -19,6 +19,7 @@ from boltzgen.diagnostics import judge_run, path_diagnostics, summarise
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.estimates import cluster_index
+from boltzgen.frames import inside_domain
 from boltzgen.kept import Kept
 from boltzgen.model.energy import EnergyModel
 from boltzgen.production import kept_in, mean_shares, prepared, run_islands
@@ -53,6 +54,9 @@ def sample(
     """
     started = time.monotonic()
     generator = torch.Generator().manual_seed(seed)
+    data, left_out = inside_domain(system, data)
+    if left_out:
+        say(left_out)
     annealing = prepare(system, model, data, settings, generator, device, report)
     getting_ready = time.monotonic() - started
     kept = kept_in(Kept(resume))

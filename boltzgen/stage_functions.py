@@ -55,7 +55,10 @@ class Run:
         """The training ensemble, frames inside the domain alone (data of before may have others)."""
         from boltzgen.frames import inside_domain
 
-        return inside_domain(self.system, _load(self.out / "data" / "ensemble.h5"))[0]
+        data, left_out = inside_domain(self.system, _load(self.out / "data" / "ensemble.h5"))
+        if left_out:
+            self.say(left_out)
+        return data
 
     def samples(self) -> WeightedEnsemble:
         """The weighted samples."""

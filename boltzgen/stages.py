@@ -82,7 +82,10 @@ def inputs_of(
 
 
 def _isomer(system: MolecularSystem) -> list[object]:
-    """Which isomer the reference structure is, as far as it is not the usual one of its centres."""
+    """Which isomer the reference structure is: signs of centres, and what is not trans or need not be held.
+
+    Signs are of three neighbours in the order of atoms, as in records of before, so that these stay valid.
+    """
     domain, x = domain_of(system), system.positions
     centres = [(e.atoms[0], sorted(e.substituents[0])[:3]) for e in domain.elements if e.kind == "centre"]
     hands = [float(np.sign(np.linalg.det(x[others] - x[centre]))) for centre, others in centres]

@@ -16,7 +16,8 @@ from boltzgen.errors import DataError
 from boltzgen.frames import inside_domain, unvisited_states
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
-from boltzgen.storage import load_ensemble
+from boltzgen.stage_functions import Run
+from boltzgen.storage import load_ensemble, save_ensemble
 from boltzgen.system import MolecularSystem, State
 from boltzgen.trajectories import load_trajectories
 from boltzgen.workflow import run
@@ -180,6 +181,20 @@ def test_a_run_says_how_many_frames_it_leaves_out(
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["recorded"]["frames_left_out"] == 4
     assert len(load_ensemble(tmp_path / "run" / "data" / "ensemble.h5")) == 56
+
+
+def test_frames_that_older_data_hold_are_left_out_and_said(
+    system: MolecularSystem, dynamics: WeightedEnsemble, tmp_path: Path
+) -> None:
+    x = dynamics.positions[:60].copy()
+    x[20:24] = cis(x[20:24])
+    (tmp_path / "data").mkdir()
+    older = replace(dynamics.select(np.arange(60)), positions=x)
+    save_ensemble(older, system.topology, tmp_path / "data" / "ensemble.h5")
+    workflow = Workflow(name="mine", system=SystemSettings(name="alanine_dipeptide"))
+    said: list[str] = []
+    assert len(Run(workflow, tmp_path, tmp_path, "cpu", system, said.append).data()) == 56
+    assert len(said) == 1 and "4 are other isomers" in said[0]
 
 
 def test_states_that_data_never_visit_are_named(system: MolecularSystem, dynamics: WeightedEnsemble) -> None:
