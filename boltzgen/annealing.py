@@ -168,19 +168,20 @@ def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Genera
             generator,
         )
     except NoParticleLeft:
-        raise NumericalError(all_lost("the pilot run", settings.n_pilot, tally)) from None
+        raise all_lost("the pilot run", settings.n_pilot, tally) from None
 
 
-def all_lost(what: str, n: int, tally: Mapping[str, int]) -> str:
-    """One line about a run of ``n`` particles that have all got weight zero, and why."""
+def all_lost(what: str, n: int, tally: Mapping[str, int]) -> NumericalError:
+    """What is said of a run of ``n`` particles that have all got weight zero, and why."""
     isomers = tally.get("diastereomers", 0)
     elements = [f"{name}: {count}" for name, count in tally.items() if name not in COUNTS]
     of_isomers = f"{isomers} are other isomers ({', '.join(elements)})" if isomers else ""
     others = f"{n - isomers} have an energy that is not finite" if n > isomers else ""
-    return (
-        f"sampling: all {n} particles of {what} have weight zero: "
-        f"{' and '.join(filter(None, (of_isomers, others)))}; train longer (train.minutes), use more levels "
-        "(sample.n_levels)" + (", or let isomers be (system.free_isomers)" if isomers else "")
+    return NumericalError(
+        "sampling",
+        f"all {n} particles of {what} have weight zero: {' and '.join(filter(None, (of_isomers, others)))}",
+        "train longer (train.minutes), use more levels (sample.n_levels)"
+        + (", or let isomers be (system.free_isomers)" if isomers else ""),
     )
 
 

@@ -75,8 +75,10 @@ def orbit_of(reference: Signs, actions: list[Action]) -> set[Signs]:
                 pending.append(new)
         if len(reached) > MOST_ARRANGEMENTS:
             raise MolecularSystemError(
+                "domain of Z",
                 f"more than {MOST_ARRANGEMENTS:,} arrangements of the {len(reference)} centres and bonds are "
-                "the same molecule with its atoms relabelled; let isomers be (system.free_isomers: [all])"
+                "the same molecule with its atoms relabelled",
+                "let isomers be (system.free_isomers: [all])",
             )
     return reached
 

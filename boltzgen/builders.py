@@ -11,7 +11,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from boltzgen.errors import MolecularSystemError
+from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system import CollectiveVariable, MolecularSystem, State
 
 Reading = TypeVar("Reading")
@@ -47,7 +47,7 @@ def from_pdb(
         system = parameters.createSystem(topology, **_unconstrained(nonbonded_cutoff_nm))
     except Exception as error:
         raise MolecularSystemError(
-            f"{name}: {', '.join(map(str, forcefield))}: {_one_line(error)}"
+            name, f"{', '.join(map(str, forcefield))}: {said_by(error)}", "check the force field"
         ) from error
     positions = _nanometres(structure.getPositions(asNumpy=True))
     return _finish(name, topology, system, positions, temperature_k, collective_variables, states)
@@ -72,7 +72,9 @@ def from_amber(
     """
     if implicit_solvent is not None and implicit_solvent not in _IMPLICIT_SOLVENTS:
         raise MolecularSystemError(
-            f"{name}: unknown implicit_solvent {implicit_solvent}; use one of {', '.join(_IMPLICIT_SOLVENTS)}"
+            name,
+            f"unknown implicit_solvent {implicit_solvent}",
+            f"use one of {', '.join(_IMPLICIT_SOLVENTS)}",
         )
     _check_cutoff(name, nonbonded_cutoff_nm)
     solvent = None if implicit_solvent is None else _IMPLICIT_SOLVENTS[implicit_solvent]
@@ -137,17 +139,21 @@ def _unconstrained(cutoff_nm: float | None) -> dict[str, object]:
 
 def _check_cutoff(name: str, cutoff_nm: float | None) -> None:
     if cutoff_nm is not None and not cutoff_nm > 0:
-        raise MolecularSystemError(f"{name}: nonbonded_cutoff_nm must be positive, not {cutoff_nm:g}")
+        raise MolecularSystemError(
+            name, f"nonbonded_cutoff_nm must be positive, not {cutoff_nm:g}", "leave it out for none"
+        )
 
 
 def _readable(name: str, path: Path | str, reader: Callable[[str], Reading]) -> Reading:
     """``reader(path)``, its failures told in one line."""
     if not Path(path).is_file():
-        raise MolecularSystemError(f"{name}: no file {path}; paths are relative to the workflow file")
+        raise MolecularSystemError(name, f"no file {path}", "paths are relative to the workflow file")
     try:
         return reader(str(path))
     except Exception as error:
-        raise MolecularSystemError(f"{name}: {path} cannot be read: {_one_line(error)}") from error
+        raise MolecularSystemError(
+            name, f"{path} cannot be read ({said_by(error)})", "check the file"
+        ) from error
 
 
 def _without_box(topology: app.Topology) -> app.Topology:
@@ -157,7 +163,3 @@ def _without_box(topology: app.Topology) -> app.Topology:
 
 def _nanometres(quantity: unit.Quantity) -> NDArray[np.float64]:
     return np.array(quantity.value_in_unit(unit.nanometer), dtype=np.float64)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -61,7 +61,8 @@ def check(
     try:
         invariance = check_system(system)
     except AssertionError as error:
-        raise MolecularSystemError(str(error)) from error
+        where, _, what = str(error).partition(": ")
+        raise MolecularSystemError(where, what, "mend its force field or its states") from error
     report(0.1, 1.0, "agreement with OpenMM")
     potentials = {"float64": make_potential(system), "float32": make_potential(system, dtype=torch.float32)}
     evaluators = _evaluators(system, potentials, compiled)

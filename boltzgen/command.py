@@ -30,7 +30,9 @@ def carry_out(
     """Carry out the stages up to the one that a command is named after, here or in several processes."""
     if workflow is None and not any(text.startswith("system=") for text in overrides):
         raise ConfigError(
-            "no WORKFLOW given; name one (`boltzgen workflows`), or a system with --system NAME|FILE.py"
+            "WORKFLOW",
+            "none given",
+            "name one (`boltzgen workflows`), or a system with --system NAME|FILE.py",
         )
     settings, base = load_workflow(workflow, overrides, quick, seed, device)
     from boltzgen.launcher import launch

@@ -40,7 +40,11 @@ def difference(a: FinishedRun, b: FinishedRun, seed: int = 0) -> dict[str, Estim
 def _check(a: FinishedRun, b: FinishedRun) -> None:
     elements = [[atom.element for atom in run.system.topology.atoms()] for run in (a, b)]
     if elements[0] != elements[1]:
-        raise DataError(f"{a.path} and {b.path} are not of the same atoms in the same order")
+        raise DataError(
+            f"{a.path} and {b.path}",
+            "are not of the same atoms in the same order",
+            "give two runs of one molecule",
+        )
     found = [run.results["diagnostics"] for run in (a, b)]
     keys = [diagnostics.get("z_domain_key") or diagnostics.get("z_domain") for diagnostics in found]
     if keys[0] != keys[1]:
@@ -49,9 +53,13 @@ def _check(a: FinishedRun, b: FinishedRun) -> None:
             for run, diagnostics in zip((a, b), found, strict=True)
             if "z_domain_key" not in diagnostics
         ]
-        remedy = f"; `--force sample` says of {' and '.join(old)} in full what it is over" if old else ""
+        remedy = f"`--force sample` says of {' and '.join(old)} in full what it is over" if old else None
         words = [diagnostics.get("z_domain") for diagnostics in found]
-        raise DataError(f"log Z of {a.path} is over {words[0]}, that of {b.path} over {words[1]}{remedy}")
+        raise DataError(
+            f"{a.path} and {b.path}",
+            f"log Z of the first is over {words[0]}, that of the second over {words[1]}",
+            remedy or "give runs of one isomer",
+        )
 
 
 def _bar(

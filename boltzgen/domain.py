@@ -69,8 +69,9 @@ class Domain:
             ]
             if not chosen and asked not in kinds:
                 raise MolecularSystemError(
-                    f"system.free_isomers: {asked} is none of {', '.join(sorted(kinds))}, "
-                    f"or of {', '.join(names) or 'those of this molecule, which has none'}"
+                    "system.free_isomers",
+                    f"{asked} names nothing here",
+                    f"there are {', '.join(sorted(kinds))}" + (f", and {', '.join(names)}" if names else ""),
                 )
             free += chosen
         return free
@@ -178,6 +179,8 @@ def _check_arranged(system: MolecularSystem, flat: list[StereoElement]) -> None:
     for element in flat:
         where = "-".join(f"{atoms[i].name}({i})" for i in element.atoms)
         raise MolecularSystemError(
-            f"{system.name}: the reference structure has no arrangement at the {element.kind} {where} "
-            "(its neighbours lie in a plane); give a relaxed structure"
+            str(system.name),
+            f"the reference structure has no arrangement at the {element.kind} {where} (its "
+            "neighbours lie in a plane)",
+            "give a relaxed structure",
         )

@@ -1,8 +1,26 @@
 """The errors a user can cause; the command line prints their one line and exits with status 2."""
 
+from pathlib import Path
+
 
 class UserError(Exception):
-    """Something the user can put right: one line saying what is wrong, where, and what to do."""
+    """Something the user can put right, told in one line.
+
+    where
+        The file, dotted key or option at fault, or what it is about.
+    what
+        What is wrong.
+    remedy
+        What to do about it.
+    """
+
+    def __init__(self, where: str | Path, what: str = "", remedy: str = "") -> None:
+        super().__init__(str(where), what, remedy)
+        self.where, self.what, self.remedy = str(where), what, remedy
+
+    def __str__(self) -> str:
+        told = "; ".join(filter(None, (self.what, self.remedy)))
+        return " ".join(": ".join(filter(None, (self.where, told))).split())
 
 
 class ConfigError(UserError):
@@ -23,3 +41,8 @@ class DataError(UserError):
 
 class NumericalError(UserError):
     """A computation that broke down (exploding dynamics, a NaN loss, weights that are all zero)."""
+
+
+def said_by(error: BaseException) -> str:
+    """What a library said, in one line without its full stop, to be quoted beside what it means here."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

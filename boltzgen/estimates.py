@@ -69,7 +69,11 @@ def half_width(error: Array | float, dof: Array | float, level: float = 0.95) ->
 def normalised_weights(ensemble: WeightedEnsemble) -> Array:
     """Weights ``(n,)`` that sum to one; raises NumericalError if every weight is zero."""
     if not np.isfinite(log_sum_exp(ensemble.log_weights)):
-        raise NumericalError("every weight of the ensemble is zero or not finite: nothing can be averaged")
+        raise NumericalError(
+            "ensemble",
+            "every weight is zero or not finite, nothing can be averaged",
+            "sample with more particles",
+        )
     return ensemble.weights
 
 

@@ -33,7 +33,11 @@ def export_samples(
     """
     carrying = np.flatnonzero(np.isfinite(samples.log_weights))
     if not len(carrying):
-        raise NumericalError(f"{directory}: nothing to export, every sample has weight zero")
+        raise NumericalError(
+            directory,
+            "nothing to export, every sample has weight zero",
+            "sample with more particles or a network trained for longer",
+        )
     weighted = samples.select(carrying[:: settings.stride])
     resampled = samples.select(carrying).resample(settings.n_resampled, seed)
     with atomic_directory(directory) as partial:

@@ -33,38 +33,44 @@ def check_molecule(loaded: mdtraj.Trajectory, system: MolecularSystem, where: st
     """Refuse other atoms, a periodic box, and positions that are not finite."""
     if loaded.n_atoms != system.n_atoms:
         raise DataError(
-            f"{where}: has {loaded.n_atoms} atoms, {system.name} has {system.n_atoms}; "
-            "strip solvent and ions first"
+            where,
+            f"has {loaded.n_atoms} atoms, {system.name} has {system.n_atoms}",
+            "strip solvent and ions first",
         )
     for ours, theirs in zip(system.topology.atoms(), loaded.topology.atoms, strict=True):
         symbols = {atom.element.symbol for atom in (ours, theirs) if atom.element is not None}
         if len(symbols - {"VS"}) == 2:
             raise DataError(
-                f"{where}: atom {ours.index} is {theirs}, in {system.name} it is {ours.name} of "
-                f"{ours.residue.name}; bring the atoms into the order of {system.name}"
+                where,
+                f"atom {ours.index} is {theirs}, in {system.name} it is {ours.name} of {ours.residue.name}",
+                f"bring the atoms into the order of {system.name}",
             )
     if loaded.unitcell_lengths is not None:
         raise DataError(
-            f"{where}: has a periodic box, and {system.name} has none; if the dynamics was not periodic, "
-            "save it anew without the box (MDTraj: t.unitcell_vectors = None)"
+            where,
+            f"has a periodic box, and {system.name} has none",
+            "if the dynamics was not periodic, save it anew without the box (MDTraj: "
+            "t.unitcell_vectors = None)",
         )
     bad = np.flatnonzero(~np.isfinite(loaded.xyz).all(axis=(1, 2)))
     if len(bad):
-        raise DataError(f"{where}: frame {bad[0]} has positions that are not finite; cut it out")
+        raise DataError(where, f"frame {bad[0]} has positions that are not finite", "cut it out")
 
 
 def check_number(x: NDArray[np.float32], where: str) -> list[str]:
     """Refuse too few frames and many repeated ones; a line of warning for a few repeated ones."""
     if len(x) < LEAST_FRAMES:
         raise DataError(
-            f"{where}: leave {len(x)} frames to train on; at least {LEAST_FRAMES} are needed, "
-            "and thousands are usual"
+            where,
+            f"leave {len(x)} frames to train on",
+            f"at least {LEAST_FRAMES} are needed, and thousands are usual",
         )
     repeated = int((np.abs(x[1:] - x[:-1]).max(axis=(1, 2)) == 0).sum())
     if repeated > MOST_REPEATED * len(x):
         raise DataError(
-            f"{where}: {repeated} of {len(x)} frames repeat the one before; cut them out, "
-            "or keep fewer with data.stride"
+            where,
+            f"{repeated} of {len(x)} frames repeat the one before",
+            "cut them out, or keep fewer with data.stride",
         )
     if repeated:
         return [f"warning: {where}: {repeated} of {len(x)} frames repeat the one before"]
@@ -80,8 +86,9 @@ def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: 
         bond, median = f"{atoms[i].name}({i}) - {atoms[j].name}({j})", float(np.median(lengths))
         if median > LONGEST_BOND_NM:
             raise DataError(
-                f"{where}: the bond {bond} is {median:.2f} nm long; "
-                f"are the atoms in the order of {system.name}, and molecules whole?"
+                where,
+                f"the bond {bond} is {median:.2f} nm long",
+                f"are the atoms in the order of {system.name}, and molecules whole?",
             )
         if len(x) < 10:
             continue
@@ -89,8 +96,10 @@ def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: 
         spread, blur = float(lengths.var()), 4 * noise / math.sqrt(len(x))
         if math.sqrt(max(spread - noise - blur, 0.0)) < max(LEAST_VIBRATION * thermal, 1e-5):
             raise DataError(
-                f"{where}: the bond {bond} does not vibrate (standard deviation {math.sqrt(spread):.1e} nm); "
-                "constrained bonds have no density in Cartesian space, run the dynamics with constraints=None"
+                where,
+                f"the bond {bond} does not vibrate (standard deviation {math.sqrt(spread):.1e} nm)",
+                "constrained bonds have no density in Cartesian space, run the dynamics with "
+                "constraints=None",
             )
 
 
@@ -110,9 +119,10 @@ def check_energies(system: MolecularSystem, u: NDArray[np.float64], u_reference:
     excess = float(np.median(u)) - u_reference
     if excess > HIGHEST_ENERGY * system.dof:
         raise DataError(
-            f"{where}: half of the frames lie more than {excess:.3g} kT above the reference configuration, "
-            f"where about {0.5 * system.dof:.3g} kT are usual; are the atoms in the order of {system.name}, "
-            "and was its force field used?"
+            where,
+            f"half of the frames lie more than {excess:.3g} kT above the reference configuration, "
+            f"where about {0.5 * system.dof:.3g} kT are usual",
+            f"are the atoms in the order of {system.name}, and was its force field used?",
         )
 
 
@@ -144,8 +154,9 @@ def inside_domain(system: MolecularSystem, data: WeightedEnsemble) -> tuple[Weig
     what = " and ".join(f"{n} are {kind}" for kind, n in kinds.items() if n)
     if inside.sum() < LEAST_FRAMES:
         raise DataError(
-            f"data: of {len(data)} frames {what} of the reference structure; start from a structure of the "
-            "isomer that is meant, or let isomers be (system.free_isomers)"
+            "data",
+            f"of {len(data)} frames {what} of the reference structure",
+            "start from a structure of the isomer that is meant, or let isomers be (system.free_isomers)",
         )
     weight = float(data.weights[~inside].sum())
     return data.select(np.flatnonzero(inside)), (

@@ -117,10 +117,10 @@ def log_z_difference(ensemble_a: WeightedEnsemble, ensemble_b: WeightedEnsemble)
     log_z or the numbers of atoms differ.
     """
     if ensemble_a.log_z is None or ensemble_b.log_z is None:
-        raise DataError("log_z_difference: both ensembles need a log_z; only sampled ensembles carry one")
+        raise DataError("log_z_difference", "both ensembles need a log_z", "only sampled ensembles carry one")
     if ensemble_a.n_atoms != ensemble_b.n_atoms:
         raise DataError(
-            f"log_z_difference: {ensemble_a.n_atoms} and {ensemble_b.n_atoms} atoms; Z has no common unit"
+            "log_z_difference", f"{ensemble_a.n_atoms} and {ensemble_b.n_atoms} atoms", "Z has no common unit"
         )
     difference = ensemble_b.log_z - ensemble_a.log_z
     if ensemble_a.log_z_error is None or ensemble_b.log_z_error is None:

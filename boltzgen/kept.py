@@ -51,8 +51,9 @@ class Kept:
         if missing := set(range(n)) - set(pieces):
             listed = ", ".join(str(number + 1) for number in sorted(missing))
             raise DataError(
-                f"{what} {listed}, made by other processes, cannot be read in {self.directory}; do all of "
-                "them see that directory? The same command makes what is missing"
+                self.directory or what,
+                f"{what} {listed}, made by other processes, cannot be read here",
+                "do all of them see that directory? The same command makes what is missing",
             )
         return [pieces[number] for number in range(n)]
 

@@ -28,8 +28,10 @@ def launch(devices: int, nodes: int, arguments: Sequence[str]) -> int:
     if nodes > 1:
         same = " ".join(["boltzgen", *arguments])
         raise ConfigError(
-            f"--nodes {nodes}: start it on every node, by `srun --nodes={nodes} --ntasks-per-node={devices} "
-            f"{same}` or `torchrun --nnodes={nodes} --nproc-per-node={devices} -m {same}`"
+            f"--nodes {nodes}",
+            "one process alone cannot start those of other nodes",
+            f"start it on every node, by `srun --nodes={nodes} --ntasks-per-node={devices} "
+            f"{same}` or `torchrun --nnodes={nodes} --nproc-per-node={devices} -m {same}`",
         )
     port, command = _free_port(), [sys.executable, "-m", "boltzgen", *arguments]
     processes: list[subprocess.Popen[bytes]] = []

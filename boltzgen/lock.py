@@ -76,7 +76,7 @@ def _acquire(path: Path, say: Callable[[str], None]) -> int:
         except FileNotFoundError:  # a run that ended this moment took its empty directory with it
             continue
         except OSError as error:
-            raise BusyError(f"{path}: cannot be opened ({error.strerror}); check its owner") from None
+            raise BusyError(path, f"cannot be opened ({error.strerror})", "check its owner") from None
         try:
             free, holder = _try_lock(descriptor), _read(descriptor)
             if os.fstat(descriptor).st_nlink == 0:  # the file of a run that ended this moment
@@ -109,14 +109,17 @@ def _refuse_or_take_over(
         return
     if free is False or holder is None:
         who = holder or "another process has just started"
-        raise BusyError(f"{path.parent}: {who} in this directory; wait for it or choose another --out")
+        raise BusyError(str(path.parent), f"{who} in this directory", "wait for it or choose another --out")
     if holder.host != socket.gethostname():
         raise BusyError(
-            f"{path.parent}: {holder} in this directory; choose another --out, or delete {path} if you know "
-            "that this process is gone"
+            str(path.parent),
+            f"{holder} in this directory",
+            f"choose another --out, or delete {path} if you know that this process is gone",
         )
     if free is None and holder.alive:
-        raise BusyError(f"{path.parent}: {holder} in this directory; wait for it or choose another --out")
+        raise BusyError(
+            str(path.parent), f"{holder} in this directory", "wait for it or choose another --out"
+        )
     say(f"{path.parent}: process {holder.pid}, at work here since {holder.since}, is gone; taking its place")
 
 

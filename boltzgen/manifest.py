@@ -74,8 +74,9 @@ class Manifest:
             path = self.out / name
             if not path.is_file() or file_digest(path) != written:
                 raise DataError(
-                    f"{path}: is not as the stage {stage} wrote it, damaged or changed since; "
-                    f"`--force {stage}` makes it again"
+                    path,
+                    f"is not as the stage {stage} wrote it, damaged or changed since",
+                    f"`--force {stage}` makes it again",
                 )
 
     @contextmanager
@@ -166,8 +167,9 @@ def check_finished(out: Path, stage: str) -> None:
     unfinished = _unfinished(_read(out / FILE_NAME).get("stages"), stage)
     if unfinished:
         raise DataError(
-            f"{out}: its files are older than its settings: the stage {unfinished} did not finish; "
-            f"`boltzgen run {out / 'config.yaml'} --out {out}` finishes the run"
+            str(out),
+            f"its files are older than its settings: the stage {unfinished} did not finish",
+            f"`boltzgen run {out / 'config.yaml'} --out {out}` finishes the run",
         )
 
 
@@ -190,17 +192,17 @@ def check_output_directory(out: Path) -> None:
         parent = nearest_existing(out)
         foreign = parent == out and out.is_dir() and {path.name for path in out.iterdir()} - _OWN_NAMES
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--out {out}: cannot be looked at ({error}); choose another") from None
+        raise ConfigError(f"--out {out}", f"cannot be looked at ({error})", "choose another") from None
     if not parent.is_dir():
-        raise ConfigError(f"--out {out}: {parent} is a file; choose a directory")
+        raise ConfigError(f"--out {out}", f"{parent} is a file", "choose a directory")
     if foreign and not (out / FILE_NAME).exists():
-        raise ConfigError(f"--out {out}: has files but is no run directory; choose a new or empty one")
+        raise ConfigError(f"--out {out}", "has files but is no run directory", "choose a new or empty one")
     try:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
         reason = error.strerror or error
-        raise ConfigError(f"--out {out}: cannot write in {parent} ({reason}); choose another") from None
+        raise ConfigError(f"--out {out}", f"cannot write in {parent} ({reason})", "choose another") from None
 
 
 def pretrained_run(out: Path) -> bool | None:
@@ -223,7 +225,7 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise DataError(path, f"cannot be read ({error.strerror})", "check the path") from None
 
 
 def xml_digest(xml: str) -> str:
@@ -239,7 +241,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         content = None
     if not _is_manifest(content):
-        raise DataError(f"{path}: cannot be read as a manifest; remove the directory or choose another --out")
+        raise DataError(path, "cannot be read as a manifest", "remove the directory or choose another --out")
     return dict(content)
 
 

@@ -200,7 +200,9 @@ def _with_weight(ensemble: WeightedEnsemble) -> WeightedEnsemble:
 def _with_finite_energy(ensemble: WeightedEnsemble) -> WeightedEnsemble:
     kept = ensemble.select(np.flatnonzero(np.isfinite(ensemble.reduced_energies)))
     if not len(kept):
-        raise NumericalError("no configuration of the ensemble has a finite energy")
+        raise NumericalError(
+            "ensemble", "no configuration has a finite energy", "give frames of this molecule"
+        )
     return _with_weight(kept)
 
 

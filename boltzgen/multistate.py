@@ -35,7 +35,7 @@ _ROWS_PER_LINEAGE, _MOST_ROWS, _NEWTON_STEPS, _N_CHECKED = 4, 20_000, 5, 16
 _IMPOSSIBLE = 1e3
 """Reduced energy above the lowest of a row that stands for infinity."""
 _LARGEST_STEP = 5.0
-_NO_OVERLAP = "mbar: the ensembles do not overlap; sample temperatures or force fields in between"
+_NO_OVERLAP = "mbar", "the ensembles do not overlap", "sample temperatures or force fields in between"
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,15 @@ def mbar(
     """
     if len(ensembles) != len(potentials) or len(ensembles) < 2:
         raise DataError(
-            f"mbar: {len(ensembles)} ensembles and {len(potentials)} potentials; one each, two at least"
+            "mbar", f"{len(ensembles)} ensembles and {len(potentials)} potentials", "one each, two at least"
         )
     ensembles = [e.select(np.flatnonzero(normalised_weights(e) > 0)) for e in ensembles]
     if len({e.n_atoms for e in ensembles}) > 1:
-        raise DataError(f"mbar: ensembles of {[e.n_atoms for e in ensembles]} atoms have no common Z")
+        raise DataError(
+            "mbar",
+            f"ensembles of {[e.n_atoms for e in ensembles]} atoms have no common Z",
+            "give ensembles of one molecule",
+        )
     for k, (ensemble, potential) in enumerate(zip(ensembles, potentials, strict=True)):
         _check_pair(k, ensemble, potential)
     u = [_energies(e, k, potentials) for k, e in enumerate(ensembles)]
@@ -144,7 +148,7 @@ def _by_pymbar(ensembles: Sequence[WeightedEnsemble], u: list[Array], sizes: Arr
             return np.array([0.0, float(found["Delta_f"])])
         return np.asarray(MBAR(np.concatenate(drawn, axis=1), counts).f_k, dtype=np.float64)
     except (ParameterError, ArithmeticError, np.linalg.LinAlgError):
-        raise NumericalError(_NO_OVERLAP) from None
+        raise NumericalError(*_NO_OVERLAP) from None
 
 
 def _mixture(f: Array, u: Array, sizes: Array) -> Array:
@@ -159,7 +163,7 @@ def _polished(f: Array, u: Array, weights: Array, sizes: Array) -> Array:
         p = _mixture(f, u, sizes)
         step = _pseudo_inverse(p, weights) @ (p @ weights - sizes)
         if not np.isfinite(step).all() or np.abs(step).max() > _LARGEST_STEP:
-            raise NumericalError(_NO_OVERLAP)
+            raise NumericalError(*_NO_OVERLAP)
         f = np.asarray(f - step, dtype=np.float64)
     return np.asarray(f - f[0], dtype=np.float64)
 
@@ -208,6 +212,7 @@ def _check_pair(k: int, ensemble: WeightedEnsemble, potential: ReducedEnergy) ->
     gap = np.abs(reduced_energies(potential, some) - some.reduced_energies)
     if not np.median(gap) < 0.1 + 1e-3 * np.median(np.abs(some.reduced_energies)):
         raise DataError(
-            f"mbar: potential {k} gives energies {np.median(gap):.3g} kT from those stored in ensemble {k}; "
-            "give potentials in the order of the ensembles, at their temperatures"
+            "mbar",
+            f"potential {k} gives energies {np.median(gap):.3g} kT from those stored in ensemble {k}",
+            "give potentials in the order of the ensembles, at their temperatures",
         )

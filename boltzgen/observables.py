@@ -13,7 +13,7 @@ import mdtraj
 import numpy as np
 
 from boltzgen.ensemble import Array, WeightedEnsemble
-from boltzgen.errors import ConfigError, DataError, UserError
+from boltzgen.errors import ConfigError, DataError, UserError, said_by
 from boltzgen.export import trajectory
 from boltzgen.free_energy import Estimate, expectation
 from boltzgen.system import MolecularSystem
@@ -36,8 +36,9 @@ def find_observable(name: str, base: Path | None = None) -> Observable:
         inspect.signature(function).bind(None)
     except TypeError as error:
         raise ConfigError(
-            f"observable {name}: takes more than a trajectory ({error}); write a function of a trajectory "
-            "that calls it"
+            f"observable {name}",
+            f"takes more than a trajectory ({error})",
+            "write a function of a trajectory that calls it",
         ) from None
     return function
 
@@ -47,12 +48,14 @@ def frame_values(name: str, function: Observable, frames: mdtraj.Trajectory) -> 
     try:
         found = function(frames)
     except Exception as error:  # whatever a function of somebody else's comes upon
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise DataError(f"observable {name}: fails with {type(error).__name__} ({reason})") from error
+        reason = said_by(error)
+        raise DataError(
+            f"observable {name}", f"fails with {type(error).__name__} ({reason})", "mend the function"
+        ) from error
     wanted = f"a number or a vector for each of {frames.n_frames} frames is wanted"
     values = _numbers(_without_indices(found, frames.n_frames))
     if values.ndim not in (1, 2) or len(values) != frames.n_frames or 0 in values.shape:
-        raise DataError(f"observable {name}: returns {_told(found)}; {wanted}")
+        raise DataError(f"observable {name}", f"returns {_told(found)}", str(wanted))
     return values.reshape(frames.n_frames, -1)
 
 
@@ -76,7 +79,7 @@ def observable(
     ensemble = source if isinstance(source, WeightedEnsemble) else source.samples
     system = system or getattr(source, "system", None)
     if system is None:
-        raise DataError("observable: an ensemble knows no atoms; give its system as well")
+        raise DataError("observable", "an ensemble knows no atoms", "give its system as well")
     name = what if isinstance(what, str) else getattr(what, "__name__", "function")
     function = find_observable(what) if isinstance(what, str) else what
     found = estimates(ensemble, system, name, function, n_bootstrap, seed)
@@ -97,7 +100,11 @@ def estimates(
     values = np.concatenate([frame_values(name, function, trajectory(system, x)) for x in blocks])
     lost = ~np.isfinite(values).all(axis=1) & (ensemble.log_weights > -np.inf)
     if lost.any():
-        raise DataError(f"observable {name}: is not finite in frame {int(np.argmax(lost))}")
+        raise DataError(
+            f"observable {name}",
+            f"is not finite in frame {int(np.argmax(lost))}",
+            "look at that frame, or let the function give a number there",
+        )
     return [expectation(ensemble, column, n_bootstrap, seed) for column in values.T]
 
 
@@ -114,14 +121,17 @@ def check_observables(names: tuple[str, ...], system: MolecularSystem) -> None:
 def _from_mdtraj(name: str) -> Observable:
     known = {n: getattr(mdtraj, n) for n in dir(mdtraj) if _takes_trajectory(getattr(mdtraj, n))}
     if name in _ANGLES:
-        raise ConfigError(f"observable {name}: an angle on a circle has no mean; average its cosine and sine")
+        raise ConfigError(
+            f"observable {name}", "an angle on a circle has no mean", "average its cosine and sine"
+        )
     if name not in known:
         alone = [n for n, function in known.items() if _takes_nothing_else(function) and n not in _ANGLES]
         close = difflib.get_close_matches(name, alone, n=1)
         hint = f"did you mean {close[0]}?" if close else "compute_rg is one"
         raise ConfigError(
-            f"observable {name}: no function of a trajectory in MDTraj; {hint} "
-            "(file.py:function names one of your own)"
+            f"observable {name}",
+            "no function of a trajectory in MDTraj",
+            f"{hint} (file.py:function names one of your own)",
         )
     function: Observable = known[name]
     return function
@@ -146,7 +156,7 @@ def _from_file(name: str, base: Path) -> Observable:
     path = base / file
     if not path.is_file():
         raise ConfigError(
-            f"observable {name}: no file {path}; paths start from the workflow file's directory"
+            f"observable {name}", f"no file {path}", "paths start from the workflow file's directory"
         )
     spec = importlib.util.spec_from_file_location(f"boltzgen_user_observables_{path.stem}", path)
     assert spec is not None and spec.loader is not None
@@ -155,13 +165,15 @@ def _from_file(name: str, base: Path) -> Observable:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         says = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ConfigError(f"observable {name}: {path} cannot be imported ({says}); mend the file") from error
+        raise ConfigError(
+            f"observable {name}", f"{path} cannot be imported ({says})", "mend the file"
+        ) from error
     function = getattr(module, attribute, None)
     if not callable(function):
         known = [n for n, item in vars(module).items() if inspect.isfunction(item)]
         close = difflib.get_close_matches(attribute, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"observable {name}: {path} defines no function {attribute}{hint}")
+        remedy = f"did you mean {close[0]}?" if close else "name one that it defines"
+        raise ConfigError(f"observable {name}", f"{path} defines no function {attribute}", remedy)
     return function
 
 

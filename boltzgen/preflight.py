@@ -44,7 +44,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     elif workflow.train.start is not None:
         _check_start(workflow.train.start, workflow.model, system)
     elif workflow.model.prior == "forcefield" and not system.graph.number_of_edges():
-        raise ConfigError(f"model.prior: forcefield needs bonds, and {system.name} has none; use none")
+        raise ConfigError("model.prior", f"forcefield needs bonds, and {system.name} has none", "use none")
     _check_energy(system)
     _check_temperatures(workflow, system)
     check_observables(workflow.analyze.observables, system)
@@ -63,15 +63,18 @@ def check_room(
     if sum(written.values()) > free:
         worst = max(written, key=written.__getitem__)
         raise ConfigError(
-            f"--out {out}: the run would write about {estimate.size(sum(written.values()))}, most of it in "
-            f"{worst}, where {estimate.size(free)} are free; {_less(worst, workflow)}, or choose another disk"
+            f"--out {out}",
+            f"the run would write about {estimate.size(sum(written.values()))}, most of it in "
+            f"{worst}, where {estimate.size(free)} are free",
+            f"{_less(worst, workflow)}, or choose another disk",
         )
     available = psutil.virtual_memory().available
     for stage, needed in estimate.memory_bytes(system.n_atoms, workflow, device).items():
         if stage in stages and needed > available:
             raise ConfigError(
-                f"memory: {stage} needs at least {estimate.size(needed)} and {estimate.size(available)} are "
-                f"free; {_less(stage, workflow)}"
+                "memory",
+                f"{stage} needs at least {estimate.size(needed)} and {estimate.size(available)} are free",
+                str(_less(stage, workflow)),
             )
 
 
@@ -89,12 +92,14 @@ def check_model(directory: Path, system: MolecularSystem) -> None:
         made_for = spec["system"], spec["n_atoms"]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(
-            f"{path}: not the record of a trained network; `--force train` makes it again"
+            path, "not the record of a trained network", "`--force train` makes it again"
         ) from None
     if made_for != (system.name, system.n_atoms):
         raise DataError(
-            f"{path}: is a network of {made_for[0]} ({made_for[1]} atoms), not of {system.name} "
-            f"({system.n_atoms} atoms); train again with `--force train`, or choose another --out"
+            path,
+            f"is a network of {made_for[0]} ({made_for[1]} atoms), not of {system.name} "
+            f"({system.n_atoms} atoms)",
+            "train again with `--force train`, or choose another --out",
         )
 
 
@@ -106,7 +111,7 @@ def _check_start(start: str, settings: ModelSettings, system: MolecularSystem) -
     except (OSError, ValueError):
         known = ", ".join(shipped.available())
         raise ConfigError(
-            f"train.start: no trained network in {directory}; give a run directory or one of {known}"
+            "train.start", f"no trained network in {directory}", f"give a run directory or one of {known}"
         ) from None
     sizes = ("n_layers", "n_channels", "n_radial", "l_max", "hidden", "prior")
     asked = {key: getattr(settings, key) for key in sizes}
@@ -114,7 +119,9 @@ def _check_start(start: str, settings: ModelSettings, system: MolecularSystem) -
     for key, value in asked.items():
         if spec.get(key) != value:
             raise ConfigError(
-                f"train.start: the network of {start} has {key} {spec.get(key)}, this run needs {value}"
+                "train.start",
+                f"the network of {start} has {key} {spec.get(key)}, this run needs {value}",
+                "set model to what that network has, or leave train.start out",
             )
 
 
@@ -123,14 +130,15 @@ def _check_directory(out: Path, workflow: Workflow) -> None:
     for name in (*workflow.data.trajectory, *filter(None, [workflow.data.weights])):
         if any(Path(name).resolve().is_relative_to((out / part).resolve()) for part in _REPLACED):
             raise ConfigError(
-                f"data: {name} lies in the run directory, where the run would replace it; "
-                "move it elsewhere or choose another --out"
+                "data",
+                f"{name} lies in the run directory, where the run would replace it",
+                "move it elsewhere or choose another --out",
             )
     if workflow.train.start is not None:
         start = shipped.network_directory(workflow.train.start)
         if start.resolve() == (out / "model").resolve():
             raise ConfigError(
-                f"train.start: training would replace the network in {out}; choose another --out"
+                "train.start", f"training would replace the network in {out}", "choose another --out"
             )
     record = out / "config.yaml"
     if not record.exists():
@@ -139,12 +147,13 @@ def _check_directory(out: Path, workflow: Workflow) -> None:
         settings = yaml.safe_load(record.read_text(encoding="utf-8"))["system"]
         before = _called(settings["name"], settings.get("parameters") or {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        raise DataError(f"{record}: is no record of a run; remove it or choose another --out") from None
+        raise DataError(str(record), "is no record of a run", "remove it or choose another --out") from None
     now = _called(workflow.system.name, workflow.system.parameters)
     if before != now:
         raise ConfigError(
-            f"--out {out}: holds a run of the system {before}, which one of {now} would replace; choose "
-            "another directory"
+            f"--out {out}",
+            f"holds a run of the system {before}, which one of {now} would replace",
+            "choose another directory",
         )
 
 
@@ -160,7 +169,7 @@ def _check_energy(system: MolecularSystem) -> None:
     u, gradient = potential.reduced_energy_and_gradient(torch.as_tensor(system.positions)[None])
     if not (u.isfinite().all() and gradient.isfinite().all()):
         raise MolecularSystemError(
-            f"{system.name}: has no finite energy at its reference configuration; do atoms overlap there?"
+            str(system.name), "has no finite energy at its reference configuration", "do atoms overlap there?"
         )
     check_translation_invariant(system)
 
@@ -171,17 +180,21 @@ def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
         return
     if wanted in there:
         if reason := why_not(system, wanted):
-            raise ConfigError(f"simulate.platform: {wanted} does not start on this machine: {reason}")
+            raise ConfigError(
+                "simulate.platform", f"{wanted} does not start on this machine ({reason})", "use auto"
+            )
         return
     if wanted != BATCHED:
         raise ConfigError(
-            f"simulate.platform: OpenMM has no {wanted} on this machine; there is {', '.join(there)}, "
-            "batched, or auto for the fastest"
+            "simulate.platform",
+            f"OpenMM has no {wanted} on this machine",
+            f"use auto for the fastest, batched, or one of {', '.join(there)}",
         )
     try:
         make_potential(system, backend="batched", dtype=torch.float32)
     except UserError as error:
-        raise ConfigError(f"simulate.platform: {system.name} cannot be batched: {error}") from None
+        reason = f"{system.name} cannot be batched ({error.what})"
+        raise ConfigError("simulate.platform", reason, "use auto") from None
 
 
 def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:
@@ -192,6 +205,8 @@ def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:
     hottest = system.temperature_k * math.exp(min(rungs, 100.0))
     if hottest > HOTTEST_K:
         raise ConfigError(
-            f"simulate.n_temperatures: {simulate.n_temperatures} rungs with temperature_ratio "
-            f"{simulate.temperature_ratio:g} reach {hottest:.3g} K; use fewer or a smaller ratio"
+            "simulate.n_temperatures",
+            f"{simulate.n_temperatures} rungs with temperature_ratio "
+            f"{simulate.temperature_ratio:g} reach {hottest:.3g} K",
+            "use fewer or a smaller ratio",
         )

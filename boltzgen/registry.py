@@ -50,12 +50,15 @@ def load_system(
         raise
     except (Exception, SystemExit) as error:
         raise MolecularSystemError(
-            f"system {name}: cannot be built: {_told(error, name)}; check the values in system.parameters"
+            f"system {name}",
+            f"cannot be built: {_told(error, name)}",
+            "check the values in system.parameters",
         ) from error
     if not isinstance(system, MolecularSystem):
         raise MolecularSystemError(
-            f"system {name}: build() returned a {type(system).__name__}; "
-            "it must return a boltzgen.MolecularSystem"
+            f"system {name}",
+            f"build() returned a {type(system).__name__}",
+            "it must return a boltzgen.MolecularSystem",
         )
     return system
 
@@ -94,15 +97,18 @@ def _build_from_entry_point(name: str) -> Build:
         close = difflib.get_close_matches(name, entries, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise MolecularSystemError(
-            f"system {name}: no such system; {hint}registered: {', '.join(sorted(entries)) or 'none'} "
-            "(or give the path of a .py file with a build() function)"
+            f"system {name}",
+            "no such system",
+            f"{hint}registered: {', '.join(sorted(entries)) or 'none'} (or give the path of a .py "
+            "file with a build() function)",
         )
     try:
         build = entries[name].load()
     except (Exception, SystemExit) as error:
         raise MolecularSystemError(
-            f"system {name}: {entries[name].value} cannot be imported ({_told(error, name)}); "
-            "reinstall the package that registers it"
+            f"system {name}",
+            f"{entries[name].value} cannot be imported ({_told(error, name)})",
+            "reinstall the package that registers it",
         ) from error
     return _checked_build(name, build)
 
@@ -110,11 +116,15 @@ def _build_from_entry_point(name: str) -> Build:
 def _build_from_file(path: Path) -> Build:
     if not path.is_file():
         raise MolecularSystemError(
-            f"system {path}: no such file; give the path of a .py file with a build() function"
+            f"system {path}", "no such file", "give the path of a .py file with a build() function"
         )
     spec = importlib.util.spec_from_file_location(f"boltzgen_user_system_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise MolecularSystemError(f"system {path}: not a Python module")
+        raise MolecularSystemError(
+            f"system {path}",
+            "cannot be imported as a module",
+            "give the path of a .py file with a build() function",
+        )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -122,7 +132,7 @@ def _build_from_file(path: Path) -> Build:
         raise
     except (Exception, SystemExit) as error:
         raise MolecularSystemError(
-            f"system {path}: cannot be imported: {_told(error, str(path))}; mend the file"
+            f"system {path}", f"cannot be imported: {_told(error, str(path))}", "mend the file"
         ) from error
     return _checked_build(str(path), getattr(module, "build", None))
 
@@ -130,7 +140,7 @@ def _build_from_file(path: Path) -> Build:
 def _checked_build(name: str, build: object) -> Build:
     if not callable(build):
         raise MolecularSystemError(
-            f"system {name}: defines no build() function; add one that returns a MolecularSystem"
+            f"system {name}", "defines no build() function", "add one that returns a MolecularSystem"
         )
     return build
 
@@ -150,12 +160,12 @@ def _checked_arguments(
         close = difflib.get_close_matches(key, valid, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise MolecularSystemError(
-            f"system {name}: unknown parameter {key}; {hint}valid: {', '.join(valid) or 'none'}"
+            f"system {name}", f"unknown parameter {key}", f"{hint}valid: {', '.join(valid) or 'none'}"
         )
     missing = [k for k in valid if declared[k].default is inspect.Parameter.empty and k not in arguments]
     if missing:
         raise MolecularSystemError(
-            f"system {name}: parameter {missing[0]} is missing; set system.parameters.{missing[0]}"
+            f"system {name}", f"parameter {missing[0]} is missing", f"set system.parameters.{missing[0]}"
         )
     return {**arguments, "base": base} if "base" in declared else arguments
 

@@ -82,7 +82,9 @@ def reweighted(
     else:
         new = _under_potential(ensemble, target, temperature_k)
     if not np.isfinite(log_sum_exp(new.log_weights)):
-        raise NumericalError("reweighted: every new weight is zero; the two targets have nothing in common")
+        raise NumericalError(
+            "reweighted", "every new weight is zero", "the two targets have nothing in common"
+        )
     change = _log_z_change(ensemble, new, n_bootstrap, seed)
     if ensemble.log_z is not None:
         known = None not in (errors := (ensemble.log_z_error, change.error))
@@ -96,19 +98,25 @@ def reduced_energies(potential: ReducedEnergy, ensemble: WeightedEnsemble) -> Ar
     """``u`` ``(n,)`` of every row under a potential, NaN as plus infinity; DataError if it does not fit."""
     n_atoms = getattr(potential, "n_atoms", ensemble.n_atoms)
     if n_atoms != ensemble.n_atoms:
-        raise DataError(f"the potential is of {n_atoms} atoms, the ensemble of {ensemble.n_atoms}")
+        raise DataError(
+            "reweighted",
+            f"the potential is of {n_atoms} atoms, the ensemble of {ensemble.n_atoms}",
+            "give one of the same atoms",
+        )
     with torch.no_grad():
         u = np.asarray(potential(torch.as_tensor(ensemble.positions)), dtype=np.float64)
     if u.shape != (len(ensemble),):
         raise DataError(
-            f"the potential gives shape {u.shape} for {len(ensemble)} configurations, not one each"
+            "reweighted",
+            f"the potential gives shape {u.shape} for {len(ensemble)} configurations",
+            "let it give one reduced energy for each",
         )
     return np.where(np.isnan(u), np.inf, u)
 
 
 def _at_temperature(ensemble: WeightedEnsemble, temperature_k: float) -> WeightedEnsemble:
     if not 0 < temperature_k < math.inf:
-        raise DataError(f"reweighted: a temperature is positive, in K, not {temperature_k:g}")
+        raise DataError("reweighted", f"temperature_k is {temperature_k:g}", "give a positive one, in K")
     return ensemble.at_temperature(temperature_k)
 
 
@@ -118,7 +126,9 @@ def _under_potential(
     u = reduced_energies(potential, ensemble)
     kT = getattr(potential, "kT", None)
     if kT is not None and temperature_k is not None:
-        raise DataError("reweighted: a Potential has a temperature of its own; give no temperature_k with it")
+        raise DataError(
+            "reweighted", "a Potential has a temperature of its own", "give no temperature_k with it"
+        )
     temperature = kT / GAS_CONSTANT if kT is not None else temperature_k or ensemble.temperature_k
     carrying = ensemble.log_weights > -np.inf
     with np.errstate(invalid="ignore"):

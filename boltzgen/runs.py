@@ -66,12 +66,12 @@ class FinishedRun:
         """What ``results/results.json`` says: rows, potentials of mean force, verdict, diagnostics."""
         path = self.path / "results" / "results.json"
         if not path.is_file():
-            raise DataError(f"{path}: no such file; `boltzgen analyze` writes it")
+            raise DataError(path, "no such file", "`boltzgen analyze` writes it")
         check_finished(self.path, "analyze")
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            raise DataError(f"{path}: is damaged; `--force analyze` makes it again") from None
+            raise DataError(path, "is damaged", "`--force analyze` makes it again") from None
 
     def to_mdtraj(self, n: int | None = None, seed: int = 0) -> mdtraj.Trajectory:
         """The samples as an MDTraj trajectory [nm].
@@ -86,7 +86,9 @@ class FinishedRun:
             import MDAnalysis
             from MDAnalysis.coordinates.memory import MemoryReader
         except ImportError:
-            raise UserError("to_mdanalysis: MDAnalysis is not installed; pip install MDAnalysis") from None
+            raise UserError(
+                "to_mdanalysis", "MDAnalysis is not installed", "pip install MDAnalysis"
+            ) from None
         frames = 10.0 * self._frames(n, seed)
         return MDAnalysis.Universe(self.system.topology, frames, format=MemoryReader, order="fac")
 
@@ -115,5 +117,9 @@ def load_run(path: str | Path) -> FinishedRun:
     """
     directory = Path(path)
     if not (directory / "config.yaml").is_file():
-        raise DataError(f"{directory}: not a run directory, it has no config.yaml")
+        raise DataError(
+            directory,
+            "not a run directory, it has no config.yaml",
+            "name the directory that --out gave, or runs/NAME",
+        )
     return FinishedRun(directory)

@@ -17,7 +17,6 @@ from boltzgen.coverage import energy_presence, region_presence
 from boltzgen.descriptors import described
 from boltzgen.diagnostics import judge_run, path_diagnostics, summarise
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.errors import NumericalError
 from boltzgen.estimates import cluster_index
 from boltzgen.frames import inside_domain
 from boltzgen.kept import Kept
@@ -66,7 +65,7 @@ def sample(
     combined = combine(populations)
     tally = sum((collections.Counter(island.tally) for island in islands), collections.Counter[str]())
     if not np.isfinite(combined.log_z):
-        raise NumericalError(all_lost("the islands", len(combined.x), tally))
+        raise all_lost("the islands", len(combined.x), tally)
     spent = sum((island.spent for island in islands), preparation.spent)
     samples = ensemble_of(combined, system.temperature_k)
     diagnostics = summarise(system, samples, combined, populations, dict(tally))

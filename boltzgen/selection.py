@@ -18,7 +18,11 @@ def selected_atoms(topology: mdtraj.Topology, key: str, selection: str) -> np.nd
         atoms: np.ndarray = topology.select(selection)
     except Exception as error:  # MDTraj raises whatever its parser comes upon
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"{key}: MDTraj does not understand {selection!r} ({reason})") from error
+        raise ConfigError(
+            key,
+            f"MDTraj does not understand {selection!r} ({reason})",
+            "write it as in `name CA and resname ALA`",
+        ) from error
     if not len(atoms):
-        raise ConfigError(f"{key}: {selection!r} selects no atom")
+        raise ConfigError(key, f"{selection!r} selects no atom", "name atoms that there are")
     return atoms

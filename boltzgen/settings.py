@@ -29,7 +29,9 @@ class Settings(BaseModel):
     def _no_switches(cls, value: object) -> object:
         """Nothing is switched on or off, so that ``steps: yes`` is not one step."""
         if isinstance(value, bool):
-            raise ValueError(f"a number or a word is wanted, YAML reads this as {str(value).lower()}")
+            raise ValueError(
+                "a number or a word is wanted, and YAML reads yes, no, on and off as true or false"
+            )
         return value
 
 
@@ -70,12 +72,15 @@ def first_problem(error: ValidationError) -> Mapping[str, Any]:
     return min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
 
 
-def in_words(problem: Mapping[str, Any]) -> str:
-    """What is wrong with a value, from one of the problems of a pydantic ValidationError."""
+def in_words(problem: Mapping[str, Any]) -> tuple[str, str]:
+    """What is wrong with a value and what should stand there, from one problem of a pydantic error."""
     if problem["type"] == "missing":
-        return "missing"
+        return "missing", "give it"
     wanted = problem["msg"][0].lower() + problem["msg"][1:]
     for technical, plain in _PLAINLY.items():
         wanted = wanted.replace(technical, plain)
     value = problem["input"]
-    return f"{wanted}, not {value!r}" if isinstance(value, str | int | float | None) else wanted
+    wanted = wanted.partition(" or instance of")[0].replace("input should be", "it should be")
+    if value is None or isinstance(value, bool):
+        return f"is {'empty' if value is None else str(value).lower()}", wanted
+    return f"is {value!r}" if isinstance(value, str | int | float) else "cannot be used", wanted

@@ -48,12 +48,16 @@ def check(name: str, system: MolecularSystem) -> None:
     """ConfigError for an unknown name, and for a model of another system or temperature."""
     known = available()
     if name not in known:
-        raise ConfigError(f"pretrained: no model {name} comes with boltzgen; there is {', '.join(known)}")
+        raise ConfigError(
+            "pretrained", f"no model {name} comes with boltzgen", f"there is {', '.join(known)}"
+        )
     made_for = known[name]["system"], known[name]["temperature_k"]
     if made_for != (system.name, system.temperature_k):
         raise ConfigError(
-            f"pretrained: {name} is a model of {made_for[0]} at {made_for[1]:g} K, "
-            f"not of {system.name} at {system.temperature_k:g} K"
+            "pretrained",
+            f"{name} is a model of {made_for[0]} at {made_for[1]:g} K, not of {system.name} at "
+            f"{system.temperature_k:g} K",
+            "leave pretrained out to train one",
         )
 
 

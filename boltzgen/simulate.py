@@ -187,9 +187,10 @@ def _run(task: _Task, advance: Advance) -> Frames:
             )
     except (FloatingPointError, openmm.OpenMMException) as error:
         raise NumericalError(
-            f"{task.system.name}: run {task.run + 1} broke down ({' '.join(str(error).split())}); "
+            str(task.system.name),
+            f"run {task.run + 1} broke down ({' '.join(str(error).split())})",
             f"try a smaller simulate.timestep_fs (now {settings.timestep_fs:g}) or a larger "
-            f"simulate.friction_per_ps (now {settings.friction_per_ps:g})"
+            f"simulate.friction_per_ps (now {settings.friction_per_ps:g})",
         ) from error
     _keep_frames(task, frames)
     return frames
@@ -285,8 +286,9 @@ def _run_in_processes(tasks: Sequence[_Task], n_workers: int, progress: _Progres
         return [future.result() for future in futures]
     except concurrent.futures.process.BrokenProcessPool as error:
         raise NumericalError(
-            "simulate: a worker process died; lower simulate.n_runs if memory is short, "
-            'and guard scripts with if __name__ == "__main__"'
+            "simulate",
+            "a worker process died",
+            'lower simulate.n_runs if memory is short, and guard scripts with if __name__ == "__main__"',
         ) from error
     finally:
         stop.set()

@@ -184,7 +184,7 @@ def json_object(path: Path, stage: Stage) -> dict[str, Any]:
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict):
-        raise DataError(f"{path}: is damaged; `--force {stage}` makes it again")
+        raise DataError(path, "is damaged", f"`--force {stage}` makes it again")
     return content
 
 
@@ -202,6 +202,6 @@ def _json(value: object) -> str:
             return item.tolist()
         if isinstance(item, Path):
             return str(item)
-        raise DataError(f"a result of type {type(item).__name__} cannot be written as JSON")
+        raise TypeError(f"a result of type {type(item).__name__} cannot be written as JSON")
 
     return json.dumps(value, indent=2, default=plain)

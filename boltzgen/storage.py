@@ -15,7 +15,7 @@ from boltzgen.errors import DataError
 from boltzgen.files import replaced
 
 _ARRAYS = ("log_weights", "reduced_energies", "lineages", "islands")
-_UNREADABLE = "not a readable ensemble file; run the stage that writes it again, with `--force STAGE`"
+_UNREADABLE = "not a readable ensemble file", "run the stage that writes it again, with `--force STAGE`"
 _NUMBERS = ("temperature_k", "log_z", "log_z_error", "log_z_dof")
 
 
@@ -43,16 +43,16 @@ def save_ensemble(ensemble: WeightedEnsemble, topology: app.Topology, path: Path
 def load_ensemble(path: Path) -> WeightedEnsemble:
     """Read what ``save_ensemble`` wrote. Raises DataError for a missing, damaged or foreign file."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; run the stage that writes it")
+        raise DataError(path, "no such file", "run the stage that writes it")
     try:
         arrays, numbers, positions = _read(path)
     except Exception as error:  # a damaged file can break anything in there
-        raise DataError(f"{path}: {_UNREADABLE}") from error
+        raise DataError(path, *_UNREADABLE) from error
     for name in ("log_weights", "reduced_energies"):
         if name not in arrays:
-            raise DataError(f"{path}: has no {name}; give plain trajectories under data.trajectory instead")
+            raise DataError(path, f"has no {name}", "give plain trajectories under data.trajectory instead")
     if "temperature_k" not in numbers:
-        raise DataError(f"{path}: has no temperature; give plain trajectories under data.trajectory instead")
+        raise DataError(path, "has no temperature", "give plain trajectories under data.trajectory instead")
     try:
         return WeightedEnsemble(
             positions=positions,
@@ -66,7 +66,7 @@ def load_ensemble(path: Path) -> WeightedEnsemble:
             islands=arrays.get("islands"),
         )
     except ValueError as error:
-        raise DataError(f"{path}: {_UNREADABLE}") from error
+        raise DataError(path, *_UNREADABLE) from error
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:

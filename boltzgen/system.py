@@ -48,17 +48,21 @@ class CollectiveVariable:
         if number != wanted and (wanted is not None or number == 1):
             article = "an" if self.kind in ("angle", "rmsd") else "a"
             raise MolecularSystemError(
-                f"collective variable {self.name}: {article} {self.kind} takes "
-                f"{wanted or 'two or more'} atoms, not {number}"
+                f"collective variable {self.name}",
+                f"{article} {self.kind} takes {wanted or 'two or more'} atoms, not {number}",
+                "name as many",
             )
         if (self.kind == "rmsd") != bool(self.reference) or number not in (0, len(self.reference) or number):
             raise MolecularSystemError(
-                f"collective variable {self.name}: an rmsd needs a reference position for each of its atoms, "
-                "and other kinds none"
+                f"collective variable {self.name}",
+                f"{len(self.reference)} reference positions do not fit",
+                "give an rmsd one for each of its atoms, and other kinds none",
             )
         if len(set(self.atoms)) < len(self.atoms):
             raise MolecularSystemError(
-                f"collective variable {self.name}: {list(self.atoms)} names an atom twice"
+                f"collective variable {self.name}",
+                f"{list(self.atoms)} names an atom twice",
+                "name each once",
             )
 
     @property
@@ -98,16 +102,21 @@ class State:
 
     def __post_init__(self) -> None:
         if not self.intervals:
-            raise MolecularSystemError(f"state {self.name}: has no intervals; give at least one [low, high)")
+            raise MolecularSystemError(
+                f"state {self.name}", "has no intervals", "give at least one [low, high)"
+            )
         for low, high in self.intervals:
             if not low < high:
                 raise MolecularSystemError(
-                    f"state {self.name}: [{low:g}, {high:g}) is empty; give the lower end first, "
-                    "and let a region across +-pi go on beyond it, as [2.5, 3.8)"
+                    f"state {self.name}",
+                    f"[{low:g}, {high:g}) is empty",
+                    "give the lower end first, and let a region across +-pi go on beyond it, as [2.5, 3.8)",
                 )
             if self.cv.unit == "rad" and any(LARGEST_ANGLE < abs(v) < math.inf for v in (low, high)):
                 raise MolecularSystemError(
-                    f"state {self.name}: [{low:g}, {high:g}) is no region of an angle in radians"
+                    f"state {self.name}",
+                    f"[{low:g}, {high:g}) is no region of an angle in radians",
+                    "if degrees were meant, divide by 57.2958",
                 )
         if self.cv.periodic:
             parts = [part for interval in self.intervals for part in _on_circle(*interval)]
@@ -253,37 +262,45 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
     n, name, system_ = system.openmm_system.getNumParticles(), system.name, system.openmm_system
     if not isinstance(system.positions, np.ndarray):
         raise MolecularSystemError(
-            f"{name}: positions are a {type(system.positions).__name__}; give a NumPy array in nm, "
-            "such as pdb.getPositions(asNumpy=True)._value"
+            name,
+            f"positions are a {type(system.positions).__name__}",
+            "give a NumPy array in nm, such as pdb.getPositions(asNumpy=True)._value",
         )
     if system.topology.getNumAtoms() != n or system.positions.shape != (n, 3):
         raise MolecularSystemError(
-            f"{name}: topology has {system.topology.getNumAtoms()} atoms and positions have shape "
-            f"{system.positions.shape}, but the OpenMM System has {n} particles"
+            name,
+            f"topology has {system.topology.getNumAtoms()} atoms and positions have shape "
+            f"{system.positions.shape}, but the OpenMM System has {n} particles",
+            "take all three from one structure",
         )
     if n < 2:
-        raise MolecularSystemError(f"{name}: needs at least two particles")
+        raise MolecularSystemError(name, "has fewer than two particles", "give a molecule")
     if not np.isfinite(system.positions).all():
-        raise MolecularSystemError(f"{name}: the reference configuration has positions that are not finite")
+        raise MolecularSystemError(
+            name, "the reference configuration has positions that are not finite", "give a relaxed structure"
+        )
     if not 0 < system.temperature_k < math.inf:
-        raise MolecularSystemError(f"{name}: temperature_k must be positive, not {system.temperature_k:g}")
+        raise MolecularSystemError(
+            name, f"temperature_k is {system.temperature_k:g}", "give a positive one, in K"
+        )
     if system_.usesPeriodicBoundaryConditions():
         raise MolecularSystemError(
-            f"{name}: periodic boxes are not supported; use NoCutoff or CutoffNonPeriodic"
+            name, "periodic boxes are not supported", "use NoCutoff or CutoffNonPeriodic"
         )
     if system_.getNumConstraints():
         i, j, _ = system_.getConstraintParameters(0)
         atoms = list(system.topology.atoms())
         raise MolecularSystemError(
-            f"{name}: the bond {atoms[i]} - {atoms[j]} is constrained and has no density in Cartesian space; "
-            "build the System with constraints=None and rigidWater=False"
+            name,
+            f"the bond {atoms[i]} - {atoms[j]} is constrained and has no density in Cartesian space",
+            "build the System with constraints=None and rigidWater=False",
         )
     if any(system_.isVirtualSite(i) for i in range(n)):
-        raise MolecularSystemError(f"{name}: virtual sites are not supported; use a model without them")
+        raise MolecularSystemError(name, "virtual sites are not supported", "use a model without them")
     massless = [i for i in range(n) if not system_.getParticleMass(i)._value > 0]
     if massless:
         raise MolecularSystemError(
-            f"{name}: particle {massless[0]} has no mass and would never move; give it one"
+            name, f"particle {massless[0]} has no mass and would never move", "give it one"
         )
     _refuse_unsuitable_variables(system)
 
@@ -294,15 +311,17 @@ def _refuse_unsuitable_variables(system: MolecularSystem) -> None:
         names = [item.name for item in named]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise MolecularSystemError(f"{system.name}: the {what} {twice} is there twice; rename one")
+            raise MolecularSystemError(str(system.name), f"the {what} {twice} is there twice", "rename one")
     for cv in (*system.collective_variables, *(state.cv for state in system.states)):
         if cv.atoms and not 0 <= min(cv.atoms) <= max(cv.atoms) < system.n_atoms:
             raise MolecularSystemError(
-                f"{system.name}: collective variable {cv.name}: {list(cv.atoms)} does not fit; "
-                f"there are atoms 0 to {system.n_atoms - 1}"
+                str(system.name),
+                f"collective variable {cv.name}: {list(cv.atoms)} does not fit",
+                f"there are atoms 0 to {system.n_atoms - 1}",
             )
         if cv.reference and not cv.atoms and len(cv.reference) != system.n_atoms:
             raise MolecularSystemError(
-                f"{system.name}: collective variable {cv.name}: its reference has {len(cv.reference)} "
-                f"positions; there are {system.n_atoms} atoms"
+                str(system.name),
+                f"collective variable {cv.name}: its reference has {len(cv.reference)} positions",
+                f"there are {system.n_atoms} atoms",
             )

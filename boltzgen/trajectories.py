@@ -45,12 +45,14 @@ def load_trajectories(
     topology = mdtraj.Topology.from_openmm(system.topology)
     paths = [base / name for name in settings.trajectory]
     if not paths:
-        raise DataError("data.trajectory: no files given")
+        raise DataError("data.trajectory", "no files given", "name at least one")
     whole = [_read(path, topology, system) for path in paths]
     kept = [np.arange(settings.skip_frames, len(x), settings.stride) for x in whole]
     for path, rows, x in zip(paths, kept, whole, strict=True):
         if len(rows) == 0:
-            raise DataError(f"{path}: has {len(x)} frames, data.skip_frames leaves none of them")
+            raise DataError(
+                path, f"has {len(x)} frames, and data.skip_frames leaves none of them", "skip fewer"
+            )
     log_weights = _log_weights(settings, base, whole, kept)
     pieces = [x[rows] for x, rows in zip(whole, kept, strict=True)]
     resolution = max(_ROUNDING_NM.get(path.suffix.lower(), 0.0) for path in paths)
@@ -69,14 +71,14 @@ def load_trajectories(
 def _read(path: Path, topology: mdtraj.Topology, system: MolecularSystem) -> NDArray[np.float32]:
     """Positions [nm] of one file, ``(n, n_atoms, 3)``."""
     if not path.is_file():
-        raise DataError(f"data.trajectory: no file {path}; paths are relative to the workflow file")
+        raise DataError("data.trajectory", f"no file {path}", "paths are relative to the workflow file")
     try:
         own_topology = path.suffix.lower() in (".h5", ".hdf5", ".pdb", ".gro", ".lh5")
         loaded = mdtraj.load(str(path)) if own_topology else mdtraj.load(str(path), top=topology)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{path}: cannot be read as a trajectory of {system.n_atoms} atoms ({reason})"
+            path, f"cannot be read as a trajectory of {system.n_atoms} atoms ({reason})", "give a whole file"
         ) from error
     frames.check_molecule(loaded, system, str(path))
     return np.asarray(loaded.xyz, dtype=np.float32)
@@ -90,15 +92,17 @@ def _log_weights(
         return np.zeros(sum(map(len, kept)))
     path, n = base / settings.weights, sum(map(len, whole))
     if not path.is_file():
-        raise DataError(f"data.weights: no file {path}; paths are relative to the workflow file")
+        raise DataError("data.weights", f"no file {path}", "paths are relative to the workflow file")
     try:
         weights = np.load(path, allow_pickle=False)
     except (ValueError, OSError) as error:
-        raise DataError(f"{path}: not a NumPy .npy file of numbers") from error
+        raise DataError(path, "not a NumPy .npy file of numbers", "write one with numpy.save") from error
     if weights.shape != (n,):
-        raise DataError(f"{path}: has shape {weights.shape}, the trajectories have {n} frames in all")
+        raise DataError(
+            path, f"has shape {weights.shape}, the trajectories have {n} frames in all", "give one for each"
+        )
     if not (np.issubdtype(weights.dtype, np.number) and np.isfinite(weights).all() and (weights > 0).all()):
-        raise DataError(f"{path}: weights must be positive and finite (weights, not their logs)")
+        raise DataError(path, "weights must be positive and finite", "give weights, not their logs")
     starts = np.cumsum([0, *map(len, whole[:-1])])
     rows = np.concatenate([start + rows for start, rows in zip(starts, kept, strict=True)])
     return np.log(weights[rows].astype(np.float64))
@@ -119,7 +123,7 @@ def _ensemble(
         bad = np.flatnonzero(~np.isfinite(u))
         if len(bad):
             raise DataError(
-                f"{path}: frame {rows[bad[0]]} has no finite energy; is it the same molecule, whole?"
+                path, f"frame {rows[bad[0]]} has no finite energy", "is it the same molecule, whole?"
             )
         frames.check_energies(system, u, u_reference, str(path))
         energies.append(u)

@@ -57,7 +57,7 @@ def with_variables(
 def _entries(where: str, given: Entries | None, model: type[Entry]) -> dict[str, Entry]:
     """What is given under ``where``, checked: plain mappings become settings."""
     if not isinstance(given or {}, Mapping):
-        raise MolecularSystemError(f"{where}: give `name: {{...}}` for each, not {given}")
+        raise MolecularSystemError(where, f"{given} names nothing", "give `name: {...}` for each")
     checked = {}
     for name, entry in (given or {}).items():
         try:
@@ -65,10 +65,10 @@ def _entries(where: str, given: Entries | None, model: type[Entry]) -> dict[str,
         except ValidationError as error:
             problem = first_problem(error)
             key = ".".join(map(str, (where, name, *problem["loc"])))
-            known = ", ".join(model.model_fields)
             unknown = problem["type"] == "extra_forbidden"
-            says = f"unknown key; known here: {known}" if unknown else in_words(problem)
-            raise MolecularSystemError(f"{key}: {says}") from None
+            known = f"known here: {', '.join(model.model_fields)}"
+            said = ("unknown key", known) if unknown else in_words(problem)
+            raise MolecularSystemError(key, *said) from None
     return checked
 
 
@@ -92,28 +92,29 @@ def _atoms(topology: mdtraj.Topology, key: str, entry: VariableSettings) -> tupl
         atoms = [choice] if isinstance(choice, int) else selected_atoms(topology, key, choice).tolist()
         if number is not None and len(atoms) not in (1, number if len(entry.atoms) == 1 else 1):
             wanted = "one atom" if len(entry.atoms) > 1 else f"the {number} atoms of a {entry.kind}"
-            raise MolecularSystemError(f"{key}: {choice!r} selects {len(atoms)} atoms; select {wanted}")
+            raise MolecularSystemError(key, f"{choice!r} selects {len(atoms)} atoms", f"select {wanted}")
         found += atoms
     return tuple(found)
 
 
 def _check_indices(key: str, atoms: tuple[int, ...], n_atoms: int) -> None:
     if atoms and not 0 <= min(atoms) <= max(atoms) < n_atoms:
-        raise MolecularSystemError(f"{key}: {list(atoms)} does not fit; there are atoms 0 to {n_atoms - 1}")
+        raise MolecularSystemError(key, f"{list(atoms)} does not fit", f"there are atoms 0 to {n_atoms - 1}")
 
 
 def _check_new(where: str, given: Mapping[str, object], own: list[str], system: MolecularSystem) -> None:
     for name in given:
         if name in own:
             raise MolecularSystemError(
-                f"{where}.{name}: {system.name} has one of that name already; choose another"
+                f"{where}.{name}", f"{system.name} has one of that name already", "choose another"
             )
 
 
 def _state(where: str, name: str, entry: StateSettings, variables: Mapping[str, CollectiveVariable]) -> State:
     if entry.cv not in variables:
         raise MolecularSystemError(
-            f"{where}.{name}.cv: {entry.cv} is no collective variable; "
-            f"defined: {', '.join(variables) or 'none'}"
+            f"{where}.{name}.cv",
+            f"{entry.cv} is no collective variable",
+            f"defined: {', '.join(variables) or 'none'}",
         )
     return State(name, variables[entry.cv], entry.intervals)

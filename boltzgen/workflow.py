@@ -63,8 +63,9 @@ def check(
     _check_force(force, until)
     if workflow.train.batch_size % n_processes:
         raise ConfigError(
-            f"train.batch_size: {workflow.train.batch_size} cannot be shared by {n_processes} processes; "
-            "make it a multiple"
+            "train.batch_size",
+            f"{workflow.train.batch_size} cannot be shared by {n_processes} processes",
+            "make it a multiple",
         )
     device = resolve_device(workflow.device)
     data_files = [file_digest(path) for path in _data_files(workflow.data, base)]
@@ -131,10 +132,10 @@ def _check_force(force: Collection[str], until: Stage) -> None:
     """ConfigError for a stage that there is not, or that the command does not come to."""
     for stage in force:
         if stage not in STAGES:
-            raise ConfigError(f"--force {stage}: no such stage; there are {', '.join(STAGES)}")
+            raise ConfigError(f"--force {stage}", "no such stage", f"there are {', '.join(STAGES)}")
         if STAGES.index(stage) > STAGES.index(until):
             raise ConfigError(
-                f"--force {stage}: this command ends with {until}; use `boltzgen {stage}` or run"
+                f"--force {stage}", f"this command ends with {until}", f"use `boltzgen {stage}` or run"
             )
 
 
@@ -148,7 +149,7 @@ def resolve_device(device: str) -> str:
         return "cuda"
     if device == "cuda":
         raise ConfigError(
-            "device: cuda was asked for but torch sees no CUDA device; use --device cpu or auto"
+            "device", "cuda was asked for but torch sees no CUDA device", "use --device cpu or auto"
         )
     return "cpu"
 
@@ -169,7 +170,7 @@ def _data_files(data: DataSettings, base: Path) -> list[Path]:
     named += [] if data.weights is None else [("data.weights", data.weights)]
     for key, name in named:
         if not (base / name).is_file():
-            raise DataError(f"{key}: no file {base / name}; paths start from the workflow file's directory")
+            raise DataError(key, f"no file {base / name}", "paths start from the workflow file's directory")
     return [base / name for _, name in named]
 
 

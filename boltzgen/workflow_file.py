@@ -76,10 +76,11 @@ def _validated(document: Document, source: str, overrides: list[str]) -> Workflo
     try:
         workflow = Workflow.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_one_line(first_problem(error), source, overrides)) from None
+        raise _invalid(first_problem(error), source, overrides) from None
     for problem in contradictions(workflow):
-        from_command_line = any(text.partition("=")[0].strip() in problem for text in overrides)
-        raise ConfigError(f"{'command line' if from_command_line else source}: {problem}")
+        from_command_line = any(text.partition("=")[0].strip() in str(problem) for text in overrides)
+        where = "command line" if from_command_line else source
+        raise ConfigError(f"{where}: {problem.where}", problem.what, problem.remedy)
     return workflow
 
 
@@ -92,7 +93,7 @@ def _check_quick(merged: Document, shortcuts: Document, source: str) -> None:
             section, *rest = problem["loc"]
             values = shortcuts.get(str(section), {})
             if section in shortcuts and (not isinstance(values, dict) or not rest or rest[0] in values):
-                raise ConfigError(_one_line(problem, f"{source}: quick", [])) from None
+                raise _invalid(problem, f"{source}: quick", []) from None
 
 
 def _read(name_or_path: str | None) -> tuple[Document, str, Path]:
@@ -102,15 +103,17 @@ def _read(name_or_path: str | None) -> tuple[Document, str, Path]:
     path = Path(name_or_path)
     if path.is_dir() and name_or_path not in available_workflows():  # as a run directory may be called
         hint = f"did you mean {path / 'config.yaml'}?" if (path / "config.yaml").is_file() else "name a file"
-        raise ConfigError(f"{path}: is a directory, not a workflow file; {hint}")
+        raise ConfigError(path, "is a directory, not a workflow file", str(hint))
     if path.suffix not in (".yaml", ".yml"):
         return _parse(_packaged(name_or_path), name_or_path), f"workflow {name_or_path}", Path.cwd()
     if not path.is_file():
-        raise ConfigError(f"{path}: no such workflow file; `boltzgen workflows` lists those that come along")
+        raise ConfigError(path, "no such workflow file", "`boltzgen workflows` lists those that come along")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({_first_line(error)})") from None
+        raise ConfigError(
+            path, f"cannot be read as UTF-8 text ({_first_line(error)})", "save it as plain text"
+        ) from None
     document = _parse(text, str(path))
     if path.name == "config.yaml":
         _replay(document, path.with_name("manifest.json"))
@@ -122,9 +125,8 @@ def _packaged(name: str) -> str:
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise ConfigError(
-            f"unknown workflow {name}; {hint}available: {', '.join(names)}, or the path of a .yaml file"
-        )
+        known = f"{hint}there are {', '.join(names)}, or give the path of a .yaml file"
+        raise ConfigError(f"workflow {name}", "unknown", known)
     return resources.files("boltzgen.workflows").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -135,12 +137,12 @@ def _parse(text: str, source: str) -> Document:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or _first_line(error)
-        raise ConfigError(f"{source}{line}: not valid YAML ({problem})") from None
+        raise ConfigError(f"{source}{line}", f"not valid YAML ({problem})", "mend that line") from None
     if document is None:
-        raise ConfigError(f"{source}: is empty; it needs at least `name:` and `system: {{name: ...}}`")
+        raise ConfigError(source, "is empty", "it needs at least `name:` and `system: {name: ...}`")
     if not isinstance(document, dict):
-        found = type(document).__name__
-        raise ConfigError(f"{source}: expected `key: value` lines at the top level, found a {found}")
+        found = "a list" if isinstance(document, list) else "text"
+        raise ConfigError(source, f"is {found}, not a workflow", "write `key: value` lines")
     return document
 
 
@@ -179,7 +181,7 @@ def _replay(document: Document, manifest: Path) -> None:
 def _merged(document: Document, changes: object, where: str) -> Document:
     """``document`` with every section of ``changes`` laid over it."""
     if not isinstance(changes, dict):
-        raise ConfigError(f"{where}: expected settings by stage, such as `train: {{steps: 300}}`")
+        raise ConfigError(where, "is no list of settings by stage", "write them as `train: {steps: 300}`")
     result = dict(document)
     for section, values in changes.items():
         old = result.get(section)
@@ -192,16 +194,24 @@ def _set(document: Document, text: str) -> None:
     dotted, equals, value = text.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {text}: expected key=value, for example --set train.steps=2000")
+        raise ConfigError(
+            f"--set {text}", "is not of the form key=value", "write it as --set train.steps=2000"
+        )
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {dotted}: the value {value!r} is not valid YAML") from None
+        raise ConfigError(
+            f"--set {dotted}", f"the value {value!r} is not valid YAML", "put it in quotes"
+        ) from None
     section: Document = document
     for depth, key in enumerate(keys[:-1], start=1):
         inner = section.get(key)
         if inner is not None and not isinstance(inner, dict):
-            raise ConfigError(f"--set {dotted}: {'.'.join(keys[:depth])} is a single value, it has no keys")
+            raise ConfigError(
+                f"--set {dotted}",
+                f"{'.'.join(keys[:depth])} is a single value, it has no keys",
+                "set it as a whole",
+            )
         section[key] = dict(inner or {})
         section = section[key]
     section[keys[-1]] = parsed
@@ -237,23 +247,22 @@ def _absolute_files(value: object, base: Path) -> object:
     return value
 
 
-def _one_line(problem: Mapping[str, Any], source: str, overrides: list[str]) -> str:
-    """One problem of a validation error, as file, dotted key and what to do."""
+def _invalid(problem: Mapping[str, Any], source: str, overrides: list[str]) -> ConfigError:
+    """One problem of a validation error, by file and dotted key."""
     dotted = ".".join(str(part) for part in problem["loc"])
     from_command_line = any(dotted.startswith(text.partition("=")[0].strip()) for text in overrides)
-    where = "command line" if from_command_line else source
+    where = f"{'command line' if from_command_line else source}: {dotted}"
     if problem["type"] == "extra_forbidden":
-        return f"{where}: {dotted}: unknown key{_suggestion(dotted)}"
-    if problem["type"] == "missing":
-        named = dotted.partition(".")[0] in _NAMED
-        return f"{where}: {dotted}: missing" + ("" if named else "; every workflow needs it")
-    return f"{where}: {dotted}: {in_words(problem)}"
+        return ConfigError(where, "unknown key", _suggestion(dotted))
+    if problem["type"] == "missing" and dotted.partition(".")[0] not in _NAMED:
+        return ConfigError(where, "missing", "every workflow needs it")
+    return ConfigError(where, *in_words(problem))
 
 
 def _suggestion(dotted: str) -> str:
     section, _, rest = dotted.partition(".")
     if section in _NAMED and rest:
-        return f"; known here: {', '.join(_NAMED[section].model_fields)}"
+        return f"known here: {', '.join(_NAMED[section].model_fields)}"
     known = list(_known_keys(Workflow))
     by_leaf: dict[str, str] = {}
     for key in known:
@@ -263,10 +272,11 @@ def _suggestion(dotted: str) -> str:
         leaves = difflib.get_close_matches(dotted.rpartition(".")[2], by_leaf, n=1)
         close = [by_leaf[leaf] for leaf in leaves]
     if close:
-        return f"; did you mean {close[0]}?"
+        return f"did you mean {close[0]}?"
     section = dotted.rpartition(".")[0]
     siblings = [key for key in known if key.rpartition(".")[0] == section]
-    return f"; known here: {', '.join(key.rpartition('.')[2] for key in siblings)}" if siblings else ""
+    known_here = ", ".join(key.rpartition(".")[2] for key in siblings)
+    return f"known here: {known_here}" if siblings else "take it out"
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -122,8 +122,9 @@ def join(devices: int, nodes: int, environment: Mapping[str, str] = os.environ) 
         address = f"tcp://{slurm.main_address}:{slurm.main_port}"
     if size != devices * nodes:
         raise ConfigError(
-            f"--devices {devices} --nodes {nodes}: that is {devices * nodes} processes, "
-            f"but the launcher has started {size}"
+            f"--devices {devices} --nodes {nodes}",
+            f"that is {devices * nodes} processes, but the launcher has started {size}",
+            "make the two agree",
         )
     import torch
     import torch.distributed as dist

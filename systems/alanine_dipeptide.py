@@ -37,7 +37,7 @@ def build(hamiltonian: str = "B", temperature_k: float = 300.0) -> MolecularSyst
     """
     if hamiltonian not in HAMILTONIANS:
         raise MolecularSystemError(
-            f"alanine_dipeptide: unknown hamiltonian {hamiltonian}; use one of {', '.join(HAMILTONIANS)}"
+            "alanine_dipeptide", f"unknown hamiltonian {hamiltonian}", f"use one of {', '.join(HAMILTONIANS)}"
         )
     molecule = _openmmtools_molecule(implicit=hamiltonian != "A-vac")
     topology, positions = molecule.topology, molecule.positions.value_in_unit(unit.nanometer)

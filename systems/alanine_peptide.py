@@ -37,11 +37,11 @@ def build(
         Temperature [K].
     """
     if not 1 <= residues <= 30:
-        raise MolecularSystemError(f"alanine_peptide: residues is {residues}; use 1 to 30")
+        raise MolecularSystemError("alanine_peptide", f"residues is {residues}", "use 1 to 30")
     for what, value, valid in (("force_field", force_field, FORCE_FIELDS), ("solvent", solvent, SOLVENTS)):
         if value not in valid:
             raise MolecularSystemError(
-                f"alanine_peptide: unknown {what} {value}; use one of {', '.join(valid)}"
+                "alanine_peptide", f"unknown {what} {value}", f"use one of {', '.join(valid)}"
             )
     files = [FORCE_FIELDS[force_field]]
     heavy, positions = _backbone(residues)

@@ -115,7 +115,7 @@ def _build(
 ) -> MolecularSystem:
     n = len(positions)
     if n < 2:
-        raise MolecularSystemError(f"{name}: n must be at least 2, not {n}")
+        raise MolecularSystemError(name, f"n is {n}", "use at least 2")
     system, topology = openmm.System(), app.Topology()
     residue = topology.addResidue("HAR", topology.addChain())
     carbon = app.Element.getBySymbol("C")

@@ -44,7 +44,7 @@ def build(
         vibrates with a period of 0.1 ps and the oscillator with 1.3 ps, so a 1 fs step is a careful one.
     """
     if n < 2:
-        raise MolecularSystemError(f"lennard_jones: n must be at least 2, not {n}")
+        raise MolecularSystemError("lennard_jones", f"n is {n}", "use at least 2")
     system = _openmm_system(n, pair_factor, oscillator, temperature_k, mass_dalton)
     positions = minimise(system, icosahedral_sites(n))
     compact = 1.5 * float(np.sqrt(np.square(positions).sum(axis=-1).mean()))

@@ -114,8 +114,9 @@ class EnergyModel(nn.Module):
         sigma_max = settings.sigma_max_nm or 10.0 * sigma_data
         if not sigma_min < sigma_max:
             raise DataError(
-                f"model: sigma_min {sigma_min:.3g} nm is not below sigma_max {sigma_max:.3g} nm; "
-                "change model.sigma_min_nm or model.sigma_max_nm"
+                "model",
+                f"sigma_min {sigma_min:.3g} nm is not below sigma_max {sigma_max:.3g} nm",
+                "change model.sigma_min_nm or model.sigma_max_nm",
             )
         n_pairs = len(stiff_pairs(system))
         spec = ModelSpec(
@@ -149,7 +150,11 @@ class EnergyModel(nn.Module):
         Raises DataError where atoms that are alike in one are not in the other.
         """
         if not other.classes.equal(self.classes):
-            raise DataError(f"train.start: its atoms have other classes than those of {self.spec.system}")
+            raise DataError(
+                "train.start",
+                f"its atoms have other classes than those of {self.spec.system}",
+                "leave train.start out, or start from a network of the same molecule",
+            )
         self.load_state_dict(dict(other.named_parameters()), strict=False)
 
     @property
@@ -236,6 +241,6 @@ def load_model(
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{directory}: not a saved energy model ({reason}); `--force train` makes it again"
+            directory, f"not a saved energy model ({reason})", "`--force train` makes it again"
         ) from error
     return model.to(device).eval()

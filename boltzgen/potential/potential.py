@@ -139,9 +139,9 @@ def make_potential(
     openmm_system, temperature, positions = _parts(system, temperature, positions)
     kT = thermal_energy(temperature)
     if dtype not in (torch.float64, torch.float32):
-        raise UserError(f"dtype of target energies is torch.float64 or torch.float32, not {dtype}")
+        raise UserError("make_potential", f"dtype is {dtype}", "use torch.float64 or torch.float32")
     if backend not in ("auto", "batched", "openmm"):
-        raise UserError(f"backend is auto, batched or openmm, not {backend!r}")
+        raise UserError("make_potential", f"backend is {backend!r}", "use auto, batched or openmm")
     reason = "asked for"
     if backend != "openmm":
         try:
@@ -156,7 +156,7 @@ def make_potential(
         except openmm.OpenMMException as error:
             reason = f"batched energies could not be compared with OpenMM: {error}"
         if backend == "batched":
-            raise UserError(reason)
+            raise UserError("make_potential", reason, "use the backend auto or openmm")
         _LOG.warning("target energies by OpenMM, one configuration at a time (%s)", reason)
     return Potential(
         OpenMMEvaluator(openmm_system, platform or _platform(system, temperature, positions)), kT, reason
@@ -170,7 +170,7 @@ def _parts(
         own = system.positions if positions is None else positions
         return system.openmm_system, system.temperature_k if temperature is None else temperature, own
     if temperature is None:
-        raise UserError("make_potential: an OpenMM System needs a temperature, in K")
+        raise UserError("make_potential", "an OpenMM System has no temperature", "give temperature, in K")
     return system, temperature, positions
 
 

@@ -121,11 +121,11 @@ class Record:
 def read_run(directory: Path) -> Record:
     """The record of a run that has been analysed. Raises DataError for any other directory."""
     if not (directory / "manifest.json").is_file():
-        raise DataError(f"{directory}: no run directory (it has no manifest.json); give one that a run made")
+        raise DataError(directory, "no run directory (it has no manifest.json)", "give one that a run made")
     results = directory / "results" / "results.json"
     finish = f"`boltzgen run {directory / 'config.yaml'} --out {directory}` finishes it"
     if not results.is_file():
-        raise DataError(f"{directory}: the run is not finished, it has no results yet; {finish}")
+        raise DataError(directory, "the run is not finished, it has no results yet", str(finish))
     record = Record(
         directory,
         config=_mapping(directory / "config.yaml"),
@@ -134,7 +134,7 @@ def read_run(directory: Path) -> Record:
     )
     missing = {"system", "temperature_k", "rows", "verdict"} - set(record.results)
     if missing:
-        raise DataError(f"{results}: holds no {min(missing)}; remove the file, then {finish}")
+        raise DataError(str(results), f"holds no {min(missing)}", f"remove the file, then {finish}")
     check_finished(directory, "analyze")
     return record
 
@@ -147,7 +147,7 @@ def _mapping(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         content = None
     if not isinstance(content, dict):
-        raise DataError(f"{path}: missing or unreadable; the run directory is damaged, run it again")
+        raise DataError(path, "missing or unreadable", "the run directory is damaged, run it again")
     return content
 
 

@@ -69,7 +69,7 @@ def write_page(template: str, path: Path, ink: Ink, **context: Any) -> Path:
     try:
         write_atomically(path, text)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+        raise ConfigError(path, f"cannot be written ({error.strerror})", "choose another --out") from None
     return path
 
 

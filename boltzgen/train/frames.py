@@ -69,14 +69,17 @@ def _forces(data: WeightedEnsemble, system: MolecularSystem, settings: TrainSett
     broken = ~forces.isfinite().flatten(1).all(1)
     if broken.any():
         row = int(broken.nonzero()[0])
-        raise DataError(f"data: the system has no finite forces in frame {row}; is it of this force field?")
+        raise DataError(
+            "data", f"the system has no finite forces in frame {row}", "is it of this force field?"
+        )
     virials = -(forces * x).sum((1, 2)).double().numpy() / dof(x.shape[1])
     virial = data.expectation(virials)
     error = math.sqrt(data.expectation((virials - virial) ** 2) / data.ess)
     if abs(virial - 1.0) > VIRIAL_TOLERANCE + 4.0 * error:
         raise DataError(
-            f"data: the mean of -force . x is {virial:.3g} kT per degree of freedom, not 1; are they "
-            f"of this force field at {system.temperature_k:g} K? train.denoise_to=data takes any"
+            "data",
+            f"the mean of -force . x is {virial:.3g} kT per degree of freedom, not 1",
+            f"are they of this force field at {system.temperature_k:g} K? train.denoise_to=data takes any",
         )
     return forces
 

@@ -164,7 +164,7 @@ def _fit(
         except NumericalError as error:
             best = directory / "energy.safetensors"
             kept = f"; the best network so far is {best}" if best.exists() else ""
-            raise NumericalError(f"{error}{kept}") from error
+            raise NumericalError(error.where, error.what, error.remedy + kept) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     module.finished = True

@@ -186,8 +186,9 @@ class EnergyTraining(L.LightningModule):
 
     def _broken(self, what: str) -> NumericalError:
         return NumericalError(
-            f"training: {what} at step {self.global_step}; "
-            "try a smaller train.learning_rate or train.gradient_clip"
+            "training",
+            f"{what} at step {self.global_step}",
+            "try a smaller train.learning_rate or train.gradient_clip",
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:

@@ -65,22 +65,25 @@ def overrides(*assignments: str) -> list[str]:
 @pytest.mark.parametrize(
     ("assignment", "expected"),
     [
-        ("seed=-1", "seed: input should be greater than or equal to 0"),
-        ("device=gpu", "device: input should be 'auto', 'cpu' or 'cuda'"),
+        ("seed=-1", "seed: is -1; it should be greater than or equal to 0"),
+        ("device=gpu", "device: is 'gpu'; it should be 'auto', 'cpu' or 'cuda'"),
         ("name=a/b", "name: "),
         ("system.parameters=[3]", "system.parameters: "),
         ("data.stride=0", "data.stride: "),
         ("data.skip_frames=-1", "data.skip_frames: "),
-        ("data.trajectory=md.dcd", "data.trajectory: input should be a list in brackets"),
+        ("data.trajectory=md.dcd", "data.trajectory: is 'md.dcd'; it should be a list in brackets"),
         ("simulate.method=metadynamics", "simulate.method: "),
-        ("simulate.timestep_fs=0", "simulate.timestep_fs: input should be greater than 0"),
-        ("simulate.timestep_fs=2000", "simulate.timestep_fs: input should be less than or equal to 100"),
+        ("simulate.timestep_fs=0", "simulate.timestep_fs: is 0; it should be greater than 0"),
+        (
+            "simulate.timestep_fs=2000",
+            "simulate.timestep_fs: is 2000; it should be less than or equal to 100",
+        ),
         ("simulate.timestep_fs=.nan", "simulate.timestep_fs: "),
-        ("simulate.timestep_fs=2 fs", "simulate.timestep_fs: input should be a valid number"),
+        ("simulate.timestep_fs=2 fs", "simulate.timestep_fs: is '2 fs'; it should be a valid number"),
         ("simulate.friction_per_ps=-1", "simulate.friction_per_ps: "),
         ("simulate.n_runs=0", "simulate.n_runs: "),
         ("simulate.n_temperatures=0", "simulate.n_temperatures: "),
-        ("simulate.temperature_ratio=1", "simulate.temperature_ratio: input should be greater than 1"),
+        ("simulate.temperature_ratio=1", "simulate.temperature_ratio: is 1; it should be greater than 1"),
         ("simulate.equilibration_ps=-3", "simulate.equilibration_ps: "),
         ("simulate.production_ps=.inf", "simulate.production_ps: "),
         ("simulate.swap_interval_ps=0", "simulate.swap_interval_ps: "),
@@ -89,17 +92,17 @@ def overrides(*assignments: str) -> list[str]:
         ("model.prior=harmonic", "model.prior: "),
         ("model.sigma_min_nm=0", "model.sigma_min_nm: "),
         ("train.steps=0", "train.steps: "),
-        ("train.steps=yes", "train.steps: a number or a word is wanted, YAML reads this as true"),
+        ("train.steps=yes", "train.steps: is true; a number or a word is wanted, and YAML reads yes"),
         ("train.minutes=-1", "train.minutes: "),
         ("train.batch_size=2.5", "train.batch_size: "),
         ("train.learning_rate=0", "train.learning_rate: "),
         ("train.levels_per_sample=1", "train.levels_per_sample: "),
-        ("train.held_out_fraction=0.7", "train.held_out_fraction: input should be less than 0.5"),
+        ("train.held_out_fraction=0.7", "train.held_out_fraction: is 0.7; it should be less than 0.5"),
         ("train.state_share=2", "train.state_share: "),
         ("train.stepz=3", "train.stepz: unknown key; did you mean train.steps?"),
         ("sample.n_particles=-5", "sample.n_particles: "),
         ("sample.n_levels=0", "sample.n_levels: "),
-        ("sample.n_pilot=1", "sample.n_pilot: input should be greater than or equal to 2"),
+        ("sample.n_pilot=1", "sample.n_pilot: is 1; it should be greater than or equal to 2"),
         ("sample.n_forward=0", "sample.n_forward: "),
         ("sample.bridge_cess=1", "sample.bridge_cess: "),
         ("sample.resample_below=0", "sample.resample_below: "),
@@ -109,7 +112,7 @@ def overrides(*assignments: str) -> list[str]:
         ("analyze.n_bootstrap=1", "analyze.n_bootstrap: "),
         ("analyze.n_bins=0", "analyze.n_bins: "),
         ("export.formats=[]", "export.formats: "),
-        ("export.formats=[trr]", "export.formats.0: input should be 'dcd', 'xtc', 'pdb'"),
+        ("export.formats=[trr]", "export.formats.0: is 'trr'; it should be 'dcd', 'xtc', 'pdb'"),
         ("export.n_resampled=0", "export.n_resampled: "),
     ],
 )
@@ -200,8 +203,8 @@ MINIMAL = "name: mine\nsystem: {name: harmonic_dimer}\n"
     [
         ("", "mine.yaml: is empty"),
         ("# nothing\n", "mine.yaml: is empty"),
-        ("just words\n", "expected `key: value` lines at the top level, found a str"),
-        ("- a\n- b\n", "found a list"),
+        ("just words\n", "is text, not a workflow"),
+        ("- a\n- b\n", "is a list, not a workflow"),
         ("name: [\n", "mine.yaml, line 2: not valid YAML"),
         ("name: mine\n\tsystem: lj13\n", "mine.yaml, line 2: not valid YAML"),
         (MINIMAL + "seed: 1\nseed: 2\n", "mine.yaml, line 4: not valid YAML (seed is given twice)"),
@@ -210,7 +213,7 @@ MINIMAL = "name: mine\nsystem: {name: harmonic_dimer}\n"
         ("name: mine\nsystem: {name: harmonic_dimr}\n", "did you mean harmonic_dimer?"),
         (MINIMAL + "trian: {steps: 3}\n", "trian: unknown key; did you mean train?"),
         (MINIMAL + "1: 2\n", "mine.yaml: "),
-        (MINIMAL + "quick: 3\n", "mine.yaml: quick: expected settings by stage"),
+        (MINIMAL + "quick: 3\n", "mine.yaml: quick: is no list of settings by stage"),
         (
             MINIMAL + "quick: {train: {setps: 3}}\n",
             "quick: train.setps: unknown key; did you mean train.steps?",
@@ -234,9 +237,9 @@ def test_workflow_files(refused: Refused, tmp_path: Path, text: str, expected: s
 @pytest.mark.skipif("HIP" in installed_platforms(), reason="OpenMM has HIP here")
 def test_a_platform_that_is_not_installed(refused: Refused) -> None:
     line = refused("run", "harmonic_dimer", "--set", "simulate.platform=HIP")
-    assert "simulate.platform: OpenMM has no HIP on this machine; there is Reference" in line
-    assert "batched, or auto" in line
-    assert "input should be 'auto', 'batched', 'Reference'" in refused(
+    assert "simulate.platform: OpenMM has no HIP on this machine; use auto" in line
+    assert "use auto for the fastest, batched" in line
+    assert "it should be 'auto', 'batched', 'Reference'" in refused(
         "run", "harmonic_dimer", "--set", "simulate.platform=cpu"
     )
 
@@ -251,7 +254,7 @@ def test_what_is_no_workflow_file(refused: Refused, tmp_path: Path) -> None:
     assert "did you mean old/config.yaml?" in refused("run", "old")
     assert "no such workflow file" in refused("run", "nowhere.yaml")
     assert "did you mean harmonic_dimer?" in refused("run", "harmonic_dimr")
-    assert "no WORKFLOW given" in refused("run")
+    assert "WORKFLOW: none given" in refused("run")
 
 
 def test_a_run_directory_does_not_hide_the_workflow_of_its_name(
@@ -292,7 +295,7 @@ def build(temperature_k=300.0, required=None):
         ("system.addParticle(12.0)", "topology has 3 atoms"),
         ("positions = positions.tolist()", "positions are a list; give a NumPy array in nm"),
         ("positions = positions * np.nan", "positions that are not finite"),
-        ("temperature_k = float('inf')", "temperature_k must be positive"),
+        ("temperature_k = float('inf')", "temperature_k is inf; give a positive one"),
         (
             "cvs = (CollectiveVariable('r', 'distance', (0, 7)),)",
             "[0, 7] does not fit; there are atoms 0 to 2",
@@ -405,12 +408,12 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
         ({"pdb": "unknown.pdb"}, "No template found for residue"),
         ({"forcefield": "absent.xml"}, "absent.xml"),
         ({"forcefield": "my.pdb"}, "my.pdb"),
-        ({"temperature_k": 0}, "temperature_k must be positive"),
+        ({"temperature_k": 0}, "temperature_k is 0; give a positive one"),
         ({"nonbonded_cutoff_nm": -1}, "nonbonded_cutoff_nm must be positive"),
-        ({"cvs": [1]}, "system.parameters.cvs: give"),
+        ({"cvs": [1]}, "system.parameters.cvs: [1] names nothing"),
         (
             {"cvs": {"phi": {"kind": "dihedral"}}},
-            "system.parameters.cvs.phi.kind: input should be 'torsion', 'angle'",
+            "system.parameters.cvs.phi.kind: is 'dihedral'; it should be 'torsion', 'angle'",
         ),
         ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8]}}}, "a torsion takes 4 atoms, not 3"),
         ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 99]}}}, "atoms 0 to 21"),
@@ -423,7 +426,7 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
         ({"states": {"left": {"cv": "phi", "intervals": []}}}, "has no intervals"),
         (
             {"states": {"left": {"cv": "phi", "intervals": [0, 2]}}},
-            "system.parameters.states.left.intervals.0: input should be a list in brackets",
+            "system.parameters.states.left.intervals.0: is 0; it should be a list in brackets",
         ),
     ],
 )
@@ -445,11 +448,14 @@ RMSD = "collective_variables.fold={kind: rmsd}"
 @pytest.mark.parametrize(
     ("assignments", "expected"),
     [
-        (["collective_variables=3"], "collective_variables: input should be `key: value` lines"),
-        (["collective_variables.r=3"], "collective_variables.r: input should be `key: value` lines"),
+        (["collective_variables=3"], "collective_variables: is 3; it should be `key: value` lines"),
+        (
+            ["collective_variables.r=3"],
+            "collective_variables.r: is 3; it should be `key: value` lines",
+        ),
         (
             ["collective_variables.r={kind: dihedral}"],
-            "collective_variables.r.kind: input should be 'torsion'",
+            "collective_variables.r.kind: is 'dihedral'; it should be 'torsion'",
         ),
         (["collective_variables.r={atoms: [0, 1]}"], "collective_variables.r.kind: missing"),
         (
@@ -458,9 +464,12 @@ RMSD = "collective_variables.fold={kind: rmsd}"
         ),
         (
             ["collective_variables.r={kind: distance, atoms: [0.5, 1]}"],
-            "collective_variables.r.atoms: give 0-based indices, or selections in MDTraj's language",
+            "collective_variables.r.atoms: cannot be used; give 0-based indices, or selections",
         ),
-        (["collective_variables.r={kind: distance, atoms: [yes, 1]}"], "r.atoms: give 0-based indices"),
+        (
+            ["collective_variables.r={kind: distance, atoms: [yes, 1]}"],
+            "r.atoms: cannot be used; give 0-based indices",
+        ),
         (["collective_variables.r={kind: distance}"], "a distance takes 2 atoms, not 0"),
         (["collective_variables.r={kind: distance, atoms: [0, 1, 2]}"], "a distance takes 2 atoms, not 3"),
         (["collective_variables.r={kind: rmsd, atoms: 3}"], "an rmsd takes two or more atoms, not 1"),
@@ -502,7 +511,7 @@ RMSD = "collective_variables.fold={kind: rmsd}"
         ([RMSD, "states.far={cv: fold}"], "states.far.intervals: missing"),
         (
             [RMSD, "states.far={cv: fold, intervals: [0, 1]}"],
-            "states.far.intervals.0: input should be a list",
+            "states.far.intervals.0: is 0; it should be a list",
         ),
         ([RMSD, "states.far={cv: fold, intervals: []}"], "state far: has no intervals"),
         ([RMSD, "states.far={cv: fold, intervals: [[0.2, 0.1]]}"], "state far: [0.2, 0.1) is empty"),

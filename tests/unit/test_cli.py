@@ -63,7 +63,7 @@ def test_lists(boltzgen: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["run"], "no WORKFLOW given"),
+        (["run"], "WORKFLOW: none given"),
         (["run", "harmonic_dimr"], "did you mean harmonic_dimer?"),
         (["run", "nowhere.yaml"], "nowhere.yaml: no such workflow file"),
         (["run", "--system", "lj14"], "did you mean lj13?"),

@@ -80,7 +80,7 @@ def test_a_saved_config_replays_the_recorded_steps(tmp_path: Path) -> None:
 
 
 def test_unknown_workflow() -> None:
-    assert "did you mean harmonic_dimer? available: " in message("harmonic_dimr")
+    assert "did you mean harmonic_dimer? there are " in message("harmonic_dimr")
 
 
 def test_missing_file() -> None:
@@ -94,7 +94,7 @@ def test_missing_file() -> None:
         ("a: b: c", "mine.yaml, line 1: not valid YAML"),
         ("", "mine.yaml: is empty"),
         ("# only a comment\n", "mine.yaml: is empty"),
-        ("- a\n", "found a list"),
+        ("- a\n", "is a list"),
         ("name: mine\n", "mine.yaml: system: missing"),
         (MINIMAL + "train: {setps: 3}", "mine.yaml: train.setps: unknown key; did you mean train.steps?"),
         (MINIMAL + "trian: {steps: 3}", "trian: unknown key; did you mean train?"),
@@ -102,9 +102,9 @@ def test_missing_file() -> None:
         (MINIMAL + "train: {steps: many}", "mine.yaml: train.steps: "),
         (
             MINIMAL + "train: {objective: dms}",
-            "train.objective: input should be 'dsm', 'dsm+diffclf', 'dsm+tsm' or 'dsm+nce'",
+            "train.objective: is 'dms'; it should be 'dsm', 'dsm+diffclf', 'dsm+tsm' or 'dsm+nce'",
         ),
-        (MINIMAL + "simulate: {timestep_fs: -1}", "simulate.timestep_fs: input should be greater than 0"),
+        (MINIMAL + "simulate: {timestep_fs: -1}", "simulate.timestep_fs: is -1; it should be greater than 0"),
         (MINIMAL + "simulate: {timestep_fs: .inf}", "simulate.timestep_fs: "),
         ("name: ../x\nsystem: {name: lj13}\n", "mine.yaml: name: "),
         ("name: mine\nsystem: lj13\n", "mine.yaml: system: "),
@@ -129,8 +129,8 @@ def test_bad_quick_section(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("train.steps", "expected key=value"),
-        ("=3", "expected key=value"),
+        ("train.steps", "is not of the form key=value"),
+        ("=3", "is not of the form key=value"),
         ("train.steps=[", "not valid YAML"),
         ("train.setps=3", "command line: train.setps: unknown key; did you mean train.steps?"),
         ("name.x=3", "name is a single value"),

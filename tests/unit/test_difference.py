@@ -75,7 +75,7 @@ def test_what_does_not_overlap_still_has_its_log_z(tmp_path: Path) -> None:
 
 def test_domains_of_log_z_have_to_be_the_same(tmp_path: Path) -> None:
     runs = finished(tmp_path / "a", SOFT), finished(tmp_path / "b", STIFF, domain="one hand")
-    with pytest.raises(DataError, match=r"is over all, that of .*b over one hand"):
+    with pytest.raises(DataError, match=r"first is over all, that of the second over one hand"):
         difference(*runs)
 
 
@@ -85,7 +85,9 @@ def test_isomers_of_the_same_atoms_are_two_domains(tmp_path: Path) -> None:
     for run, found in zip(runs, ("cis", "trans", None), strict=True):
         if found:
             run.results["diagnostics"] |= {"z_domain": f"all; C1-C2 {found}", "z_domain_key": found}
-    with pytest.raises(DataError, match=r"a is over all; C1-C2 cis, that of .*b over all; C1-C2 trans$"):
+    with pytest.raises(
+        DataError, match=r"first is over all; C1-C2 cis, that of the second over all; C1-C2 trans; give"
+    ):
         difference(runs[0], runs[1])
     with pytest.raises(DataError, match=r"over all; `--force sample` says of .*c in full"):
         difference(runs[0], runs[2])

@@ -180,7 +180,10 @@ def test_amides_stay_as_they_are_unless_asked() -> None:
         assert free.contains(cis).all()
         assert free.key != domain.key
         assert "amide C(14)-N(16)" in free.description.partition("either arrangement: ")[2]
-    with pytest.raises(MolecularSystemError, match=r"free_isomers: omega is none of all, amides, .*C\(14\)"):
+    with pytest.raises(
+        MolecularSystemError,
+        match=r"free_isomers: omega names nothing here; there are all, amides, .*C\(14\)",
+    ):
         Domain(replace(system, free_isomers=("omega",)))
 
 

@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_one_line():
         bar(a, b, *energies[::-1])
     with pytest.raises(DataError, match="one each"):
         mbar([a, b], energies[:1])
-    with pytest.raises(DataError, match="not one each"):
+    with pytest.raises(DataError, match="let it give one reduced energy for each"):
         bar(a, b, energies[0], lambda x: x.sum())
     pairs = well_ensemble(np.random.default_rng(0), *STIFF, 300)
     fewer = pairs.select(np.arange(300))

@@ -219,5 +219,5 @@ def test_a_bare_system_needs_a_temperature_but_no_positions() -> None:
 
 @pytest.mark.parametrize("options", [{"dtype": torch.float16}, {"backend": "fast"}])
 def test_wrong_options_are_named(options: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="not"):
+    with pytest.raises(UserError, match="; use"):
         make_potential(load_system("harmonic_dimer"), **options)  # type: ignore[arg-type]

@@ -77,14 +77,14 @@ def test_rows_without_weight_stay_without(sample):
 
 @pytest.mark.parametrize("temperature", [0.0, -300.0, math.inf, math.nan])
 def test_what_is_no_temperature(sample, temperature):
-    with pytest.raises(DataError, match="a temperature is positive"):
+    with pytest.raises(DataError, match=r"temperature_k is .*; give a positive one"):
         reweighted(sample, temperature)
 
 
 def test_what_is_no_energy_of_these_atoms(sample):
     with pytest.raises(DataError, match="of 5 atoms, the ensemble of 4"):
         reweighted(sample, make_potential(build_well(5), backend="batched"))
-    with pytest.raises(DataError, match="not one each"):
+    with pytest.raises(DataError, match="let it give one reduced energy for each"):
         reweighted(sample, lambda x: x)
     with pytest.raises(NumericalError, match="nothing in common"):
         reweighted(sample, lambda x: well_energy(*WELL)(x) * math.nan)

@@ -124,7 +124,7 @@ def test_molecule_from_a_workflow_alone(tmp_path: Path) -> None:
     for broken, message in (
         ({"pdb": "absent.pdb"}, "no file"),
         ({"forcefield": "absent.xml"}, "absent.xml"),
-        ({"cvs": {"phi": {"kind": "dihedral"}}}, "cvs.phi.kind: input should be 'torsion'"),
+        ({"cvs": {"phi": {"kind": "dihedral"}}}, "cvs.phi.kind: is 'dihedral'; it should be 'torsion'"),
         ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 99]}}}, "atoms 0 to 21"),
         ({"states": {"left": {"cv": "psi", "intervals": [[0, 2]]}}}, "psi is no collective variable"),
         (

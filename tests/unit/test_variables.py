@@ -93,7 +93,9 @@ def test_rmsd_of_what_is_not_finite_is_nan(shaken: torch.Tensor, alanine: Molecu
     ],
 )
 def test_a_reference_belongs_to_an_rmsd(kind: str, atoms: tuple[int, ...], reference: tuple) -> None:
-    with pytest.raises(MolecularSystemError, match="reference position for each of its atoms"):
+    with pytest.raises(
+        MolecularSystemError, match="reference positions do not fit; give an rmsd one for each of its atoms"
+    ):
         CollectiveVariable("r", kind, atoms, reference)  # type: ignore[arg-type]
 
 
