@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
-import mdtraj
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from openmm import app
 
 from boltzgen.contradictions import LEAST_FRAMES
 from boltzgen.domain import COUNTS, domain_of
@@ -16,8 +17,27 @@ from boltzgen.errors import DataError
 from boltzgen.potential.symmetry import reflection_is_symmetry
 from boltzgen.system import MolecularSystem
 
-LONGEST_BOND_NM = 0.3
-"""A median bond length above this means that the atoms are in another order."""
+UNITS = {
+    10.0: "Angstrom stand where nm belong",
+    0.1: "nm stand where Angstrom belong",
+    18.897: "Bohr radii stand where nm belong",
+    1.8897: "Bohr radii stand where Angstrom belong",
+    100.0: "pm stand where Angstrom belong",
+    1000.0: "pm stand where nm belong",
+}
+"""Factors by which lengths are wrong, and what they come from."""
+
+UNIT_TOLERANCE = 1.25
+"""Factor that nearly every length may be away from one of these."""
+
+STEPS_NM = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+"""Steps of positions that are looked for, the coarsest first."""
+
+MOST_BLUR = 0.05
+"""Energy [kT] that rounding may give the stiffest bond."""
+
+BROKEN = 2.0
+"""A bond this much longer than usual is none: the molecule is cut."""
 
 LEAST_VIBRATION = 0.2
 """A bond vibrating less than this fraction of what kT gives it was constrained."""
@@ -25,40 +45,54 @@ LEAST_VIBRATION = 0.2
 MOST_REPEATED = 0.1
 """Fraction of frames that may repeat the one before; more are no molecular dynamics of this system."""
 
-HIGHEST_ENERGY = 5.0
-"""Median of ``(u - u_reference) / dof`` that is too high for frames of this system; 0.5 is usual."""
 
-
-def check_molecule(loaded: mdtraj.Trajectory, system: MolecularSystem, where: str) -> None:
-    """Refuse other atoms, a periodic box, and positions that are not finite."""
-    if loaded.n_atoms != system.n_atoms:
-        raise DataError(
-            where,
-            f"has {loaded.n_atoms} atoms, {system.name} has {system.n_atoms}",
-            "strip solvent and ions first",
-        )
-    for ours, theirs in zip(system.topology.atoms(), loaded.topology.atoms, strict=True):
-        symbols = {atom.element.symbol for atom in (ours, theirs) if atom.element is not None}
-        if len(symbols - {"VS"}) == 2:
-            raise DataError(
-                where,
-                f"atom {ours.index} is {theirs}, in {system.name} it is {ours.name} of {ours.residue.name}",
-                f"bring the atoms into the order of {system.name}",
-            )
-    if loaded.unitcell_lengths is not None:
-        raise DataError(
-            where,
-            f"has a periodic box, and {system.name} has none",
-            "if the dynamics was not periodic, save it anew without the box (MDTraj: "
-            "t.unitcell_vectors = None)",
-        )
-    bad = np.flatnonzero(~np.isfinite(loaded.xyz).all(axis=(1, 2)))
+def check_finite(x: NDArray[np.float32], where: str) -> None:
+    """Refuse positions that are not finite."""
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=(1, 2)))
     if len(bad):
         raise DataError(where, f"frame {bad[0]} has positions that are not finite", "cut it out")
 
 
+def check_unit(system: MolecularSystem, x: NDArray[np.float32], where: str) -> None:
+    """Refuse positions in another unit than that of the file's format."""
+    pairs = np.array(system.bonds or list(itertools.combinations(range(system.n_atoms), 2)))
+    first, second = pairs.T
+    usual = np.linalg.norm(system.positions[first] - system.positions[second], axis=-1)
+    found = np.median(np.linalg.norm(x[:, first] - x[:, second], axis=-1), axis=0)
+    ratios = np.quantile(np.maximum(found, 1e-9) / usual, (0.1, 0.5, 0.9))
+    for factor, cause in UNITS.items():
+        if (np.abs(np.log(ratios / factor)) < math.log(UNIT_TOLERANCE)).all():
+            what = "bonds" if system.bonds else "distances"
+            raise DataError(
+                where,
+                f"{what} are {ratios[1]:.3g} times as long as in {system.name}: {cause}",
+                f"divide the positions by {factor:g} and save them anew",
+            )
+
+
+def check_rounding(system: MolecularSystem, x: NDArray[np.float32], where: str) -> float:
+    """The step [nm] that positions are rounded to, 0 where they are not; refuse one that ruins energies."""
+    step = next((step for step in STEPS_NM if _on_grid(x, step)), 0.0)
+    stiffest = max(_bond_stiffness(system).values(), default=0.0)
+    blur = 0.5 * stiffest * step**2 / 6 / system.kT  # variance of a distance between two rounded ends
+    if blur > MOST_BLUR:
+        raise DataError(
+            where,
+            f"positions are rounded to {step:g} nm, which alone gives a bond an energy of {blur:.2g} kT",
+            "the digits are lost: take the trajectory with full precision, or run again with a step of 0.001 nm "
+            "or less (GROMACS: compressed-x-precision = 1000)",
+        )
+    return step
+
+
+def _on_grid(x: NDArray[np.float32], step: float) -> bool:
+    """Whether all positions are multiples of a step, up to the digits of single precision."""
+    some = x[:: max(1, len(x) // 100)].astype(np.float64)
+    return bool(np.abs(some - np.round(some / step) * step).max() < 0.02 * step + 3e-7 * np.abs(some).max())
+
+
 def check_number(x: NDArray[np.float32], where: str) -> list[str]:
-    """Refuse too few frames and many repeated ones; a line of warning for a few repeated ones."""
+    """Refuse too few frames and many that repeat the one before; a line of warning for a few of these."""
     if len(x) < LEAST_FRAMES:
         raise DataError(
             where,
@@ -78,29 +112,42 @@ def check_number(x: NDArray[np.float32], where: str) -> list[str]:
 
 
 def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: float, where: str) -> None:
-    """Refuse bonds that are too long to be bonds or too stiff to be free."""
+    """Refuse bonds that are too long to be bonds, cut by a periodic box, or too stiff to be free."""
     atoms, stiffness = list(system.topology.atoms()), _bond_stiffness(system)
     noise = resolution_nm**2 / 6  # variance of a distance between two coordinates rounded to the step
     for i, j in system.bonds:
         lengths = np.linalg.norm(x[:, i].astype(np.float64) - x[:, j], axis=-1)
-        bond, median = f"{atoms[i].name}({i}) - {atoms[j].name}({j})", float(np.median(lengths))
-        if median > LONGEST_BOND_NM:
+        bond, median = f"{_called(atoms[i])} - {_called(atoms[j])}", float(np.median(lengths))
+        thermal = math.sqrt(system.kT / stiffness[i, j]) if stiffness.get((i, j)) else math.inf
+        usual = float(np.linalg.norm(system.positions[i] - system.positions[j]))
+        if abs(median - usual) > max(0.3 * usual, 6 * thermal):
             raise DataError(
                 where,
-                f"the bond {bond} is {median:.2f} nm long",
-                f"are the atoms in the order of {system.name}, and molecules whole?",
+                f"the bond {bond} is {median:.2f} nm long, where {usual:.2f} nm are usual: atoms are in "
+                "another order, or of another molecule",
+                f"bring the atoms into the order of {system.name} (`boltzgen check` lists them)",
             )
-        if len(x) < 10:
-            continue
-        thermal = math.sqrt(system.kT / stiffness[i, j]) if stiffness.get((i, j)) else 0.0
+        broken = np.flatnonzero(lengths > BROKEN * usual + 10 * min(thermal, usual))
+        if len(broken):
+            raise DataError(
+                where,
+                f"in {len(broken)} frames, the first of them frame {broken[0]}, the bond {bond} is "
+                f"{lengths[broken[0]]:.2f} nm long: the molecule is cut by a periodic box, or has come apart",
+                "make molecules whole (GROMACS: trjconv -pbc mol; MDTraj: t.make_molecules_whole())",
+            )
         spread, blur = float(lengths.var()), 4 * noise / math.sqrt(len(x))
-        if math.sqrt(max(spread - noise - blur, 0.0)) < max(LEAST_VIBRATION * thermal, 1e-5):
+        least = LEAST_VIBRATION * thermal if thermal < math.inf else 0.0
+        if math.sqrt(max(spread - noise - blur, 0.0)) < max(least, 1e-5):
             raise DataError(
                 where,
-                f"the bond {bond} does not vibrate (standard deviation {math.sqrt(spread):.1e} nm)",
-                "constrained bonds have no density in Cartesian space, run the dynamics with "
-                "constraints=None",
+                f"the bond {bond} does not vibrate (standard deviation {math.sqrt(spread):.1e} nm): it was "
+                "constrained, and constrained bonds have no density in Cartesian space",
+                "run the dynamics with constraints=None",
             )
+
+
+def _called(atom: app.topology.Atom) -> str:
+    return f"{atom.name} of {atom.residue.name} {atom.residue.id}"
 
 
 def _bond_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:
@@ -112,18 +159,6 @@ def _bond_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:
                 i, j, _, stiffness = force.getBondParameters(k)
                 found[min(i, j), max(i, j)] = float(stiffness._value)
     return found
-
-
-def check_energies(system: MolecularSystem, u: NDArray[np.float64], u_reference: float, where: str) -> None:
-    """Refuse frames whose reduced energies say that they are of another molecule or force field."""
-    excess = float(np.median(u)) - u_reference
-    if excess > HIGHEST_ENERGY * system.dof:
-        raise DataError(
-            where,
-            f"half of the frames lie more than {excess:.3g} kT above the reference configuration, "
-            f"where about {0.5 * system.dof:.3g} kT are usual",
-            f"are the atoms in the order of {system.name}, and was its force field used?",
-        )
 
 
 def reflected(system: MolecularSystem, x: NDArray[np.float32], where: str) -> tuple[NDArray[np.float32], str]:

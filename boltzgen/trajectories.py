@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import mdtraj
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from boltzgen import frames
 from boltzgen.config import DataSettings
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.errors import DataError
+from boltzgen.plausibility import check_energies, check_physics
 from boltzgen.potential import make_potential
+from boltzgen.repeats import first_seen, written_twice
 from boltzgen.stretches import with_stretches
 from boltzgen.system import MolecularSystem
+from boltzgen.trajectory_files import read_frames
 
-_ROUNDING_NM = {".xtc": 1e-3, ".gro": 1e-3, ".pdb": 1e-4}
+
+@dataclass
+class Piece:
+    """What is kept of a file: positions [nm] ``(n, n_atoms, 3)``, log weights, row numbers in the file."""
+
+    path: Path
+    x: NDArray[np.float32]
+    log_weights: Array
+    rows: NDArray[np.int64]
+
+    def keep(self, kept: NDArray[np.bool_]) -> None:
+        """Leave out the other frames."""
+        self.x, self.log_weights, self.rows = self.x[kept], self.log_weights[kept], self.rows[kept]
 
 
 def load_trajectories(
@@ -31,108 +46,124 @@ def load_trajectories(
 
     settings
         Files (relative to ``base``), stride, frames to skip at the start of each, and optional weights:
-        an ``.npy`` file with one positive number per frame as it stands in the files, before skipping.
+        an ``.npy`` file with one number per frame as it stands in the files, before skipping.
     base
         Directory of the workflow file.
     say
-        Told what is suspicious and may yet be meant.
+        Told what was mended, and what is suspicious and may yet be meant.
 
-    Atoms must be in the order of the system's topology and molecules whole. Energies are computed anew
-    with the system's force field. ``islands`` numbers the files and ``lineages`` correlated stretches.
-    Raises DataError for files that cannot be read, other atoms or another order, a periodic box, constrained
-    bonds, frames that are few, repeated or without a plausible energy, and weights that do not fit.
+    Energies are computed anew with the system's force field. ``islands`` numbers the files and ``lineages``
+    correlated stretches. Frames of weight zero, those that a restart wrote twice and those after the end of
+    a file that was cut off are left out; mirror images are reflected back.
+    Raises DataError for what cannot be mended: other molecules, units, temperatures, orders of atoms,
+    rounded positions, constrained bonds, and frames that are few or without a plausible energy.
     """
-    topology = mdtraj.Topology.from_openmm(system.topology)
-    paths = [base / name for name in settings.trajectory]
-    if not paths:
+    if not settings.trajectory:
         raise DataError("data.trajectory", "no files given", "name at least one")
-    whole = [_read(path, topology, system) for path in paths]
-    kept = [np.arange(settings.skip_frames, len(x), settings.stride) for x in whole]
-    for path, rows, x in zip(paths, kept, whole, strict=True):
-        if len(rows) == 0:
-            raise DataError(
-                path, f"has {len(x)} frames, and data.skip_frames leaves none of them", "skip fewer"
-            )
-    log_weights = _log_weights(settings, base, whole, kept)
-    pieces = [x[rows] for x, rows in zip(whole, kept, strict=True)]
-    resolution = max(_ROUNDING_NM.get(path.suffix.lower(), 0.0) for path in paths)
-    where, together = ", ".join(settings.trajectory), np.concatenate(pieces)
-    warnings = frames.check_number(together, where)
-    frames.check_bonds(system, together, resolution, where)
-    for k, path in enumerate(paths):
-        pieces[k], line = frames.reflected(system, pieces[k], str(path))
-        warnings += [line] if line else []
-    ensemble = _ensemble(system, paths, kept, pieces, log_weights)
-    for line in warnings:
-        say(line)
-    return ensemble
+    pieces = _read(system, settings, base, say)
+    where, resolution = ", ".join(settings.trajectory), 0.0
+    for piece in pieces:
+        name = str(piece.path)
+        frames.check_finite(piece.x, name)
+        frames.check_unit(system, piece.x, name)
+        resolution = max(resolution, frames.check_rounding(system, piece.x, name))
+    for line in (_once(pieces, where), *frames.check_number(np.concatenate([p.x for p in pieces]), where)):
+        if line:
+            say(line)
+    for piece in pieces:
+        frames.check_bonds(system, piece.x, resolution, str(piece.path))
+        piece.x, line = frames.reflected(system, piece.x, str(piece.path))
+        if line:
+            say(line)
+    return _ensemble(system, pieces, say)
 
 
-def _read(path: Path, topology: mdtraj.Topology, system: MolecularSystem) -> NDArray[np.float32]:
-    """Positions [nm] of one file, ``(n, n_atoms, 3)``."""
-    if not path.is_file():
-        raise DataError("data.trajectory", f"no file {path}", "paths are relative to the workflow file")
-    try:
-        own_topology = path.suffix.lower() in (".h5", ".hdf5", ".pdb", ".gro", ".lh5")
-        loaded = mdtraj.load(str(path)) if own_topology else mdtraj.load(str(path), top=topology)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            path, f"cannot be read as a trajectory of {system.n_atoms} atoms ({reason})", "give a whole file"
-        ) from error
-    frames.check_molecule(loaded, system, str(path))
-    return np.asarray(loaded.xyz, dtype=np.float32)
+def _read(
+    system: MolecularSystem, settings: DataSettings, base: Path, say: Callable[[str], None]
+) -> list[Piece]:
+    """Every file with its weights, without what is skipped and without frames of weight zero."""
+    paths, whole = [base / name for name in settings.trajectory], []
+    for path in paths:
+        x, remarks = read_frames(path, system)
+        whole.append(x)
+        for line in remarks:
+            say(line)
+    weights = _weights(settings, base, [len(x) for x in whole])
+    pieces = []
+    for path, x, w in zip(paths, whole, weights, strict=True):
+        rows = np.arange(settings.skip_frames, len(x), settings.stride)
+        if not len(rows):
+            raise DataError(path, f"has {len(x)} frames, and data.skip_frames leaves none", "skip fewer")
+        with np.errstate(divide="ignore"):
+            pieces.append(Piece(path, x[rows], np.log(w[rows]), rows))
+    if settings.weights is not None:
+        zero = sum(int(np.isneginf(piece.log_weights).sum()) for piece in pieces)
+        if zero:
+            say(f"warning: {settings.weights}: {zero} frames have weight zero and are left out")
+        for piece in pieces:
+            piece.keep(np.isfinite(piece.log_weights))
+    return [piece for piece in pieces if len(piece.x)]
 
 
-def _log_weights(
-    settings: DataSettings, base: Path, whole: list[NDArray[np.float32]], kept: list[NDArray[np.int64]]
-) -> NDArray[np.float64]:
-    """Log weights of the kept frames, zeros where none were given."""
+def _weights(settings: DataSettings, base: Path, lengths: list[int]) -> list[Array]:
+    """Weights of all frames, file by file; ones where none were given."""
     if settings.weights is None:
-        return np.zeros(sum(map(len, kept)))
-    path, n = base / settings.weights, sum(map(len, whole))
+        return [np.ones(n) for n in lengths]
+    path, n = base / settings.weights, sum(lengths)
     if not path.is_file():
         raise DataError("data.weights", f"no file {path}", "paths are relative to the workflow file")
     try:
         weights = np.load(path, allow_pickle=False)
     except (ValueError, OSError) as error:
-        raise DataError(path, "not a NumPy .npy file of numbers", "write one with numpy.save") from error
-    if weights.shape != (n,):
+        raise DataError(path, "is no NumPy .npy file of numbers", "write one with numpy.save") from error
+    if not isinstance(weights, np.ndarray) or weights.shape != (n,):
+        shape = getattr(weights, "shape", "of an archive")
         raise DataError(
-            path, f"has shape {weights.shape}, the trajectories have {n} frames in all", "give one for each"
+            path, f"has shape {shape}, the trajectories have {n} frames in all", "give one for each"
         )
-    if not (np.issubdtype(weights.dtype, np.number) and np.isfinite(weights).all() and (weights > 0).all()):
-        raise DataError(path, "weights must be positive and finite", "give weights, not their logs")
-    starts = np.cumsum([0, *map(len, whole[:-1])])
-    rows = np.concatenate([start + rows for start, rows in zip(starts, kept, strict=True)])
-    return np.log(weights[rows].astype(np.float64))
+    if not np.issubdtype(weights.dtype, np.number) or np.iscomplexobj(weights):
+        raise DataError(path, "holds no real numbers", "give one weight for each frame")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise DataError(
+            path,
+            f"the weight of frame {bad[0]} is {weights[bad[0]]:.3g}",
+            "give weights, which are positive or zero, not their logs",
+        )
+    if not weights.any():
+        raise DataError(path, "every weight is zero", "give the weights of the frames")
+    return np.split(weights.astype(np.float64), np.cumsum(lengths)[:-1])
 
 
-def _ensemble(
-    system: MolecularSystem,
-    paths: list[Path],
-    kept: list[NDArray[np.int64]],
-    pieces: list[NDArray[np.float32]],
-    log_weights: NDArray[np.float64],
-) -> WeightedEnsemble:
+def _once(pieces: list[Piece], where: str) -> str:
+    """Leave out frames that a restart wrote again, and a line that says how many."""
+    twice = written_twice(first_seen(np.concatenate([piece.x for piece in pieces])))
+    if not twice.any():
+        return ""
+    for piece, again in zip(pieces, np.split(twice, np.cumsum([len(p.x) for p in pieces])[:-1]), strict=True):
+        piece.keep(~again)
+    pieces[:] = [piece for piece in pieces if len(piece.x)]
+    return (
+        f"warning: {where}: {twice.sum()} of {len(twice)} frames were written twice (a restart?); used once"
+    )
+
+
+def _ensemble(system: MolecularSystem, pieces: list[Piece], say: Callable[[str], None]) -> WeightedEnsemble:
     """Energies, correlated stretches and file numbers, joined."""
     potential, energies = make_potential(system), []
     u_reference = float(potential(torch.as_tensor(system.positions)[None])[0])
-    for path, rows, x in zip(paths, kept, pieces, strict=True):
-        u = potential(torch.as_tensor(x)).numpy()
-        bad = np.flatnonzero(~np.isfinite(u))
-        if len(bad):
-            raise DataError(
-                path, f"frame {rows[bad[0]]} has no finite energy", "is it the same molecule, whole?"
-            )
-        frames.check_energies(system, u, u_reference, str(path))
+    for piece in pieces:
+        u = potential(torch.as_tensor(piece.x)).double().numpy()
+        check_energies(system, u, u_reference, piece.rows, str(piece.path))
+        for line in check_physics(system, potential, piece.x, np.exp(piece.log_weights), str(piece.path)):
+            say(line)
         energies.append(u)
-    positions = np.concatenate(pieces).astype(np.float64)
+    positions = np.concatenate([piece.x for piece in pieces]).astype(np.float64)
     joined = WeightedEnsemble(
         positions=(positions - positions.mean(axis=1, keepdims=True)).astype(np.float32),
-        log_weights=log_weights,
+        log_weights=np.concatenate([piece.log_weights for piece in pieces]),
         reduced_energies=np.concatenate(energies),
         temperature_k=system.temperature_k,
-        islands=np.repeat(np.arange(len(pieces)), [len(x) for x in pieces]),
+        islands=np.repeat(np.arange(len(pieces)), [len(piece.x) for piece in pieces]),
     )
     return with_stretches(system, joined)
