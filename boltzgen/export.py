@@ -17,6 +17,7 @@ from boltzgen.free_energy import normalised_weights
 from boltzgen.restart import write_openmm
 from boltzgen.selection import selected_atoms
 from boltzgen.storage import save_ensemble
+from boltzgen.structure_files import write_pdb
 from boltzgen.system import MolecularSystem
 
 
@@ -41,7 +42,7 @@ def export_samples(
     weighted = samples.select(carrying[:: settings.stride])
     resampled = samples.select(carrying).resample(settings.n_resampled, seed)
     with atomic_directory(directory) as partial:
-        trajectory(system, system.positions[None], settings).save_pdb(str(partial / "topology.pdb"))
+        write_pdb(trajectory(system, system.positions[None], settings), partial / "topology.pdb")
         for stem, ensemble in (("weighted", weighted), ("resampled", resampled)):
             frames = trajectory(system, ensemble.positions, settings)
             for suffix in settings.formats:
@@ -117,11 +118,13 @@ def _save_frames(
     settings: ExportSettings,
     path: Path,
 ) -> None:
-    if path.suffix != ".h5":
+    if path.suffix == ".pdb":
+        write_pdb(frames, path)
+    elif path.suffix == ".h5":
+        topology = frames.topology.to_openmm() if settings.select else system.topology
+        save_ensemble(replace(ensemble, positions=frames.xyz), topology, path)
+    else:
         frames.save(str(path))
-        return
-    topology = frames.topology.to_openmm() if settings.select else system.topology
-    save_ensemble(replace(ensemble, positions=frames.xyz), topology, path)
 
 
 def _log_z_line(weighted: WeightedEnsemble) -> str:
@@ -160,6 +163,8 @@ Left out because their weight is zero: {dropped} configurations.
 Kish effective sample size of the weighted frames, blind to shared ancestry: {weighted.ess:.1f}.
 Lengths: Angstrom in .dcd, .nc and .pdb, nm in .xtc and .h5, as the formats ask; MDTraj converts all to nm
 and MDAnalysis all to Angstrom. Stored to 0.001 nm in .xtc and 0.0001 nm in .pdb. {_treatment(settings)}
+A .pdb has all bonds as CONECT records, and names of four characters at most, of which no two atoms of a
+residue share one.
 
 MDTraj (mean distance of the first two atoms, nm):
     t = mdtraj.load("weighted.{suffix}"{top}); w = numpy.load("weights.npy")

@@ -13,7 +13,7 @@ import mdtraj
 import numpy as np
 
 from boltzgen.ensemble import Array, WeightedEnsemble
-from boltzgen.errors import ConfigError, DataError, UserError, said_by
+from boltzgen.errors import ConfigError, DataError, UserError
 from boltzgen.export import trajectory
 from boltzgen.free_energy import Estimate, expectation
 from boltzgen.system import MolecularSystem
@@ -48,10 +48,8 @@ def frame_values(name: str, function: Observable, frames: mdtraj.Trajectory) -> 
     try:
         found = function(frames)
     except Exception as error:  # whatever a function of somebody else's comes upon
-        reason = said_by(error)
-        raise DataError(
-            f"observable {name}", f"fails with {type(error).__name__} ({reason})", "mend the function"
-        ) from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+        raise DataError(f"observable {name}", f"the function fails ({said})", "mend it") from error
     wanted = f"a number or a vector for each of {frames.n_frames} frames is wanted"
     values = _numbers(_without_indices(found, frames.n_frames))
     if values.ndim not in (1, 2) or len(values) != frames.n_frames or 0 in values.shape:
@@ -115,7 +113,7 @@ def check_observables(names: tuple[str, ...], system: MolecularSystem) -> None:
         try:
             frame_values(name, find_observable(name), frames)
         except UserError as error:
-            raise type(error)(f"analyze.observables: {error}") from error
+            raise type(error)(f"analyze.observables: {error.where}", error.what, error.remedy) from error
 
 
 def _from_mdtraj(name: str) -> Observable:
@@ -197,7 +195,11 @@ def _numbers(found: Any) -> Array:
 
 
 def _told(found: Any) -> str:
-    """A value in words: its shape if it is an array of numbers, its type otherwise."""
+    """A value in words."""
     if isinstance(found, np.ndarray):
         return f"an array of {found.dtype} with shape {found.shape}"
-    return f"a {type(found).__name__}" + (f" of {len(found)}" if isinstance(found, list | tuple) else "")
+    if isinstance(found, list | tuple):
+        return f"a list of {len(found)}"
+    if found is None:
+        return "nothing"
+    return "a single number" if np.isscalar(found) and not isinstance(found, str) else "no numbers"

@@ -51,13 +51,13 @@ def load_system(
     except (Exception, SystemExit) as error:
         raise MolecularSystemError(
             f"system {name}",
-            f"cannot be built: {_told(error, name)}",
+            f"cannot be built ({_told(error, name)})",
             "check the values in system.parameters",
         ) from error
     if not isinstance(system, MolecularSystem):
         raise MolecularSystemError(
             f"system {name}",
-            f"build() returned a {type(system).__name__}",
+            _returned(system),
             "it must return a boltzgen.MolecularSystem",
         )
     return system
@@ -132,7 +132,7 @@ def _build_from_file(path: Path) -> Build:
         raise
     except (Exception, SystemExit) as error:
         raise MolecularSystemError(
-            f"system {path}", f"cannot be imported: {_told(error, str(path))}", "mend the file"
+            f"system {path}", f"cannot be imported ({_told(error, str(path))})", "mend the file"
         ) from error
     return _checked_build(str(path), getattr(module, "build", None))
 
@@ -170,12 +170,17 @@ def _checked_arguments(
     return {**arguments, "base": base} if "base" in declared else arguments
 
 
+def _returned(value: object) -> str:
+    """What a build function returned where it should be a molecular system."""
+    return "build() returned " + ("nothing" if value is None else f"another object ({type(value).__name__})")
+
+
 def _told(error: BaseException, name: str) -> str:
     """An exception in one line: its type, what it says, and where in the system's own file."""
     frames = traceback.extract_tb(error.__traceback__)
     frame = next((f for f in reversed(frames) if f.filename.endswith(Path(name).name)), frames[-1])
     says = f"{type(error).__name__}: {_first_line(str(error))}".removesuffix(": ")
-    where = "" if isinstance(error, SyntaxError) else f" ({Path(frame.filename).name}, line {frame.lineno})"
+    where = "" if isinstance(error, SyntaxError) else f"; {Path(frame.filename).name}, line {frame.lineno}"
     return says + where
 
 

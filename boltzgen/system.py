@@ -263,8 +263,8 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
     if not isinstance(system.positions, np.ndarray):
         raise MolecularSystemError(
             name,
-            f"positions are a {type(system.positions).__name__}",
-            "give a NumPy array in nm, such as pdb.getPositions(asNumpy=True)._value",
+            "positions are no NumPy array",
+            "give one in nm, such as pdb.getPositions(asNumpy=True)._value",
         )
     if system.topology.getNumAtoms() != n or system.positions.shape != (n, 3):
         raise MolecularSystemError(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from boltzgen.errors import UserError
+from boltzgen.errors import UserError, said_by
 from boltzgen.platform import fastest_platform, time_platforms
 from boltzgen.potential.agreement import Agreement, compare, embedding
 from boltzgen.potential.batched import BatchedEvaluator
@@ -154,7 +154,7 @@ def make_potential(
         except Unsupported as unsupported:
             reason = f"not batched: {unsupported}"
         except openmm.OpenMMException as error:
-            reason = f"batched energies could not be compared with OpenMM: {error}"
+            reason = f"batched energies could not be compared with OpenMM ({said_by(error)})"
         if backend == "batched":
             raise UserError("make_potential", reason, "use the backend auto or openmm")
         _LOG.warning("target energies by OpenMM, one configuration at a time (%s)", reason)

@@ -293,7 +293,7 @@ def build(temperature_k=300.0, required=None):
         ("system.setVirtualSite(2, openmm.TwoParticleAverageSite(0, 1, 0.5, 0.5))", "virtual sites"),
         ("system.setParticleMass(1, 0.0)", "particle 1 has no mass"),
         ("system.addParticle(12.0)", "topology has 3 atoms"),
-        ("positions = positions.tolist()", "positions are a list; give a NumPy array in nm"),
+        ("positions = positions.tolist()", "positions are no NumPy array; give one in nm"),
         ("positions = positions * np.nan", "positions that are not finite"),
         ("temperature_k = float('inf')", "temperature_k is inf; give a positive one"),
         (
@@ -305,12 +305,15 @@ def build(temperature_k=300.0, required=None):
             "cvs = 2 * (CollectiveVariable('r', 'distance', (0, 1)),)",
             "the collective variable r is there twice",
         ),
-        ("return None", "build() returned a NoneType"),
-        ("return system", "build() returned a System"),
-        ("1 / 0", "cannot be built: ZeroDivisionError: division by zero (mine.py, line 11)"),
-        ("raise KeyError('x')", "cannot be built: KeyError: 'x' (mine.py, line 11)"),
-        ("raise SystemExit(1)", "cannot be built: SystemExit"),
-        ("openmm.HarmonicBondForce().getBondParameters(4)", "cannot be built: OpenMMException"),
+        ("return None", "build() returned nothing; it must return a boltzgen.MolecularSystem"),
+        (
+            "return system",
+            "build() returned another object (System); it must return a boltzgen.MolecularSystem",
+        ),
+        ("1 / 0", "cannot be built (ZeroDivisionError: division by zero; mine.py, line 11)"),
+        ("raise KeyError('x')", "cannot be built (KeyError: 'x'; mine.py, line 11)"),
+        ("raise SystemExit(1)", "cannot be built (SystemExit: 1; mine.py, line 11)"),
+        ("openmm.HarmonicBondForce().getBondParameters(4)", "cannot be built (OpenMMException"),
     ],
 )
 def test_systems_that_cannot_be_sampled(refused: Refused, tmp_path: Path, change: str, expected: str) -> None:
@@ -348,10 +351,10 @@ def test_forces_that_cannot_be_sampled(refused: Refused, tmp_path: Path, name: s
     [
         ("", "defines no build() function"),
         ("build = 3\n", "defines no build() function"),
-        ("def build(:\n", "cannot be imported: SyntaxError"),
-        ("import nonsense_that_is_nowhere\n", "cannot be imported: ModuleNotFoundError"),
-        ("x = {}['key']\n", "cannot be imported: KeyError: 'key' (mine.py, line 1)"),
-        ("raise SystemExit\n", "cannot be imported: SystemExit (mine.py, line 1)"),
+        ("def build(:\n", "cannot be imported (SyntaxError"),
+        ("import nonsense_that_is_nowhere\n", "cannot be imported (ModuleNotFoundError"),
+        ("x = {}['key']\n", "cannot be imported (KeyError: 'key'; mine.py, line 1)"),
+        ("raise SystemExit\n", "cannot be imported (SystemExit; mine.py, line 1)"),
         ("def build(n):\n    pass\n", "parameter n is missing; set system.parameters.n"),
     ],
 )

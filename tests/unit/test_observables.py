@@ -75,13 +75,13 @@ def test_a_name_that_cannot_be_used(name, words):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda frames: 3.0, "returns a float; a number or a vector for each of 400 frames"),
+        (lambda frames: 3.0, "returns a single number; a number or a vector for each of 400 frames"),
         (lambda frames: frames.xyz, r"with shape \(400, 5, 3\)"),
         (lambda frames: [1, 2], "returns a list of 2"),
-        (lambda frames: None, "returns a NoneType"),
+        (lambda frames: None, "returns nothing;"),
         (lambda frames: np.zeros((400, 0)), r"shape \(400, 0\)"),
         (lambda frames: np.array(["helix"] * 400), "<U5"),
-        (lambda frames: 1 / 0, "fails with ZeroDivisionError"),
+        (lambda frames: 1 / 0, r"the function fails \(ZeroDivisionError: division by zero\); mend it"),
     ],
 )
 def test_a_function_that_gives_something_else(function, words):
@@ -119,7 +119,9 @@ def test_functions_of_a_file(own_file, tmp_path):
 def test_they_are_checked_at_the_reference_configuration(own_file):
     check_observables(("compute_rg", f"{own_file}:height"), SYSTEM)
     own_file.write_text("def height(frames):\n    return 1.0\n")
-    with pytest.raises(DataError, match=r"analyze.observables: observable .*:height: returns a float"):
+    with pytest.raises(
+        DataError, match=r"analyze.observables: observable .*:height: returns a single number"
+    ):
         check_observables((f"{own_file}:height",), SYSTEM)
 
 

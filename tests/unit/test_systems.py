@@ -59,7 +59,7 @@ def test_a_file_with_a_build_function_is_found_relative_to_base(tmp_path: Path) 
     )
     assert load_system("mine.py", {"n": 5}, base=tmp_path).n_atoms == 5
     (tmp_path / "wrong.py").write_text("def build():\n    return 3\n")
-    with pytest.raises(MolecularSystemError, match="returned a int"):
+    with pytest.raises(MolecularSystemError, match=r"returned another object \(int\)"):
         load_system("wrong.py", base=tmp_path)
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(MolecularSystemError, match=r"defines no build\(\)"):
