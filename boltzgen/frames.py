@@ -79,8 +79,8 @@ def check_rounding(system: MolecularSystem, x: NDArray[np.float32], where: str) 
         raise DataError(
             where,
             f"positions are rounded to {step:g} nm, which alone gives a bond an energy of {blur:.2g} kT",
-            "the digits are lost: take the trajectory with full precision, or run again with a step of 0.001 nm "
-            "or less (GROMACS: compressed-x-precision = 1000)",
+            "the digits are lost: take the trajectory with full precision, or run again with a step of 0.001 "
+            "nm or less (GROMACS: compressed-x-precision = 1000)",
         )
     return step
 
