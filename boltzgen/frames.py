@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from openmm import app
 
 from boltzgen.contradictions import LEAST_FRAMES
 from boltzgen.domain import COUNTS, domain_of
@@ -146,7 +146,7 @@ def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: 
             )
 
 
-def _called(atom: app.topology.Atom) -> str:
+def _called(atom: Any) -> str:
     return f"{atom.name} of {atom.residue.name} {atom.residue.id}"
 
 

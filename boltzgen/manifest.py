@@ -22,7 +22,10 @@ from boltzgen.files import nearest_existing, write_atomically
 from boltzgen.lock import FILE_NAME as LOCK_NAME
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
-RECORDED_BY = {"simulate": ("platform", "frames_left_out"), "train": ("train_steps", "compile")}
+RECORDED_BY = {
+    "simulate": ("platform", "data_remarks", "frames_left_out"),
+    "train": ("train_steps", "compile"),
+}
 """What depended on the clock, by the stage that it is of: gone when the stage starts anew."""
 MADE_FROM = {"the data": "simulate", "the model": "train", "the samples": "sample"}
 """Inputs of a stage that another stage made, by their names in the record."""

@@ -35,6 +35,8 @@ class Run:
     say: Callable[[str], None]
     own_data: WeightedEnsemble | None = None
     """The user's own MD, read before the stage that stores it."""
+    data_remarks: tuple[str, ...] = ()
+    """What was mended of it, or is suspicious."""
     world: World = ALONE
 
     def seed(self, stage: Stage) -> int:
@@ -73,7 +75,7 @@ def _simulate(this: Run, report: Report) -> dict[str, Any]:
         shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
         return {}
     directory, ensemble = this.out / "data", this.own_data
-    recorded: dict[str, Any] = {}
+    recorded: dict[str, Any] = {"data_remarks": list(this.data_remarks)} if this.data_remarks else {}
     if ensemble is None:
         from boltzgen.simulate import choose_platform, simulate
 

@@ -176,7 +176,7 @@ def _data_files(data: DataSettings, base: Path) -> list[Path]:
 
 def _examined(stage: Stage, this: Run) -> Run:
     """The run with what this stage reads from outside, checked before anything is announced or removed."""
-    own_data = None
+    own_data, remarks = None, list[str]()
     if stage == "sample":
         from boltzgen.preflight import check_model
 
@@ -184,8 +184,12 @@ def _examined(stage: Stage, this: Run) -> Run:
     if stage == "simulate" and this.workflow.data.trajectory:
         from boltzgen.trajectories import load_trajectories
 
-        own_data = load_trajectories(this.system, this.workflow.data, this.base, this.say)
-    return replace(this, own_data=own_data)
+        def say(line: str) -> None:
+            remarks.append(line.removeprefix("warning: "))
+            this.say(line)
+
+        own_data = load_trajectories(this.system, this.workflow.data, this.base, say)
+    return replace(this, own_data=own_data, data_remarks=tuple(remarks))
 
 
 def _clear(this: Run, stage: Stage) -> None:

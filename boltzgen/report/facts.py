@@ -61,7 +61,9 @@ def asked(record: Record) -> list[tuple[str, str]]:
     trajectory = (config.get("data") or {}).get("trajectory")
     if trajectory:
         entries.append(("MD", f"given: {', '.join(Path(str(name)).name for name in trajectory)}"))
-    left_out = (record.manifest.get("recorded") or {}).get("frames_left_out")
+    recorded = record.manifest.get("recorded") or {}
+    entries.append(("About the MD", "; ".join(recorded.get("data_remarks") or ())))
+    left_out = recorded.get("frames_left_out")
     if left_out:
         entries.append(("Frames left out", f"{left_out:,} of the MD, which are other isomers"))
     return [(term, text) for term, text in entries if text]
@@ -152,7 +154,7 @@ def reproduce(record: Record) -> dict[str, Any]:
         "config": config.read_text(encoding="utf-8"),
         "seed": manifest.get("seed"),
         "versions": [*versions, ("Python", manifest.get("python")), ("machine", manifest.get("machine"))],
-        "recorded": list((manifest.get("recorded") or {}).items()),
+        "recorded": [item for item in (manifest.get("recorded") or {}).items() if item[0] != "data_remarks"],
         "files": [(f, size(p.stat().st_size), file_digest(p)) for f, p in files if p.is_file()],
         "inputs": [
             (stage, name, value)
