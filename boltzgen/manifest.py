@@ -15,11 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from boltzgen.errors import ConfigError, DataError, UserError
 from boltzgen.files import nearest_existing, write_atomically
 from boltzgen.lock import FILE_NAME as LOCK_NAME
+from boltzgen.yaml_files import YAMLError, dump, load
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
 RECORDED_BY = {"simulate": ("platform", "frames_left_out"), "train": ("train_steps", "compile")}
@@ -131,7 +130,7 @@ class Manifest:
         )
         # This file first: it is what makes a directory one of ours.
         write_atomically(self.out / FILE_NAME, json.dumps(self.content, indent=2))
-        config, path = yaml.safe_dump(dict(self.config), sort_keys=False), self.out / "config.yaml"
+        config, path = dump(dict(self.config)), self.out / "config.yaml"
         if not path.is_file() or path.read_bytes() != config.encode():
             write_atomically(path, config)
 
@@ -208,8 +207,8 @@ def check_output_directory(out: Path) -> None:
 def pretrained_run(out: Path) -> bool | None:
     """Whether a run directory holds a run with a model that comes with boltzgen; None without a run."""
     try:
-        record = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        record = load((out / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError):
         return None
     return bool(record.get("pretrained")) if isinstance(record, dict) else None
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import mdtraj
 import psutil
 import torch
-import yaml
 
 from boltzgen import estimate, shipped
 from boltzgen.config import ModelSettings, Workflow
@@ -24,6 +23,7 @@ from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
 from boltzgen.system import MolecularSystem
 from boltzgen.walkers import BATCHED
+from boltzgen.yaml_files import YAMLError, load
 
 HOTTEST_K = 10_000.0
 """A rung of parallel tempering above this breaks any molecule."""
@@ -144,9 +144,9 @@ def _check_directory(out: Path, workflow: Workflow) -> None:
     if not record.exists():
         return
     try:
-        settings = yaml.safe_load(record.read_text(encoding="utf-8"))["system"]
+        settings = load(record.read_text(encoding="utf-8"))["system"]
         before = _called(settings["name"], settings.get("parameters") or {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError):
         raise DataError(str(record), "is no record of a run", "remove it or choose another --out") from None
     now = _called(workflow.system.name, workflow.system.parameters)
     if before != now:
