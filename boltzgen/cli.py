@@ -89,7 +89,8 @@ ForceOption = Annotated[
     typer.Option(
         "--force",
         metavar="STAGE",
-        help="Do this stage, and what depends on it, again even if nothing changed. Repeatable.",
+        help="Do this stage, and what depends on it, again from its beginning: even if nothing changed, and "
+        "without what an interrupted attempt has kept. Repeatable.",
     ),
 ]
 

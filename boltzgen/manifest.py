@@ -67,6 +67,11 @@ class Manifest:
         attempt = self.content.get("in_progress") or {}
         return bool(attempt.get("stage") == stage and attempt.get("inputs") == dict(inputs))
 
+    def abandon(self, stage: str) -> None:
+        """Let the next attempt at a stage start anew, whatever an interrupted one has kept."""
+        if (self.content.get("in_progress") or {}).get("stage") == stage:
+            self.content["in_progress"] = None
+
     def check_outputs(self, stage: str) -> None:
         """DataError where a file of a finished stage is not as the stage wrote it."""
         for name, written in self.stages.get(stage, {}).get("outputs", {}).items():

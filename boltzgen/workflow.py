@@ -40,9 +40,10 @@ def run(
     """Carry out the stages up to ``until`` in the run directory ``out``; return the analysis if it is done.
 
     A stage is skipped if its settings, the system, the seed and what it reads are unchanged and it is not
-    in ``force``. One that was killed goes on from what it had finished. Everything that can be wrong with
-    the input is checked before anything is written. Of several processes, all of which call this, the first
-    decides and writes, and has the analysis; the others take their parts of simulate, train and sample.
+    in ``force``. One that was killed goes on from what it had finished, unless it is in ``force``. Everything
+    that can be wrong with the input is checked before anything is written. Of several processes, all of which
+    call this, the first decides and writes, and has the analysis; the others take their parts of simulate,
+    train and sample.
     """
     device, data_files, system = check(workflow, base, out, until, force, world.size)
     if not world.first:
@@ -115,6 +116,8 @@ def _run_stages(
             check_room(workflow, this.system, out, this.device, coming)
         this, began = _examined(stage, this), True
         say(f"{stage}: running ({why}){_outlook(stage, this)}")
+        if stage in force:
+            manifest.abandon(stage)
         clear = functools.partial(_clear, this, stage)
         with manifest.running(stage, inputs, outputs, clear) as recorded, progress_bar(stage) as report:
             if _shared(stage, this):

@@ -31,6 +31,8 @@ class Chain:
                 path = this.out / output
                 if not path.suffix:
                     path.mkdir(parents=True, exist_ok=True)
+                    if name in self.fails:
+                        raise self.fails.pop(name)
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if name in self.fails:
@@ -239,6 +241,21 @@ def test_a_killed_stage_starts_afresh_when_its_settings_changed(chain: Chain) ->
         chain()
     assert chain("model.n_layers=3") == ALL[1:]
     assert not (chain.out / "model" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_force_starts_an_interrupted_stage_anew(chain: Chain, stage: workflow.Stage) -> None:
+    """And one that is interrupted after it was forced is resumed as ever."""
+    kept = chain.out / "resume" / stage / "last.ckpt"
+    chain()
+    for forced, there in (((stage,), False), ((), True), ((stage,), False)):
+        chain.fails[stage] = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            chain(force=forced)
+        assert kept.exists() == there and ("resuming" in chain.said[-1]) == there
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.touch()
+    assert chain(force=(stage,))[0] == stage and not kept.exists()
 
 
 def test_an_error_in_a_later_stage_keeps_earlier_ones(chain: Chain) -> None:
