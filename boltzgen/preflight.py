@@ -21,6 +21,7 @@ from boltzgen.platform import installed_platforms, why_not
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
+from boltzgen.state_checks import check_states
 from boltzgen.system import MolecularSystem
 from boltzgen.walkers import BATCHED
 from boltzgen.yaml_files import YAMLError, load
@@ -45,6 +46,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
         _check_start(workflow.train.start, workflow.model, system)
     elif workflow.model.prior == "forcefield" and not system.graph.number_of_edges():
         raise ConfigError("model.prior", f"forcefield needs bonds, and {system.name} has none", "use none")
+    check_states(system.at_temperature(workflow.sample.temperature_k), _keys_of_states(workflow))
     _check_energy(system)
     _check_temperatures(workflow, system)
     check_observables(workflow.analyze.observables, system)
@@ -161,6 +163,16 @@ def _called(name: str, parameters: Mapping[str, object]) -> str:
     """A system in words, wherever its files are."""
     pdb = parameters.get("pdb")
     return Path(name).name + (f" in {Path(str(pdb)).name}" if pdb is not None else "")
+
+
+def _keys_of_states(workflow: Workflow) -> dict[str, str]:
+    """Dotted keys of the states that the workflow file declares, by name."""
+    own = workflow.system.parameters.get("states")
+    declared = {
+        "system.parameters.states": own if isinstance(own, Mapping) else {},
+        "states": workflow.states,
+    }
+    return {str(name): f"{key}.{name}.intervals" for key, states in declared.items() for name in states}
 
 
 def _check_energy(system: MolecularSystem) -> None:

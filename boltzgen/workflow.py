@@ -20,7 +20,7 @@ from boltzgen.errors import ConfigError, DataError
 from boltzgen.lock import run_lock
 from boltzgen.manifest import Manifest, check_output_directory, file_digest
 from boltzgen.progress import progress_bar, silent
-from boltzgen.stage_functions import STAGE_FUNCTIONS, Run, json_object
+from boltzgen.stage_functions import STAGE_FUNCTIONS, Run, json_object, warn_of_states
 from boltzgen.stages import OUTPUTS, READS, STAGES, Stage, inputs_of
 from boltzgen.world import ALONE, World
 
@@ -114,7 +114,7 @@ def _run_stages(
         if not began:
             coming = STAGES[STAGES.index(stage) : STAGES.index(until) + 1]
             check_room(workflow, this.system, out, this.device, coming)
-        this, began = _examined(stage, this), True
+        this, began = _examined(stage, this, first=not began), True
         say(f"{stage}: running ({why}){_outlook(stage, this)}")
         if stage in force:
             manifest.abandon(stage)
@@ -177,9 +177,14 @@ def _data_files(data: DataSettings, base: Path) -> list[Path]:
     return [base / name for _, name in named]
 
 
-def _examined(stage: Stage, this: Run) -> Run:
-    """The run with what this stage reads from outside, checked before anything is announced or removed."""
+def _examined(stage: Stage, this: Run, first: bool) -> Run:
+    """The run with what this stage reads from outside, checked before anything is announced or removed.
+
+    The first stage to run says what the data that are there make of states, which may be new.
+    """
     own_data = None
+    if first and stage in ("train", "sample", "analyze"):
+        warn_of_states(this, this.data())
     if stage == "sample":
         from boltzgen.preflight import check_model
 

@@ -55,7 +55,7 @@ class Chain:
 @pytest.fixture
 def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
     chain = Chain(tmp_path / "run")
-    monkeypatch.setattr(workflow, "_examined", lambda stage, this: this)
+    monkeypatch.setattr(workflow, "_examined", lambda stage, this, first: this)
     for name in workflow.STAGES:
         monkeypatch.setitem(workflow.STAGE_FUNCTIONS, name, chain.stage(name))
     for name in ("of_simulation", "of_training", "of_sampling"):
@@ -346,7 +346,7 @@ def test_one_run_at_a_time(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_refused_data_leave_earlier_data_alone(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(stage: workflow.Stage, this: workflow.Run) -> workflow.Run:
+    def refuses(stage: workflow.Stage, this: workflow.Run, first: bool) -> workflow.Run:
         raise DataError("another molecule")
 
     assert chain() == ALL
