@@ -62,14 +62,14 @@ def test_nothing_is_said_of_atoms_that_no_harmonic_bonds_join() -> None:
 @pytest.mark.parametrize(
     ("cv", "intervals", "expected"),
     [
-        (END_TO_END, [(0.0, 3.5)], "every value that the variable end to end can have (0 to 0.78 nm); intervals"),
+        (END_TO_END, [(0.0, 3.5)], "every value that the variable end to end can have (0 to 0.78 nm); int"),
         (END_TO_END, [(0.0, 3.5)], "in nm: if Angstrom was meant, divide by 10"),
-        (END_TO_END, [(3.5, math.inf)], "no value that the variable end to end can have (0 to 0.78 nm); intervals"),
+        (END_TO_END, [(3.5, math.inf)], "no value that the variable end to end can have (0 to 0.78 nm); int"),
         (END_TO_END, [(0.0, 350.0)], "if pm were meant, divide by 1000"),
         (END_TO_END, [(0.0, math.inf)], "can have (0 to 0.78 nm); give the part of that range that is meant"),
         (END_TO_END, [(0.0, 0.4), (0.4, 1.0)], "covers every value"),
         (SIZE, [(0.0, 3.0)], "covers every value that the variable size can have (0 to 0.478 nm)"),
-        (PHI, [(-math.inf, math.inf)], "covers every value that the variable phi can have (-3.14 to 3.14 rad); give"),
+        (PHI, [(-math.inf, math.inf)], "value that the variable phi can have (-3.14 to 3.14 rad); give"),
         (PHI, [(-3.14, 3.14)], "covers every value"),
         (PHI, [(-6.0, 6.0)], "covers every value"),
         (ANGLE, [(4.0, 6.0)], "bend can have (0 to 3.14 rad); intervals are in rad: if degrees"),

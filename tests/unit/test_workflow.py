@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from boltzgen import estimate, workflow
+from boltzgen import estimate, rehearsal, workflow
 from boltzgen.config import Workflow
 from boltzgen.errors import BusyError, ConfigError, DataError, NumericalError
 from boltzgen.manifest import Manifest, changes
 from boltzgen.progress import Report
-from boltzgen.registry import load_system
+from boltzgen.registry import build_system, load_system
 from boltzgen.stages import inputs_of
 from boltzgen.workflow_file import load_workflow
 
@@ -71,6 +71,21 @@ def test_everything_runs_once(chain: Chain) -> None:
     assert chain() == ALL
     assert chain() == []
     assert all("skipped" in line for line in chain.said) and len(chain.said) == len(ALL)
+
+
+def test_what_would_run_is_what_runs(chain: Chain) -> None:
+    def planned(*overrides: str) -> list[str]:
+        settings, base = load_workflow("harmonic_dimer", list(overrides), device="cpu")
+        this = workflow.Run(settings, base, chain.out, "cpu", build_system(settings, base), lambda line: None)
+        return [stage for stage, why in rehearsal.planned(this, []).items() if why is not None]
+
+    assert planned() == ALL and chain() == ALL and planned() == []
+    changes = ("train.steps=9", "sample.n_levels=9", "analyze.n_bins=9", "export.n_resampled=9")
+    for change in changes:
+        assert planned(change) == chain(change) != []
+    (chain.out / "model" / "energy.safetensors").write_text("other")
+    with pytest.raises(DataError, match="is not as the stage train wrote it"):
+        planned("sample.n_levels=8")
 
 
 def test_stages_up_to_one(chain: Chain) -> None:
