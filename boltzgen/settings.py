@@ -16,6 +16,8 @@ _PLAINLY = {
     "a valid dictionary": "`key: value` lines or {key: value}",
     "tuple should": "list should",
     " after validation": "",
+    ", unable to parse string as a number": "",
+    ", unable to parse string as an integer": "",
 }
 """What pydantic calls things, and what somebody who writes YAML calls them."""
 

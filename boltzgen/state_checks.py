@@ -27,6 +27,8 @@ MOST_LEFT_OUT = 0.5
 """Weight of the data outside the two states of Delta F that is warned of."""
 _UNITS = {"nm": ((10.0, "Angstrom was"), (1000.0, "pm were")), "rad": ((180 / math.pi, "degrees were"),)}
 """Units that an interval may have been meant in, and how many of them there are in ours."""
+_NEARLY = 2.0
+"""How far beyond the largest value, as a factor, a distance may end in the unit that was meant."""
 
 Range = tuple[float, float]
 
@@ -132,7 +134,8 @@ def _unit_meant(state: State, values: Range) -> str:
     ends = [end for end in _ends(state) if end]
     for number, were in _UNITS[state.cv.unit]:
         whole = state.cv.unit == "nm" or all(end == round(end) for end in ends)
-        if whole and any(values[0] < end / number < values[1] for end in ends):
+        largest = values[1] * _NEARLY if state.cv.unit == "nm" else values[1]
+        if whole and any(values[0] < end / number < largest for end in ends):
             return f"intervals are in {state.cv.unit}: if {were} meant, divide by {number:g}"
     return ""
 

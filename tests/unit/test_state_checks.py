@@ -65,6 +65,7 @@ def test_nothing_is_said_of_atoms_that_no_harmonic_bonds_join() -> None:
         (END_TO_END, [(0.0, 3.5)], "every value that the variable end to end can have (0 to 0.78 nm); int"),
         (END_TO_END, [(0.0, 3.5)], "in nm: if Angstrom was meant, divide by 10"),
         (END_TO_END, [(3.5, math.inf)], "no value that the variable end to end can have (0 to 0.78 nm); int"),
+        (END_TO_END, [(0.0, 9.0)], "in nm: if Angstrom was meant, divide by 10"),
         (END_TO_END, [(0.0, 350.0)], "if pm were meant, divide by 1000"),
         (END_TO_END, [(0.0, math.inf)], "can have (0 to 0.78 nm); give the part of that range that is meant"),
         (END_TO_END, [(0.0, 0.4), (0.4, 1.0)], "covers every value"),
