@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from boltzgen import load_system, with_variables
 from boltzgen.annealing import Annealing, plan, prepare
@@ -44,6 +43,7 @@ from boltzgen.sampler.kernels import ReverseKernel
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampling import ensemble_of
 from boltzgen.storage import load_ensemble
+from boltzgen.yaml_files import load
 
 PAPER_LEVELS = 512
 Row = dict[str, Any]
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    config = yaml.safe_load((options.run / "config.yaml").read_text())
+    config = load((options.run / "config.yaml").read_text())
     system = load_system(config["system"]["name"], config["system"]["parameters"], options.run)
     system = with_variables(system, config.get("collective_variables"), config.get("states"))
     reference = load_ensemble(options.run / "data" / "ensemble.h5")

@@ -11,9 +11,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from boltzgen import __version__
-from boltzgen.command import carry_out
+from boltzgen.command import (
+    Asked,
+    carry_out,
+    look_at_system,
+    look_at_workflow,
+    names_workflow,
+    system_overrides,
+)
 from boltzgen.errors import UserError
-from boltzgen.workflow_file import available_workflows, load_workflow
+from boltzgen.workflow_file import available_workflows
 
 HELP = """Boltzmann generator for molecules: an OpenMM system in, weighted samples and free energies out.
 
@@ -22,6 +29,8 @@ OpenMM target), analyze (free energies and a verdict) and export (trajectories f
 done once and kept in the run directory; after a change only what depends on it is done again.
 
 Examples:
+
+  boltzgen check my.yaml                        what would go wrong, and how long it takes
 
   boltzgen run alanine_dipeptide --quick        a look at everything, in minutes
 
@@ -89,7 +98,8 @@ ForceOption = Annotated[
     typer.Option(
         "--force",
         metavar="STAGE",
-        help="Do this stage, and what depends on it, again even if nothing changed. Repeatable.",
+        help="Do this stage, and what depends on it, again from its beginning: even if nothing changed, and "
+        "without what an interrupted attempt has kept. Repeatable.",
     ),
 ]
 
@@ -169,7 +179,7 @@ def export(
 def _overrides(system: str | None, assignments: list[str] | None, temperature: float | None) -> list[str]:
     """What options change of the workflow, as dotted settings."""
     warmth = [] if temperature is None else [f"sample.temperature_k={temperature}"]
-    return _system_overrides(system) + list(assignments or []) + warmth
+    return system_overrides(system) + list(assignments or []) + warmth
 
 
 @app.command("report")
@@ -228,35 +238,50 @@ def list_workflows() -> None:
 
 
 @app.command("check")
-def check_system(
-    system: Annotated[
-        str, typer.Argument(metavar="SYSTEM", help="Registered name, or path of a .py file with build().")
-    ],
+def check_before(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WORKFLOW|SYSTEM",
+            help="What would be run: a workflow by name or .yaml file. Or a system alone, by its registered "
+            "name or the .py file with its build(). A name that is both is the workflow.",
+            show_default=False,
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Parameter of the system, e.g. hamiltonian=C. Repeatable."
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting as for run (train.steps=2000), or a parameter of the system (hamiltonian=C). "
+            "Repeatable.",
         ),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Timing of each evaluator.")] = 1.0,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    quick: QuickOption = False,
+    system: SystemOption = None,
+    timing: Annotated[
+        bool,
+        typer.Option("--timing", help="Time OpenMM's platforms and batched energies too: a minute or two."),
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of each evaluator, with --timing.")] = 1.0,
     compiled: Annotated[
-        bool, typer.Option(help="Time compiled evaluation too: up to a minute of compiling.")
+        bool, typer.Option(help="Compiled evaluators too, with --timing: up to a minute of compiling each.")
     ] = True,
 ) -> None:
-    """Look at a system before a run: forces compiled, agreement with OpenMM, speed here, symmetries."""
-    overrides = [f"system.parameters.{assignment}" for assignment in set_ or []]
-    settings, base = load_workflow(None, _system_overrides(system) + overrides)
-    from rich.console import Console
+    """Find out in seconds what a run would stumble over: all is checked, nothing is started or written.
 
-    from boltzgen.check import check
-    from boltzgen.progress import progress_bar
-    from boltzgen.registry import build_system
-    from boltzgen.report.table import check_table
-
-    molecule = build_system(settings, base)
-    with progress_bar(f"checking {molecule.name}") as report:
-        result = check(molecule, seconds=seconds, compiled=compiled, report=report)
-    Console().print(check_table(result))
+    Settings, force field, own trajectories, states, selections, disk and memory are looked at as `run` does,
+    with its messages and its exit status, 2 where it would be refused. Printed are the domain of Z and
+    isomers, agreement with OpenMM and symmetries, and of each stage whether it would run, why and how long.
+    """
+    times = {"seconds": seconds if timing else None, "compiled": compiled}
+    asked = Asked(target, system, tuple(set_ or ()), quick, device, out)
+    if target is None or system is not None or names_workflow(target):
+        look_at_workflow(asked, times)
+    else:
+        look_at_system(target, asked.assignments, times)
 
 
 @app.command("doctor")
@@ -283,16 +308,6 @@ def _options(
     ] = False,
 ) -> None:
     """Options of the command itself."""
-
-
-def _system_overrides(system: str | None) -> list[str]:
-    """``--system`` as settings: it replaces the workflow's system with its parameters, and the run's name."""
-    if system is None:
-        return []
-    is_file = system.endswith(".py")
-    name = str(Path(system).resolve()) if is_file else system
-    title = Path(system).stem if is_file else system
-    return [f"system={json.dumps({'name': name})}", f"name={json.dumps(title)}"]
 
 
 def _print_table(rows: dict[str, str]) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError
-from boltzgen.workflow_file import load_workflow
+from boltzgen.workflow_file import available_workflows, load_workflow
 
 if TYPE_CHECKING:
     from boltzgen.workflow import Stage
@@ -28,12 +33,7 @@ def carry_out(
     nodes: int,
 ) -> None:
     """Carry out the stages up to the one that a command is named after, here or in several processes."""
-    if workflow is None and not any(text.startswith("system=") for text in overrides):
-        raise ConfigError(
-            "WORKFLOW",
-            "none given",
-            "name one (`boltzgen workflows`), or a system with --system NAME|FILE.py",
-        )
+    _check_given(workflow, overrides)
     settings, base = load_workflow(workflow, overrides, quick, seed, device)
     from boltzgen.launcher import launch
     from boltzgen.manifest import pretrained_run
@@ -69,6 +69,115 @@ def carry_out(
         raise typer.Exit(LOST_CONTACT) from None
     if world.first:
         _close(name, directory, results)
+
+
+def _check_given(workflow: str | None, overrides: list[str]) -> None:
+    """ConfigError for a command without a workflow or a system."""
+    if workflow is None and not any(text.startswith("system=") for text in overrides):
+        raise ConfigError(
+            "WORKFLOW",
+            "none given",
+            "name one (`boltzgen workflows`), or a system with --system NAME|FILE.py",
+        )
+
+
+def system_overrides(system: str | None) -> list[str]:
+    """``--system`` as settings: it replaces the workflow's system with its parameters, and the run's name."""
+    if system is None:
+        return []
+    is_file = system.endswith(".py")
+    name = str(Path(system).resolve()) if is_file else system
+    title = Path(system).stem if is_file else system
+    return [f"system={json.dumps({'name': name})}", f"name={json.dumps(title)}"]
+
+
+# ---- boltzgen check ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What ``boltzgen check`` was given: arguments and options as of ``boltzgen run``."""
+
+    workflow: str | None
+    system: str | None
+    assignments: tuple[str, ...]
+    quick: bool
+    device: str | None
+    out: Path | None
+
+    @property
+    def settings(self) -> list[str]:
+        """Of ``--set``; a single word that is no section of a workflow is a parameter of the system."""
+        keys = [text.partition("=")[0].strip() for text in self.assignments]
+        return [
+            text if "." in key or not key or key in Workflow.model_fields else f"system.parameters.{text}"
+            for key, text in zip(keys, self.assignments, strict=True)
+        ]
+
+    @property
+    def command(self) -> str:
+        """The command of the run."""
+        options = {"--system": self.system, "--device": self.device, "--out": self.out}
+        words = [self.workflow] if self.workflow else []
+        words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
+        words += [word for text in self.settings for word in ("--set", text)]
+        return shlex.join(["boltzgen", "run", *words, *(["--quick"] if self.quick else [])])
+
+
+def names_workflow(target: str) -> bool:
+    """Whether ``boltzgen check`` was given a workflow: a file, a run directory, or one that comes along."""
+    path = Path(target)
+    return (
+        path.suffix in (".yaml", ".yml")
+        or (path / "config.yaml").is_file()
+        or target in available_workflows()
+    )
+
+
+def look_at_system(system: str, parameters: Sequence[str], timing: Mapping[str, Any]) -> None:
+    """Print what is found of a system alone."""
+    given = [f"system.parameters.{assignment}" for assignment in parameters]
+    settings, base = load_workflow(None, system_overrides(system) + given)
+    from rich.console import Console
+
+    from boltzgen.check import check
+    from boltzgen.progress import progress_bar
+    from boltzgen.registry import build_system
+    from boltzgen.report.table import check_table
+
+    molecule = build_system(settings, base)
+    with progress_bar(f"checking {molecule.name}") as report:
+        found = check(molecule, report=report, **timing)
+    Console().print(check_table(found))
+    print(f"checked: the system {molecule.name}, nothing stands in its way")
+    print(f"next: `boltzgen check --system {system}` looks at a whole run of it")
+
+
+def look_at_workflow(asked: Asked, timing: Mapping[str, Any]) -> None:
+    """Print what a run would do, after every check of it, and the command that does it."""
+    overrides = system_overrides(asked.system) + asked.settings
+    _check_given(asked.workflow, overrides)
+    settings, base = load_workflow(asked.workflow, overrides, asked.quick, device=asked.device)
+    from rich.console import Console
+
+    from boltzgen.progress import progress_bar
+    from boltzgen.rehearsal import rehearse
+    from boltzgen.report.table import rehearsal_table
+
+    directory = asked.out or Path("runs") / settings.name
+    with progress_bar(f"checking {settings.name}") as report:
+        found = rehearse(settings, base, directory, _to_stderr, timing, report)
+    Console().print(rehearsal_table(found))
+    name = f"checked: the workflow {asked.workflow or settings.name}"
+    if found.to_do:
+        print(f"{name}, nothing stands in its way")
+        print(f"next: `{asked.command}` does {', '.join(found.to_do)} in {directory}")
+    else:
+        print(f"{name}; every stage is done, see {directory}")
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _close(command: str, directory: Path, results: dict[str, object] | None) -> None:

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boltzgen.config import SampleSettings, SimulateSettings, TrainSettings, Workflow
+from boltzgen.config import ModelSettings, SampleSettings, SimulateSettings, TrainSettings, Workflow
 from boltzgen.progress import clock
 
 if TYPE_CHECKING:
+    from boltzgen.model import EnergyModel
     from boltzgen.system import MolecularSystem
 
 COMPILE_FROM_EVALUATIONS = 100_000
@@ -52,6 +53,28 @@ def of_sampling(system: MolecularSystem, model: Path, settings: SampleSettings, 
 
     The speed is measured before the network is compiled, and multiplied by what compiling typically gains.
     """
+    from boltzgen.memory import keep_freed_memory
+    from boltzgen.model import load_model
+
+    keep_freed_memory()  # as sampling does
+    return _of_sampling(system, load_model(model, device, system), settings, device)
+
+
+def of_sampling_untrained(
+    system: MolecularSystem, network: ModelSettings, settings: SampleSettings, device: str
+) -> str:
+    """The same before there is a network: by one of random numbers, which is as fast."""
+    import torch
+
+    from boltzgen.model import EnergyModel
+
+    reference = torch.as_tensor(system.positions, dtype=torch.float32)
+    noise = torch.randn((64, *reference.shape), generator=torch.Generator().manual_seed(0))
+    model = EnergyModel.from_data(system, reference - reference.mean(dim=0) + 0.003 * noise, network)
+    return _of_sampling(system, model.to(device), settings, device)
+
+
+def _of_sampling(system: MolecularSystem, model: EnergyModel, settings: SampleSettings, device: str) -> str:
     levels = settings.n_levels * (1 + settings.ladder_moves * settings.leapfrog_steps)
     evaluations = (settings.n_particles + settings.n_pilot) * levels + settings.n_forward * settings.n_levels
     speed = _network_throughput(system, model, settings, device)
@@ -136,16 +159,11 @@ def _n_frames(n_atoms: int, workflow: Workflow) -> float:
 
 
 def _network_throughput(
-    system: MolecularSystem, directory: Path, settings: SampleSettings, device: str
+    system: MolecularSystem, model: EnergyModel, settings: SampleSettings, device: str
 ) -> float:
     """Configurations per second of energies with scores, from the second of two chunks."""
     import torch
 
-    from boltzgen.memory import keep_freed_memory
-    from boltzgen.model import load_model
-
-    keep_freed_memory()  # as sampling does
-    model = load_model(directory, device, system)
     n = network_chunk(settings, device)
     reference = torch.as_tensor(system.positions, dtype=torch.float32, device=device)
     x = (reference - reference.mean(dim=0)).expand(n, -1, -1).contiguous()

@@ -198,13 +198,3 @@ def inside_domain(system: MolecularSystem, data: WeightedEnsemble) -> tuple[Weig
         f"warning: of {len(data)} frames {what} of the reference structure and are left out "
         f"({weight:.2%} of the weight); system.free_isomers keeps isomers"
     )
-
-
-def unvisited_states(system: MolecularSystem, data: WeightedEnsemble) -> list[str]:
-    """A line of warning for every declared state that training data never visit."""
-    return [
-        f"warning: the data never visit the state {state.name}, so that the network cannot learn it and "
-        "samples will hardly be found there; simulate longer or hotter, or bring frames of it"
-        for state in system.states
-        if not state.members(data.positions).any()
-    ]

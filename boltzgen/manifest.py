@@ -15,11 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from boltzgen.errors import ConfigError, DataError, UserError
 from boltzgen.files import nearest_existing, write_atomically
 from boltzgen.lock import FILE_NAME as LOCK_NAME
+from boltzgen.yaml_files import YAMLError, dump, load
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
 RECORDED_BY = {
@@ -70,6 +69,11 @@ class Manifest:
         """Whether an interrupted attempt at this stage had the same inputs."""
         attempt = self.content.get("in_progress") or {}
         return bool(attempt.get("stage") == stage and attempt.get("inputs") == dict(inputs))
+
+    def abandon(self, stage: str) -> None:
+        """Let the next attempt at a stage start anew, whatever an interrupted one has kept."""
+        if (self.content.get("in_progress") or {}).get("stage") == stage:
+            self.content["in_progress"] = None
 
     def check_outputs(self, stage: str) -> None:
         """DataError where a file of a finished stage is not as the stage wrote it."""
@@ -134,7 +138,7 @@ class Manifest:
         )
         # This file first: it is what makes a directory one of ours.
         write_atomically(self.out / FILE_NAME, json.dumps(self.content, indent=2))
-        config, path = yaml.safe_dump(dict(self.config), sort_keys=False), self.out / "config.yaml"
+        config, path = dump(dict(self.config)), self.out / "config.yaml"
         if not path.is_file() or path.read_bytes() != config.encode():
             write_atomically(path, config)
 
@@ -211,8 +215,8 @@ def check_output_directory(out: Path) -> None:
 def pretrained_run(out: Path) -> bool | None:
     """Whether a run directory holds a run with a model that comes with boltzgen; None without a run."""
     try:
-        record = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        record = load((out / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError):
         return None
     return bool(record.get("pretrained")) if isinstance(record, dict) else None
 

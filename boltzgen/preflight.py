@@ -11,7 +11,6 @@ from pathlib import Path
 import mdtraj
 import psutil
 import torch
-import yaml
 
 from boltzgen import estimate, shipped
 from boltzgen.config import ModelSettings, Workflow
@@ -22,8 +21,10 @@ from boltzgen.platform import installed_platforms, why_not
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
+from boltzgen.state_checks import check_states
 from boltzgen.system import MolecularSystem
 from boltzgen.walkers import BATCHED
+from boltzgen.yaml_files import YAMLError, load
 
 HOTTEST_K = 10_000.0
 """A rung of parallel tempering above this breaks any molecule."""
@@ -45,6 +46,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
         _check_start(workflow.train.start, workflow.model, system)
     elif workflow.model.prior == "forcefield" and not system.graph.number_of_edges():
         raise ConfigError("model.prior", f"forcefield needs bonds, and {system.name} has none", "use none")
+    check_states(system.at_temperature(workflow.sample.temperature_k), _keys_of_states(workflow))
     _check_energy(system)
     _check_temperatures(workflow, system)
     check_observables(workflow.analyze.observables, system)
@@ -144,9 +146,9 @@ def _check_directory(out: Path, workflow: Workflow) -> None:
     if not record.exists():
         return
     try:
-        settings = yaml.safe_load(record.read_text(encoding="utf-8"))["system"]
+        settings = load(record.read_text(encoding="utf-8"))["system"]
         before = _called(settings["name"], settings.get("parameters") or {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError):
         raise DataError(str(record), "is no record of a run", "remove it or choose another --out") from None
     now = _called(workflow.system.name, workflow.system.parameters)
     if before != now:
@@ -161,6 +163,16 @@ def _called(name: str, parameters: Mapping[str, object]) -> str:
     """A system in words, wherever its files are."""
     pdb = parameters.get("pdb")
     return Path(name).name + (f" in {Path(str(pdb)).name}" if pdb is not None else "")
+
+
+def _keys_of_states(workflow: Workflow) -> dict[str, str]:
+    """Dotted keys of the states that the workflow file declares, by name."""
+    own = workflow.system.parameters.get("states")
+    declared = {
+        "system.parameters.states": own if isinstance(own, Mapping) else {},
+        "states": workflow.states,
+    }
+    return {str(name): f"{key}.{name}.intervals" for key, states in declared.items() for name in states}
 
 
 def _check_energy(system: MolecularSystem) -> None:

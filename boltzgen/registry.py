@@ -162,6 +162,12 @@ def _checked_arguments(
         raise MolecularSystemError(
             f"system {name}", f"unknown parameter {key}", f"{hint}valid: {', '.join(valid) or 'none'}"
         )
+    for key, value in arguments.items():
+        wanted = declared.get(key)
+        if isinstance(value, str) and wanted and bool in (type(wanted.default), _named(wanted.annotation)):
+            raise MolecularSystemError(
+                f"system.parameters.{key}", f"is the word {value!r}", "switch it by true or false"
+            )
     missing = [k for k in valid if declared[k].default is inspect.Parameter.empty and k not in arguments]
     if missing:
         raise MolecularSystemError(
@@ -170,9 +176,15 @@ def _checked_arguments(
     return {**arguments, "base": base} if "base" in declared else arguments
 
 
+<<<<<<< HEAD
 def _returned(value: object) -> str:
     """What a build function returned where it should be a molecular system."""
     return "build() returned " + ("nothing" if value is None else f"another object ({type(value).__name__})")
+=======
+def _named(annotation: object) -> object:
+    """An annotation, that of a switch also where it is a string."""
+    return bool if annotation == "bool" else annotation
+>>>>>>> i33b
 
 
 def _told(error: BaseException, name: str) -> str:

@@ -11,10 +11,13 @@ from boltzgen.choices import CVKind
 
 _PLAINLY = {
     "value error, ": "",
+    "a valid string": "text, in quotes where it looks like a number",
     "a valid tuple": "a list in brackets",
     "a valid dictionary": "`key: value` lines or {key: value}",
     "tuple should": "list should",
     " after validation": "",
+    ", unable to parse string as a number": "",
+    ", unable to parse string as an integer": "",
 }
 """What pydantic calls things, and what somebody who writes YAML calls them."""
 
@@ -27,11 +30,9 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switches(cls, value: object) -> object:
-        """Nothing is switched on or off, so that ``steps: yes`` is not one step."""
+        """Nothing is switched on or off, so that ``steps: true`` is not one step."""
         if isinstance(value, bool):
-            raise ValueError(
-                "a number or a word is wanted, and YAML reads yes, no, on and off as true or false"
-            )
+            raise ValueError("a number or a word is wanted")
         return value
 
 

@@ -68,11 +68,12 @@ class Run:
 
 
 def _simulate(this: Run, report: Report) -> dict[str, Any]:
-    from boltzgen.frames import inside_domain, unvisited_states
+    from boltzgen.frames import inside_domain
     from boltzgen.storage import save_ensemble
 
     if this.workflow.pretrained:
         shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
+        warn_of_states(this, this.data())
         return {}
     directory, ensemble = this.out / "data", this.own_data
     recorded: dict[str, Any] = {"data_remarks": list(this.data_remarks)} if this.data_remarks else {}
@@ -92,11 +93,18 @@ def _simulate(this: Run, report: Report) -> dict[str, Any]:
     if line:
         this.say(line)
         recorded["frames_left_out"] = n_made - len(ensemble)
-    for line in unvisited_states(this.system, ensemble):
-        this.say(line)
+    warn_of_states(this, ensemble)
     directory.mkdir(exist_ok=True)
     save_ensemble(ensemble, this.system.topology, directory / "ensemble.h5")
     return recorded
+
+
+def warn_of_states(this: Run, data: WeightedEnsemble) -> None:
+    """Say which declared states the data make of no use."""
+    from boltzgen.state_checks import state_warnings
+
+    for line in state_warnings(this.system, data):
+        this.say(line)
 
 
 def _train(this: Run, report: Report) -> dict[str, Any]:

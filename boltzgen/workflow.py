@@ -20,7 +20,7 @@ from boltzgen.errors import ConfigError, DataError
 from boltzgen.lock import run_lock
 from boltzgen.manifest import Manifest, check_output_directory, file_digest
 from boltzgen.progress import progress_bar, silent
-from boltzgen.stage_functions import STAGE_FUNCTIONS, Run, json_object
+from boltzgen.stage_functions import STAGE_FUNCTIONS, Run, json_object, warn_of_states
 from boltzgen.stages import OUTPUTS, READS, STAGES, Stage, inputs_of
 from boltzgen.world import ALONE, World
 
@@ -40,9 +40,10 @@ def run(
     """Carry out the stages up to ``until`` in the run directory ``out``; return the analysis if it is done.
 
     A stage is skipped if its settings, the system, the seed and what it reads are unchanged and it is not
-    in ``force``. One that was killed goes on from what it had finished. Everything that can be wrong with
-    the input is checked before anything is written. Of several processes, all of which call this, the first
-    decides and writes, and has the analysis; the others take their parts of simulate, train and sample.
+    in ``force``. One that was killed goes on from what it had finished, unless it is in ``force``. Everything
+    that can be wrong with the input is checked before anything is written. Of several processes, all of which
+    call this, the first decides and writes, and has the analysis; the others take their parts of simulate,
+    train and sample.
     """
     device, data_files, system = check(workflow, base, out, until, force, world.size)
     if not world.first:
@@ -113,8 +114,10 @@ def _run_stages(
         if not began:
             coming = STAGES[STAGES.index(stage) : STAGES.index(until) + 1]
             check_room(workflow, this.system, out, this.device, coming)
-        this, began = _examined(stage, this), True
+        this, began = _examined(stage, this, first=not began), True
         say(f"{stage}: running ({why}){_outlook(stage, this)}")
+        if stage in force:
+            manifest.abandon(stage)
         clear = functools.partial(_clear, this, stage)
         with manifest.running(stage, inputs, outputs, clear) as recorded, progress_bar(stage) as report:
             if _shared(stage, this):
@@ -174,9 +177,20 @@ def _data_files(data: DataSettings, base: Path) -> list[Path]:
     return [base / name for _, name in named]
 
 
+<<<<<<< HEAD
 def _examined(stage: Stage, this: Run) -> Run:
     """The run with what this stage reads from outside, checked before anything is announced or removed."""
     own_data, remarks = None, list[str]()
+=======
+def _examined(stage: Stage, this: Run, first: bool) -> Run:
+    """The run with what this stage reads from outside, checked before anything is announced or removed.
+
+    The first stage to run says what the data that are there make of states, which may be new.
+    """
+    own_data = None
+    if first and stage in ("train", "sample", "analyze"):
+        warn_of_states(this, this.data())
+>>>>>>> i33b
     if stage == "sample":
         from boltzgen.preflight import check_model
 

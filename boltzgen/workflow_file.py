@@ -9,7 +9,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from boltzgen import shipped
@@ -17,6 +16,8 @@ from boltzgen.config import Workflow
 from boltzgen.contradictions import contradictions
 from boltzgen.errors import ConfigError
 from boltzgen.settings import StateSettings, VariableSettings, first_problem, in_words
+from boltzgen.yaml_files import YAMLError, load, read_text
+from boltzgen.yaml_problems import explained
 
 Document = dict[str, Any]
 
@@ -66,7 +67,7 @@ def available_workflows() -> dict[str, str]:
     found = {}
     for entry in resources.files("boltzgen.workflows").iterdir():
         if entry.name.endswith(".yaml"):
-            document = yaml.safe_load(entry.read_text(encoding="utf-8"))
+            document = load(entry.read_text(encoding="utf-8"))
             found[entry.name.removesuffix(".yaml")] = str(document.get("description", ""))
     return dict(sorted(found.items()))
 
@@ -108,13 +109,7 @@ def _read(name_or_path: str | None) -> tuple[Document, str, Path]:
         return _parse(_packaged(name_or_path), name_or_path), f"workflow {name_or_path}", Path.cwd()
     if not path.is_file():
         raise ConfigError(path, "no such workflow file", "`boltzgen workflows` lists those that come along")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            path, f"cannot be read as UTF-8 text ({_first_line(error)})", "save it as plain text"
-        ) from None
-    document = _parse(text, str(path))
+    document = _parse(_text(path), str(path))
     if path.name == "config.yaml":
         _replay(document, path.with_name("manifest.json"))
     return document, str(path), path.resolve().parent
@@ -130,33 +125,31 @@ def _packaged(name: str) -> str:
     return resources.files("boltzgen.workflows").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 
+def _text(path: Path) -> str:
+    """The text of a file; ConfigError for what is none."""
+    try:
+        return read_text(path)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        what, remedy = "cannot be read as UTF-8 text", "save it as plain text in UTF-8"
+        raise ConfigError(f"{path}, line {line}", what, remedy) from None
+    except OSError as error:
+        raise ConfigError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
+
+
 def _parse(text: str, source: str) -> Document:
     try:
-        document = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or _first_line(error)
-        raise ConfigError(f"{source}{line}", f"not valid YAML ({problem})", "mend that line") from None
+        document = load(text)
+    except YAMLError as error:
+        problem = explained(error, text)
+        line = f", line {problem.line}" if problem.line else ""
+        raise ConfigError(f"{source}{line}", problem.what, problem.remedy) from None
     if document is None:
         raise ConfigError(source, "is empty", "it needs at least `name:` and `system: {name: ...}`")
     if not isinstance(document, dict):
         found = "a list" if isinstance(document, list) else "text"
         raise ConfigError(source, f"is {found}, not a workflow", "write `key: value` lines")
     return document
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error; plain YAML forgets the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen:
-                raise yaml.MarkedYAMLError(problem=f"{name} is given twice", problem_mark=key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
 
 
 def _replay(document: Document, manifest: Path) -> None:
@@ -198,11 +191,10 @@ def _set(document: Document, text: str) -> None:
             f"--set {text}", "is not of the form key=value", "write it as --set train.steps=2000"
         )
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(
-            f"--set {dotted}", f"the value {value!r} is not valid YAML", "put it in quotes"
-        ) from None
+        parsed = load(value)
+    except YAMLError as error:
+        problem = explained(error, value)
+        raise ConfigError(f"--set {dotted}", f"{value}: {problem.what}", problem.remedy) from None
     section: Document = document
     for depth, key in enumerate(keys[:-1], start=1):
         inner = section.get(key)
@@ -284,7 +276,3 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield prefix + name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _known_keys(field.annotation, f"{prefix}{name}.")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -12,7 +12,6 @@ from typing import Any
 
 import mdtraj
 import numpy as np
-import yaml
 
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.errors import DataError
@@ -20,6 +19,7 @@ from boltzgen.free_energy import PMF, Surface
 from boltzgen.manifest import check_finished
 from boltzgen.storage import load_ensemble
 from boltzgen.system import CollectiveVariable, State
+from boltzgen.yaml_files import YAMLError, load
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ def _mapping(path: Path) -> dict[str, Any]:
     """The content of a JSON or YAML file, which has to be a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
+        content = json.loads(text) if path.suffix == ".json" else load(text)
+    except (OSError, ValueError, YAMLError):
         content = None
     if not isinstance(content, dict):
         raise DataError(path, "missing or unreadable", "the run directory is damaged, run it again")

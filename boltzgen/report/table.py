@@ -15,6 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from boltzgen.check import Check
     from boltzgen.estimates import Estimate
+    from boltzgen.rehearsal import Rehearsal
     from boltzgen.system import MolecularSystem
 
 VERDICT_STYLE = {"trusted": "green", "caution": "yellow", "not trusted": "red"}
@@ -100,6 +101,8 @@ def check_table(check: Check) -> Group:
     facts.add_row("forces", escape(", ".join(check.forces)))
     for name, potential in check.potentials.items():
         facts.add_row(f"energies in {name}", escape(f"{potential.backend}: {potential.reason}"))
+    if not check.throughput:
+        return Group(facts)
     speed = Table(title="energies and forces, configurations per second", title_justify="left")
     speed.add_column("evaluator")
     speed.add_column("per second", justify="right")
@@ -107,6 +110,24 @@ def check_table(check: Check) -> Group:
     for name, value in check.throughput.items():
         speed.add_row(name, f"{value:,.0f}", style="bold" if value == fastest else "")
     return Group(facts, speed)
+
+
+def rehearsal_table(rehearsal: Rehearsal) -> Group:
+    """What `boltzgen.rehearsal.rehearse` found: the system, and what a run would do of each stage."""
+    stages = Table(title=escape(f"stages of {rehearsal.name}"), title_justify="left")
+    for column in ("stage", "runs because", "forecast", "memory", "disk"):
+        stages.add_column(
+            column, overflow="fold", justify="right" if column in ("memory", "disk") else "left"
+        )
+    for outlook in rehearsal.stages:
+        room = [
+            f"{needed / 1e6:,.0f} MB" if needed >= 1e6 else "" for needed in (outlook.memory, outlook.disk)
+        ]
+        why = "-" if outlook.why is None else outlook.why
+        forecast = "done" if outlook.why is None else outlook.forecast
+        stages.add_row(outlook.stage, escape(why), escape(forecast.removeprefix("estimate: ")), *room)
+    note = Text("times are estimates; memory is the least that is needed, disk what is written", style="dim")
+    return Group(check_table(rehearsal.check), stages, note)
 
 
 def _exchangeable(system: MolecularSystem) -> str:

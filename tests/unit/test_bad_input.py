@@ -92,7 +92,8 @@ def overrides(*assignments: str) -> list[str]:
         ("model.prior=harmonic", "model.prior: "),
         ("model.sigma_min_nm=0", "model.sigma_min_nm: "),
         ("train.steps=0", "train.steps: "),
-        ("train.steps=yes", "train.steps: is true; a number or a word is wanted, and YAML reads yes"),
+        ("train.steps=yes", "train.steps: is 'yes'; it should be a valid integer"),
+        ("train.steps=true", "train.steps: is true; a number or a word is wanted"),
         ("train.minutes=-1", "train.minutes: "),
         ("train.batch_size=2.5", "train.batch_size: "),
         ("train.learning_rate=0", "train.learning_rate: "),
@@ -205,9 +206,9 @@ MINIMAL = "name: mine\nsystem: {name: harmonic_dimer}\n"
         ("# nothing\n", "mine.yaml: is empty"),
         ("just words\n", "is text, not a workflow"),
         ("- a\n- b\n", "is a list, not a workflow"),
-        ("name: [\n", "mine.yaml, line 2: not valid YAML"),
-        ("name: mine\n\tsystem: lj13\n", "mine.yaml, line 2: not valid YAML"),
-        (MINIMAL + "seed: 1\nseed: 2\n", "mine.yaml, line 4: not valid YAML (seed is given twice)"),
+        ("name: [\n", "mine.yaml, line 1: a bracket that opens here is not closed"),
+        ("name: mine\n\tsystem: lj13\n", "mine.yaml, line 2: starts with a tab"),
+        (MINIMAL + "seed: 1\nseed: 2\n", "mine.yaml, line 4: seed is given twice"),
         ("name: mine\n", "mine.yaml: system: missing"),
         ("name: mine\nsystem: harmonic_dimer\n", "mine.yaml: system: "),
         ("name: mine\nsystem: {name: harmonic_dimr}\n", "did you mean harmonic_dimer?"),
@@ -363,6 +364,13 @@ def test_files_that_are_no_system(refused: Refused, tmp_path: Path, text: str, e
     assert expected in refused("run", "--system", "mine.py")
 
 
+def test_a_switch_of_a_system_is_true_or_false(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def build(rigid=False, soft: 'bool' = True):\n    pass\n")
+    for key, word in (("rigid", "no"), ("soft", "off")):
+        line = refused("run", "--system", "mine.py", *overrides(f"system.parameters.{key}={word}"))
+        assert f"system.parameters.{key}: is the word '{word}'; switch it by true or false" in line
+
+
 def test_systems_by_name(refused: Refused) -> None:
     assert "nowhere.py: no such file" in refused("run", "--system", "nowhere.py")
     assert "did you mean lj13?" in refused("run", "--system", "lj14")
@@ -470,7 +478,7 @@ RMSD = "collective_variables.fold={kind: rmsd}"
             "collective_variables.r.atoms: cannot be used; give 0-based indices, or selections",
         ),
         (
-            ["collective_variables.r={kind: distance, atoms: [yes, 1]}"],
+            ["collective_variables.r={kind: distance, atoms: [true, 1]}"],
             "r.atoms: cannot be used; give 0-based indices",
         ),
         (["collective_variables.r={kind: distance}"], "a distance takes 2 atoms, not 0"),

@@ -91,7 +91,7 @@ def test_lists(boltzgen: Command, tmp_path: Path) -> None:
         (["rum"], "no such command 'rum'"),
         (["export", "lj13", "--n", "0"], "export.n_resampled"),
         (["export", "lj13", "--select", "elephant"], "export.select"),
-        (["check"], "missing argument 'SYSTEM'; `boltzgen check --help`"),
+        (["check"], "WORKFLOW: none given"),
         (["report"], "missing argument 'RUN...'"),
         (["train", "lj13", "--out", "file/run"], "file is a file"),
         (["run", "lj13", "--out", "full"], "is no run directory"),

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError
 from boltzgen.workflow_file import available_workflows, load_workflow
+from boltzgen.yaml_files import dump, load
 
 MINIMAL = "name: mine\nsystem: {name: lj13}\n"
 
@@ -90,8 +92,8 @@ def test_missing_file() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("name: [", "mine.yaml, line "),
-        ("a: b: c", "mine.yaml, line 1: not valid YAML"),
+        ("name: [", "mine.yaml, line 1: a bracket that opens here is not closed"),
+        ("a: b: c", "mine.yaml, line 1: there is a second colon; put the value in quotes"),
         ("", "mine.yaml: is empty"),
         ("# only a comment\n", "mine.yaml: is empty"),
         ("- a\n", "is a list"),
@@ -114,6 +116,95 @@ def test_bad_files(tmp_path: Path, text: str, expected: str) -> None:
     assert expected in message(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train:\n\tsteps: 3\n", "line 4: starts with a tab; indent with spaces"),
+        ("train:\n\u00a0steps: 3\n", "line 4: a key starts with a space that is not a plain one"),
+        ("train:\n  steps:300\n  minutes: 3\n", "line 4: no space after the colon of `steps:300`"),
+        ("train: {steps:300}\n", "line 3: there is no space after the colon of `steps:300`"),
+        ("train:\n  steps 300\n  minutes: 3\n", "line 4: `steps 300` is no `key: value` line"),
+        ("train\nseed: 3\n", "line 3: `train` is no `key: value` line"),
+        ("train:\n  steps: 3\n    minutes: 3\n", "line 5: is indented unlike the lines before it"),
+        ("train:\n  steps: 3\n  - a\n", "line 5: a list item (`- `) stands among"),
+        ("data:\n  trajectory:\n  - a\n  b: c\n", "mine.yaml: data.b: unknown key"),
+        ("data: {trajectory: [a.dcd, b.dcd}\n", "line 3: the bracket [ that opens here is not closed"),
+        ("train: {steps: 3\nseed: 3\n", "line 3: the bracket { that opens here is not closed"),
+        ("train: {steps: 3}}\n", "line 3: a bracket is closed that was not opened"),
+        ("description: @x\n", "line 3: a value starts with @, which YAML keeps for itself; put it in quotes"),
+        ("description: *x\n", "line 3: a value starts with *, & or !"),
+        ("description: 'x\n", "line 3: the quote that opens here is not closed"),
+        ("description: 'x' y\n", "line 3: more text follows a value in quotes"),
+        ('description: "C:\\data"\n', "line 3: a backslash in double quotes"),
+        ("---\nname: b\n", "line 3: a second document starts (---)"),
+        ("description: a\0b\n", "line 3: holds a control character"),
+        ("seed: 1\nseed: 2\n", "line 4: seed is given twice; take one of the two out"),
+        ("? [a, b]\n: 3\n", "line 3: a key is in brackets, where a word belongs"),
+        (f"seed: {'9' * 5000}\n", "line 3: a number has too many digits"),
+        ("description: " + "[" * 3000, "brackets are nested too deeply"),
+        ("seed: yes\n", "seed: is 'yes'; it should be a valid integer"),
+        ("seed: true\n", "seed: is true; a number or a word is wanted"),
+        ("description: 3\n", "description: is 3; it should be text, in quotes where it looks like a number"),
+    ],
+)
+def test_what_is_no_yaml_is_told_with_its_line_and_cause(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in message(write(tmp_path, MINIMAL + text))
+
+
+def test_only_true_and_false_are_switches_and_keys_are_words(tmp_path: Path) -> None:
+    text = MINIMAL.replace(
+        "lj13", "lj13, parameters: {a: on, b: 1e-3, c: 010, d: 1:30, e: 2001-01-01, f: ~, 7: 1}"
+    )
+    text += "description: off\ncollective_variables:\n  no: &r {kind: rmsd}\n  1: {<<: *r, atoms: 3}\n"
+    text += "states: {y: {cv: no, intervals: [[0.1, .inf]]}}\n"
+    workflow, _ = load_workflow(write(tmp_path, text), ["name=no"])
+    expected = {"a": "on", "b": 0.001, "c": 10, "d": "1:30", "e": "2001-01-01", "f": None, "7": 1}
+    assert workflow.system.parameters == expected
+    assert (workflow.name, workflow.description) == ("no", "off")
+    assert list(workflow.collective_variables) == ["no", "1"] and workflow.states["y"].cv == "no"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *[
+            "no",
+            "y",
+            "1e-3",
+            "1.",
+            ".5",
+            "010",
+            "0o7",
+            "0x1f",
+            "1:30",
+            "1_0",
+            "2001-01-01",
+            "~",
+            "",
+            "<<",
+            "=",
+        ],
+        *[1e-5, 1e22, 10**30, 0.1, True, None, float("inf"), [], {"no": {"1": "a: b"}}],
+    ],
+)
+def test_what_is_written_is_read_back(value: object) -> None:
+    document = {"given": value, str(value): [value]}
+    assert load(dump(document)) == document
+    assert load(yaml.safe_dump({"given": value})) == {"given": value} or value in (
+        "1e-3",
+        "0o7",
+    )  # records of before
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_from_windows(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes((MINIMAL + "description: 3 \u00c5\n").replace("\n", "\r\n").encode(encoding))
+    assert load_workflow(str(path))[0].description == "3 \u00c5"
+    path.write_bytes((MINIMAL + "description: 3 \u00c5\n").encode("latin-1"))
+    assert "mine.yaml, line 3: cannot be read as UTF-8 text" in message(str(path))
+
+
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"\xff\xfe\x00name")
@@ -131,7 +222,7 @@ def test_bad_quick_section(tmp_path: Path) -> None:
     [
         ("train.steps", "is not of the form key=value"),
         ("=3", "is not of the form key=value"),
-        ("train.steps=[", "not valid YAML"),
+        ("train.steps=[", "--set train.steps: [: a bracket that opens here is not closed"),
         ("train.setps=3", "command line: train.setps: unknown key; did you mean train.steps?"),
         ("name.x=3", "name is a single value"),
         ("train=3", "command line: train: "),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +14,17 @@ import pytest
 import torch
 from helpers.dimer import MODEL, dimers, settings
 
+from boltzgen import workflow
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.model import EnergyModel
 from boltzgen.progress import Report
 from boltzgen.registry import load_system
+from boltzgen.storage import save_ensemble
 from boltzgen.system import MolecularSystem
 from boltzgen.train import train
 from boltzgen.train.module import EnergyTraining
 from boltzgen.train.resume import WeightedBatches
+from boltzgen.workflow_file import load_workflow
 from boltzgen.world import World
 
 
@@ -129,6 +134,34 @@ def test_a_damaged_checkpoint_starts_training_anew_and_says_so(
     run(resume=tmp_path / "resume", say=said.append)
     assert len(said) == 1 and "last.ckpt: cannot be read" in said[0] and "starts anew" in said[0]
     assert files(tmp_path / "model") == whole
+
+
+@pytest.mark.usefixtures("often")
+def test_a_forced_training_starts_anew_and_then_is_resumed_as_ever(
+    system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store(this: workflow.Run, report: Report) -> None:
+        (this.out / "data").mkdir()
+        save_ensemble(data, system.topology, this.out / "data" / "ensemble.h5")
+
+    @contextmanager
+    def until_killed(title: str) -> Iterator[Report]:
+        def report(done: float, total: float, said: str) -> None:
+            steps.extend([int(said.split()[1])] if said.startswith("step ") else [])
+            killed_at("step 10 ")(done, total, said)
+
+        yield report
+
+    monkeypatch.setitem(workflow.STAGE_FUNCTIONS, "simulate", store)
+    monkeypatch.setattr(workflow, "progress_bar", until_killed)
+    monkeypatch.setattr("boltzgen.estimate.of_simulation", lambda *_: "")
+    short = [f"train.{key}={value}" for key, value in SHORT.items()]
+    given, base = load_workflow("harmonic_dimer", [*short, "train.steps=15", "train.compile=never"])
+    for force, first in (((), 5), (("train",), 5), ((), 10), (("train",), 5)):
+        steps: list[int] = []
+        with pytest.raises(Killed):
+            workflow.run(given, base, tmp_path / "run", "train", force, say=lambda line: None)
+        assert steps[0] == first and (tmp_path / "run" / "resume" / "train" / "last.ckpt").is_file()
 
 
 def test_batches_are_those_of_their_number_and_the_seed() -> None:

@@ -13,12 +13,12 @@ import pytest
 from boltzgen.config import DataSettings, SimulateSettings, SystemSettings, Workflow
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
-from boltzgen.frames import inside_domain, unvisited_states
+from boltzgen.frames import inside_domain
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
 from boltzgen.stage_functions import Run
 from boltzgen.storage import load_ensemble, save_ensemble
-from boltzgen.system import MolecularSystem, State
+from boltzgen.system import MolecularSystem
 from boltzgen.trajectories import load_trajectories
 from boltzgen.workflow import run
 
@@ -195,15 +195,6 @@ def test_frames_that_older_data_hold_are_left_out_and_said(
     said: list[str] = []
     assert len(Run(workflow, tmp_path, tmp_path, "cpu", system, said.append).data()) == 56
     assert len(said) == 1 and "4 are other isomers" in said[0]
-
-
-def test_states_that_data_never_visit_are_named(system: MolecularSystem, dynamics: WeightedEnsemble) -> None:
-    phi = system.collective_variables[0]
-    values = phi.values(dynamics.positions)
-    low, high = float(values.min()), float(values.max())
-    states = (State("here", phi, ((low, high + 0.1),)), State("beyond", phi, ((high + 0.1, high + 0.2),)))
-    (line,) = unvisited_states(replace(system, states=states), dynamics)
-    assert "never visit the state beyond" in line
 
 
 def test_what_does_not_fit_is_one_line(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from boltzgen import estimate, workflow
+from boltzgen import estimate, rehearsal, workflow
 from boltzgen.config import Workflow
 from boltzgen.errors import BusyError, ConfigError, DataError, NumericalError
 from boltzgen.manifest import Manifest, changes
 from boltzgen.progress import Report
-from boltzgen.registry import load_system
+from boltzgen.registry import build_system, load_system
 from boltzgen.stages import inputs_of
 from boltzgen.workflow_file import load_workflow
 
@@ -31,6 +31,8 @@ class Chain:
                 path = this.out / output
                 if not path.suffix:
                     path.mkdir(parents=True, exist_ok=True)
+                    if name in self.fails:
+                        raise self.fails.pop(name)
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if name in self.fails:
@@ -53,7 +55,7 @@ class Chain:
 @pytest.fixture
 def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
     chain = Chain(tmp_path / "run")
-    monkeypatch.setattr(workflow, "_examined", lambda stage, this: this)
+    monkeypatch.setattr(workflow, "_examined", lambda stage, this, first: this)
     for name in workflow.STAGES:
         monkeypatch.setitem(workflow.STAGE_FUNCTIONS, name, chain.stage(name))
     for name in ("of_simulation", "of_training", "of_sampling"):
@@ -69,6 +71,21 @@ def test_everything_runs_once(chain: Chain) -> None:
     assert chain() == ALL
     assert chain() == []
     assert all("skipped" in line for line in chain.said) and len(chain.said) == len(ALL)
+
+
+def test_what_would_run_is_what_runs(chain: Chain) -> None:
+    def planned(*overrides: str) -> list[str]:
+        settings, base = load_workflow("harmonic_dimer", list(overrides), device="cpu")
+        this = workflow.Run(settings, base, chain.out, "cpu", build_system(settings, base), lambda line: None)
+        return [stage for stage, why in rehearsal.planned(this, []).items() if why is not None]
+
+    assert planned() == ALL and chain() == ALL and planned() == []
+    changes = ("train.steps=9", "sample.n_levels=9", "analyze.n_bins=9", "export.n_resampled=9")
+    for change in changes:
+        assert planned(change) == chain(change) != []
+    (chain.out / "model" / "energy.safetensors").write_text("other")
+    with pytest.raises(DataError, match="is not as the stage train wrote it"):
+        planned("sample.n_levels=8")
 
 
 def test_stages_up_to_one(chain: Chain) -> None:
@@ -241,6 +258,21 @@ def test_a_killed_stage_starts_afresh_when_its_settings_changed(chain: Chain) ->
     assert not (chain.out / "model" / "checkpoint").exists()
 
 
+@pytest.mark.parametrize("stage", ALL)
+def test_force_starts_an_interrupted_stage_anew(chain: Chain, stage: workflow.Stage) -> None:
+    """And one that is interrupted after it was forced is resumed as ever."""
+    kept = chain.out / "resume" / stage / "last.ckpt"
+    chain()
+    for forced, there in (((stage,), False), ((), True), ((stage,), False)):
+        chain.fails[stage] = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            chain(force=forced)
+        assert kept.exists() == there and ("resuming" in chain.said[-1]) == there
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.touch()
+    assert chain(force=(stage,))[0] == stage and not kept.exists()
+
+
 def test_an_error_in_a_later_stage_keeps_earlier_ones(chain: Chain) -> None:
     chain.fails["sample"] = NumericalError("weights are all zero")
     with pytest.raises(NumericalError):
@@ -329,7 +361,7 @@ def test_one_run_at_a_time(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_refused_data_leave_earlier_data_alone(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(stage: workflow.Stage, this: workflow.Run) -> workflow.Run:
+    def refuses(stage: workflow.Stage, this: workflow.Run, first: bool) -> workflow.Run:
         raise DataError("another molecule")
 
     assert chain() == ALL
