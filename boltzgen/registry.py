@@ -176,15 +176,14 @@ def _checked_arguments(
     return {**arguments, "base": base} if "base" in declared else arguments
 
 
-<<<<<<< HEAD
 def _returned(value: object) -> str:
     """What a build function returned where it should be a molecular system."""
     return "build() returned " + ("nothing" if value is None else f"another object ({type(value).__name__})")
-=======
+
+
 def _named(annotation: object) -> object:
     """An annotation, that of a switch also where it is a string."""
     return bool if annotation == "bool" else annotation
->>>>>>> i33b
 
 
 def _told(error: BaseException, name: str) -> str:

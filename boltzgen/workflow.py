@@ -177,20 +177,14 @@ def _data_files(data: DataSettings, base: Path) -> list[Path]:
     return [base / name for _, name in named]
 
 
-<<<<<<< HEAD
-def _examined(stage: Stage, this: Run) -> Run:
-    """The run with what this stage reads from outside, checked before anything is announced or removed."""
-    own_data, remarks = None, list[str]()
-=======
 def _examined(stage: Stage, this: Run, first: bool) -> Run:
     """The run with what this stage reads from outside, checked before anything is announced or removed.
 
     The first stage to run says what the data that are there make of states, which may be new.
     """
-    own_data = None
+    own_data, remarks = None, list[str]()
     if first and stage in ("train", "sample", "analyze"):
         warn_of_states(this, this.data())
->>>>>>> i33b
     if stage == "sample":
         from boltzgen.preflight import check_model
 
