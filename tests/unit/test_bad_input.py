@@ -554,7 +554,7 @@ def write(
     trajectory = mdtraj.Trajectory(x, mdtraj.Topology.from_openmm(system.topology))
     if renamed is not None:
         for atom, symbol in zip(trajectory.topology.atoms, renamed, strict=False):
-            atom.element = mdtraj.element.Element.getBySymbol(symbol)
+            atom.element, atom.name = mdtraj.element.Element.getBySymbol(symbol), f"{symbol}9"
     if box_nm is not None:
         trajectory.unitcell_lengths = np.full((len(x), 3), box_nm)
         trajectory.unitcell_angles = np.full((len(x), 3), 90.0)
@@ -588,14 +588,14 @@ def swapped(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "suffix", "options", "expected"),
     [
-        (with_rigid_bond, "dcd", {}, "the bond N(6) - H(7) does not vibrate"),
-        (with_rigid_bond, "xtc", {}, "the bond N(6) - H(7) does not vibrate"),
+        (with_rigid_bond, "dcd", {}, "the bond N of ALA 2 - H of ALA 2 does not vibrate"),
+        (with_rigid_bond, "xtc", {}, "the bond N of ALA 2 - H of ALA 2 does not vibrate"),
         (with_nan, "dcd", {}, "frame 4 has positions that are not finite"),
         (repeated, "dcd", {}, "20 of 40 frames repeat the one before"),
-        (swapped, "dcd", {}, "are the atoms in the order of alanine_dipeptide/B"),
-        (lambda x: x[:, ::-1], "dcd", {}, "are the atoms in the order of"),
+        (swapped, "dcd", {}, "into the order of alanine_dipeptide/B"),
+        (lambda x: x[:, ::-1], "dcd", {}, "atoms are in another order"),
         (lambda x: x[:5], "dcd", {}, "leave 5 frames to train on"),
-        (lambda x: 10 * x, "dcd", {}, "nm long"),
+        (lambda x: 10 * x, "dcd", {}, "Angstrom stand where nm belong"),
         (lambda x: x, "pdb", {"renamed": ("C", "H")}, "bring the atoms into the order of"),
         (lambda x: x, "dcd", {"box_nm": 3.0}, "has a periodic box"),
         (lambda x: x, "xtc", {"box_nm": 3.0}, "has a periodic box"),
@@ -619,17 +619,17 @@ def test_trajectories(
 @pytest.mark.parametrize(
     ("assignments", "expected"),
     [
-        (["data.trajectory=[text.dcd]"], "cannot be read as a trajectory of 22 atoms"),
-        (["data.trajectory=[empty.dcd]"], "cannot be read as a trajectory of 22 atoms"),
-        (["data.trajectory=[other.dcd]"], "22 atoms"),
+        (["data.trajectory=[text.dcd]"], "is no .dcd file"),
+        (["data.trajectory=[empty.dcd]"], "is empty"),
+        (["data.trajectory=[other.dcd]"], "has 4 atoms, alanine_dipeptide/B has 22"),
         (["data.trajectory=[other.h5]"], "has 4 atoms, alanine_dipeptide/B has 22"),
         (["data.trajectory=[folder]"], "data.trajectory[0]: no file"),
-        (["data.trajectory=[md.dcd]", "data.skip_frames=40"], "leaves none of them"),
+        (["data.trajectory=[md.dcd]", "data.skip_frames=40"], "skip_frames leaves none"),
         (["data.trajectory=[md.dcd]", "data.stride=20"], "leave 2 frames to train on"),
         (["data.trajectory=[md.dcd]", "data.weights=none.npy"], "data.weights: no file"),
         (["data.trajectory=[md.dcd]", "data.weights=few.npy"], "the trajectories have 40 frames in all"),
-        (["data.trajectory=[md.dcd]", "data.weights=logs.npy"], "must be positive"),
-        (["data.trajectory=[md.dcd]", "data.weights=text.dcd"], "not a NumPy .npy file"),
+        (["data.trajectory=[md.dcd]", "data.weights=logs.npy"], "the weight of frame 0 is -1"),
+        (["data.trajectory=[md.dcd]", "data.weights=text.dcd"], "is no NumPy .npy file"),
     ],
 )
 def test_trajectory_files_and_weights(
