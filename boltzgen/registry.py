@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boltzgen.errors import MolecularSystemError, UserError
+from boltzgen.formats import FROM_AMBER
 from boltzgen.system import MolecularSystem
 from boltzgen.variables import with_variables
 
@@ -23,6 +24,18 @@ GROUP = "boltzgen.systems"
 """Entry-point group in which packages announce their ``build`` functions."""
 
 Build = Callable[..., MolecularSystem]
+_AMBER = ("Amber files are not read from a workflow file", FROM_AMBER)
+_IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
+_OTHER_FORMATS = {
+    **dict.fromkeys(("prmtop", "parm7", "inpcrd", "rst7", "crd", "implicit_solvent"), _AMBER),
+    **dict.fromkeys(("top", "gro"), ("GROMACS files are not read from a workflow file", _IN_PYTHON)),
+    "psf": ("CHARMM and NAMD topologies are not read from a workflow file", _IN_PYTHON),
+    **dict.fromkeys(
+        ("smiles", "sdf", "mol2"),
+        ("structures and parameters are not made here", "give a PDB with CONECT records and a force field"),
+    ),
+}
+"""What people give a system that is described by a PDB and a force field."""
 
 
 def load_system(
@@ -157,6 +170,8 @@ def _checked_arguments(
     for key in arguments:
         if key in valid or (takes_any and key != "base"):
             continue
+        if key in _OTHER_FORMATS and "pdb" in valid:
+            raise MolecularSystemError(f"system.parameters.{key}", *_OTHER_FORMATS[key])
         close = difflib.get_close_matches(key, valid, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise MolecularSystemError(

@@ -168,6 +168,11 @@ class MolecularSystem:
     free_isomers
         What need not be arranged as in the reference configuration: ``centres``, ``double bonds``,
         ``amides``, ``axes``, ``all``, or names that `boltzgen.domain.Domain` gives them.
+    names_in_file
+        Residue and atom name of every atom as its file has them, where the topology has others; else none.
+        Selections may use either.
+    notices
+        What was mended or chosen while it was built, a line each.
     """
 
     name: str
@@ -180,6 +185,8 @@ class MolecularSystem:
     description: str = ""
     parameters: dict[str, object] = field(default_factory=dict)
     free_isomers: tuple[str, ...] = ()
+    names_in_file: tuple[tuple[str, str], ...] = ()
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _refuse_unsuitable(self)

@@ -1,0 +1,94 @@
+"""Amber topologies with their coordinates, and whether radii are those that a solvent model was made for."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app, unit
+from openmm.app.internal.amber_file_parser import PrmtopLoader
+
+from boltzgen import formats
+from boltzgen.errors import MolecularSystemError, said_by
+from boltzgen.structures import Structure, checked_file, read_structure
+
+IMPLICIT_SOLVENTS = {"HCT": app.HCT, "OBC1": app.OBC1, "OBC2": app.OBC2, "GBn": app.GBn, "GBn2": app.GBn2}
+RADII = {"HCT": "mbondi", "OBC1": "mbondi2", "OBC2": "mbondi2", "GBn": "bondi", "GBn2": "mbondi3"}
+"""The sets of radii that the models were fitted with."""
+
+
+def read_amber(
+    prmtop: Path, coordinates: Path, solvent: str | None, options: dict[str, object]
+) -> tuple[Structure, openmm.System]:
+    """Structure and System of an Amber topology and coordinates in a file of their own.
+
+    options
+        Arguments of ``createSystem``.
+
+    Raises MolecularSystemError, one line, for what cannot be read or does not belong together.
+    """
+    checked_file(prmtop, formats.PRMTOP)
+    positions = _positions(coordinates)
+    model = None if solvent is None else IMPLICIT_SOLVENTS[solvent]
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            parameters = app.AmberPrmtopFile(str(prmtop))
+            _check_pair(prmtop, parameters.topology, coordinates, positions)
+            system = parameters.createSystem(implicitSolvent=model, **options)
+        loader = PrmtopLoader(str(prmtop))
+        names = [(loader.getResidueLabel(k), loader.getAtomName(k)) for k in range(loader.getNumAtoms())]
+    except MolecularSystemError:
+        raise
+    except Exception as error:  # OpenMM's readers raise whatever they come upon
+        raise MolecularSystemError(
+            prmtop,
+            f"is an Amber topology that cannot be used ({said_by(error)})",
+            "write it again, without a box and extra points",
+        ) from error
+    topology = parameters.topology
+    topology.setPeriodicBoxVectors(None)
+    own = [(atom.residue.name, atom.name) for atom in topology.atoms()]
+    radii = any("GB parameters" in str(warning.message) for warning in said)
+    notices = (_told_radii(prmtop, solvent),) if radii and solvent is not None else ()
+    return Structure(topology, positions, tuple(names) if names != own else (), notices), system
+
+
+def _positions(coordinates: Path) -> NDArray[np.float64]:
+    """Coordinates [nm] of a restart or a structure."""
+    kinds = (formats.AMBER_COORDINATES, formats.NETCDF, formats.PDB, formats.MMCIF)
+    if checked_file(coordinates, *kinds) in (formats.PDB, formats.MMCIF):
+        return read_structure(coordinates).positions
+    try:
+        found = app.AmberInpcrdFile(str(coordinates)).getPositions(asNumpy=True)
+    except Exception as error:  # OpenMM's readers raise whatever they come upon
+        raise MolecularSystemError(
+            coordinates,
+            f"holds no coordinates of one configuration ({said_by(error)})",
+            "give an inpcrd, rst7 or NetCDF restart file, or a PDB",
+        ) from error
+    return np.array(found.value_in_unit(unit.nanometer), dtype=np.float64)
+
+
+def _check_pair(
+    prmtop: Path, topology: app.Topology, coordinates: Path, positions: NDArray[np.float64]
+) -> None:
+    if topology.getNumAtoms() != len(positions):
+        raise MolecularSystemError(
+            coordinates,
+            f"has {len(positions)} atoms, and {prmtop} has {topology.getNumAtoms()}",
+            "give two files of one molecule",
+        )
+
+
+def _told_radii(prmtop: Path, solvent: str) -> str:
+    given = re.search(r"%FLAG RADIUS_SET\s+%FORMAT\S*\s+(.*)", prmtop.read_text(errors="replace"))
+    theirs = f" ({given.group(1).strip()})" if given else ""
+    return (
+        f"{prmtop}: its radii{theirs} are not those that {solvent} was fitted with, {RADII[solvent]}, so that "
+        f"solvation is another than that model's; `set default PBRadii {RADII[solvent]}` in tleap mends it"
+    )
