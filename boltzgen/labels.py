@@ -52,6 +52,12 @@ def labels_of(system: MolecularSystem) -> Labels:
     return Labels(system.topology, system.names_in_file)
 
 
+def both_names(labels: Labels, atom: app.topology.Atom) -> str:
+    """``CA``, or ``1HB (here HB1)`` where OpenMM calls it otherwise than the file."""
+    name = labels.name(atom)
+    return name if name == atom.name else f"{name} (here {atom.name})"
+
+
 def listed(items: Iterable[str], most: int = 4) -> str:
     """``a, b and c``; what is beyond ``most`` is counted."""
     names: Sequence[str] = list(dict.fromkeys(items))

@@ -49,7 +49,7 @@ def misfit(structure: Structure, field: app.ForceField, called: str, said: str) 
     residues = list(structure.topology.residues())
     first = residues[int(named.group(1))]
     faults = _Faults(structure, field, called)
-    if not any(_symbol(atom.element) == "H" for atom in structure.topology.atoms()):
+    if faults.are_heavy_atoms_alone(residues):
         return faults.without_hydrogens()
     if found := faults.split_residue(first):
         return found
@@ -92,6 +92,13 @@ class _Faults:
                 return Misfit(self.NO_BONDS, f"the file has no bonds of {label}", _CONECT)
             return self._misnamed(residue, alone, template, label)
         return self._open(residue, template, label)
+
+    def are_heavy_atoms_alone(self, residues: Iterable[Any]) -> bool:
+        """Whether there are no hydrogens where the force field has some."""
+        atoms = self.structure.topology.atoms()
+        return not any(_symbol(atom.element) == "H" for atom in atoms) and any(
+            _differences(residue, self._nearest(residue))[0]["H"] for residue in residues if self.templates
+        )
 
     def without_hydrogens(self) -> Misfit:
         """A structure of heavy atoms alone."""
