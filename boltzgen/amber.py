@@ -31,7 +31,7 @@ def read_amber(
 
     Raises MolecularSystemError, one line, for what cannot be read or does not belong together.
     """
-    checked_file(prmtop, formats.PRMTOP)
+    checked_file(prmtop, formats.PRMTOP, belongs="an Amber topology (prmtop or parm7)")
     positions = _positions(coordinates)
     model = None if solvent is None else IMPLICIT_SOLVENTS[solvent]
     try:
@@ -44,6 +44,8 @@ def read_amber(
         names = [(loader.getResidueLabel(k), loader.getAtomName(k)) for k in range(loader.getNumAtoms())]
     except MolecularSystemError:
         raise
+    except KeyError as error:
+        raise MolecularSystemError(prmtop, f"lacks its section {error.args[0]}", "is it complete?") from error
     except Exception as error:  # OpenMM's readers raise whatever they come upon
         raise MolecularSystemError(
             prmtop,
@@ -53,15 +55,16 @@ def read_amber(
     topology = parameters.topology
     topology.setPeriodicBoxVectors(None)
     own = [(atom.residue.name, atom.name) for atom in topology.atoms()]
-    radii = any("GB parameters" in str(warning.message) for warning in said)
-    notices = (_told_radii(prmtop, solvent),) if radii and solvent is not None else ()
+    differ = any("GB parameters" in str(warning.message) for warning in said)
+    notices = () if solvent is None else _told_radii(prmtop, solvent, differ)
     return Structure(topology, positions, tuple(names) if names != own else (), notices), system
 
 
 def _positions(coordinates: Path) -> NDArray[np.float64]:
     """Coordinates [nm] of a restart or a structure."""
     kinds = (formats.AMBER_COORDINATES, formats.NETCDF, formats.PDB, formats.MMCIF)
-    if checked_file(coordinates, *kinds) in (formats.PDB, formats.MMCIF):
+    belongs = "an Amber restart (inpcrd, rst7 or NetCDF) or a PDB"
+    if checked_file(coordinates, *kinds, belongs=belongs) in (formats.PDB, formats.MMCIF):
         return read_structure(coordinates).positions
     try:
         found = app.AmberInpcrdFile(str(coordinates)).getPositions(asNumpy=True)
@@ -85,10 +88,19 @@ def _check_pair(
         )
 
 
-def _told_radii(prmtop: Path, solvent: str) -> str:
-    given = re.search(r"%FLAG RADIUS_SET\s+%FORMAT\S*\s+(.*)", prmtop.read_text(errors="replace"))
-    theirs = f" ({given.group(1).strip()})" if given else ""
+def _told_radii(prmtop: Path, solvent: str, differ: bool) -> tuple[str, ...]:
+    """A line where the radii are of another set than that of the solvent model, even if they are equal."""
+    section = re.search(r"%FLAG RADIUS_SET\s+%FORMAT\S*\s+(.*)", prmtop.read_text(errors="replace"))
+    given = re.search(r"\((\w+)\)\s*$", section.group(1)) if section else None
+    if not differ and (given is None or given.group(1) == RADII[solvent]):
+        return ()
+    theirs = f"radii are {given.group(1)}" if given else "radii are others"
+    matters = (
+        "solvation energies are not those of the model"
+        if differ
+        else "in this molecule both sets are the same, so that it does not matter here"
+    )
     return (
-        f"{prmtop}: its radii{theirs} are not those that {solvent} was fitted with, {RADII[solvent]}, so that "
-        f"solvation is another than that model's; `set default PBRadii {RADII[solvent]}` in tleap mends it"
+        f"{prmtop}: its {theirs}, and {solvent} was fitted with {RADII[solvent]} (`set default PBRadii "
+        f"{RADII[solvent]}` in tleap); {matters}",
     )

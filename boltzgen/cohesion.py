@@ -17,15 +17,15 @@ from boltzgen.platform import installed_platforms
 from boltzgen.potential import Potential, make_potential
 from boltzgen.system import MolecularSystem
 
-HELD_KT = 25.0
-"""A well of this depth holds for the time of any simulation: exp(25) attempts are 0.1 s of vibrations."""
+HELD_KT = 28.0
+"""A well of this depth holds for the time of any simulation: exp(28) attempts are a second of vibrations."""
 FAR_NM = (5.0, 20.0, 80.0)
 """How far parts are moved away."""
 _RISES_KT = 0.5
 """An energy that rises by more than this from one distance to the next is still held, as ions are."""
 _STEP_NM = 0.004
 _SOFTEST = 8.0
-"""Least stiffness of a bond along its length, in kT over its squared length: thermal amplitude a third of it."""
+"""Least stiffness of a bond, in kT over its squared length: one that vibrates by a third of its length."""
 _MOST_EXACT = 60
 """Atoms up to which energies in double precision are fast enough."""
 _MOST_TOGETHER = 6
@@ -121,8 +121,8 @@ def _check_molecules(system: MolecularSystem, energies: _Energies) -> None:
             raise MolecularSystemError(
                 str(system.name),
                 f"nothing holds {_told(system, one)} together with {_told(system, other)}: they fly apart",
-                "add a restraint between them, a force that grows with their distance, or take one molecule at "
-                "a time",
+                "add a restraint between them, a force that grows with their distance, or take one molecule "
+                "at a time",
             )
 
 
@@ -156,8 +156,8 @@ def _check_bonds(system: MolecularSystem, energies: _Energies) -> None:
     raise MolecularSystemError(
         str(system.name),
         f"{len(bonds)} {are} held by no force: {listed(bonds)}",
-        "build the System with constraints=None and rigidWater=False, since constraints that are removed leave "
-        "no force behind, and give every bond of the topology a term",
+        "build the System with constraints=None and rigidWater=False (constraints that are removed leave no "
+        "force behind), and give every bond of the topology a term",
     )
 
 
@@ -169,7 +169,9 @@ def _comes_apart(system: MolecularSystem, energies: _Energies, bond: tuple[int, 
     along = system.positions[j] - system.positions[i]
     along = along / np.linalg.norm(along)
     return (
-        energies.escapes(sides[1], along) if len(sides[1]) <= len(sides[0]) else energies.escapes(sides[0], -along)
+        energies.escapes(sides[1], along)
+        if len(sides[1]) <= len(sides[0])
+        else energies.escapes(sides[0], -along)
     )
 
 
@@ -189,7 +191,7 @@ def _bonded_pairs(system: openmm.System) -> tuple[set[tuple[int, int]], set[tupl
 
 
 def _can_tell_pairs(system: openmm.System) -> bool:
-    """Whether every force is of a kind whose bonds are known, so that none can be hidden that is flat here."""
+    """Whether every force is of a kind whose bonds are known, so that none that is flat here is hidden."""
     names = {type(force).__name__ for force in system.getForces()}
     return names <= _WITHOUT_PAIRS | {"HarmonicBondForce", "CustomBondForce"}
 
@@ -200,5 +202,6 @@ def _told(system: MolecularSystem, parts: Sequence[Part]) -> str:
     told = []
     for part in parts:
         residues = list(dict.fromkeys(labels.residue(atoms[k].residue) for k in part))
-        told.append(residues[0] if len(residues) == 1 else f"{residues[0]} to {residues[-1]}")
+        label = residues[0] if len(residues) == 1 else f"{residues[0]} to {residues[-1]}"
+        told.append(f"{label} (atom{f's {part[0]} to' if len(part) > 1 else ''} {part[-1]})")
     return listed(told)

@@ -21,7 +21,9 @@ from boltzgen.structures import Structure, checked_file
 from boltzgen.templates import Misfit, misfit
 
 RESIDUE_TEMPLATES = "system.parameters.residue_templates"
-_AMBIGUOUS = re.compile(r"Multiple non-identical matching templates found for residue (-?\d+) \(.*?\): (.*)\.$")
+_AMBIGUOUS = re.compile(
+    r"Multiple non-identical matching templates found for residue (-?\d+) \(.*?\): (.*)\.$"
+)
 _MOST_CHOICES = 100
 """Residues with several templates that are decided one after another."""
 
@@ -126,6 +128,8 @@ def _chosen(
 
 
 def _force_field(files: Sequence[Path | str]) -> app.ForceField:
+    if not files:
+        raise MolecularSystemError("force field", "none is given", "name OpenMM XML files")
     for file in files:
         if Path(file).exists():
             checked_file(file, formats.FORCE_FIELD)
@@ -142,8 +146,8 @@ def _force_field(files: Sequence[Path | str]) -> app.ForceField:
     except Exception as error:
         raise MolecularSystemError(
             f"force field {', '.join(map(str, files))}",
-            f"cannot be read ({said_by(error)})",
-            "check that the files belong together",
+            f"cannot be used together ({said_by(error)})",
+            "leave out what another of the files describes already",
         ) from error
 
 
@@ -151,7 +155,9 @@ def _check_xml(path: Path) -> None:
     try:
         ElementTree.parse(path)
     except ElementTree.ParseError as error:
-        raise MolecularSystemError(path, f"is no well-formed XML ({said_by(error)})", "mend it there") from error
+        raise MolecularSystemError(
+            path, f"is no well-formed XML ({said_by(error)})", "mend it there"
+        ) from error
 
 
 def shipped_force_fields() -> list[str]:
@@ -162,9 +168,7 @@ def shipped_force_fields() -> list[str]:
             folders.append(Path(entry.load()()))
         except Exception:  # a package that is broken offers none
             continue
-    return sorted(
-        path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.xml")
-    )
+    return sorted(path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.xml"))
 
 
 def _close(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,18 +33,23 @@ class Renamed:
 
 
 def check_columns(path: Path, lines: list[str]) -> None:
-    """MolecularSystemError for the first atom whose coordinates are not in columns 31 to 54."""
+    """MolecularSystemError for the first atom whose name or coordinates are not in their columns."""
     for number, line in enumerate(lines, start=1):
         if not line.startswith(_ATOMS):
             continue
+        fault = f"no coordinates in columns 31 to 54 but `{line[30:54].strip()}`"
         try:
-            [float(line[start : start + 8]) for start in (30, 38, 46)]
+            placed = all(math.isfinite(float(line[start : start + 8])) for start in (30, 38, 46))
         except ValueError:
+            placed = False
+        if placed and line[20] != " " and len(line[17:20].strip()) < 3:
+            placed, fault = False, f"no name of a residue in columns 18 to 20 but `{line[17:21].strip()}`"
+        if not placed:
             raise MolecularSystemError(
                 path,
-                f"line {number} has no coordinates in columns 31 to 54 but {line[30:54].strip() or 'nothing'!r}",
+                f"line {number} has {fault}",
                 "PDB files have fixed columns; write it again with a program that keeps them",
-            ) from None
+            )
 
 
 def with_unique_names(lines: list[str]) -> tuple[list[str], list[Renamed]]:

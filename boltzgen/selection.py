@@ -48,8 +48,8 @@ def selected_atoms(system: MolecularSystem, key: str, selection: str) -> np.ndar
         )
     else:
         spoken = tuple(
-            tuple(theirs if theirs in words else ours for ours, theirs in zip(*pairs, strict=True))
-            for pairs in zip(own, file, strict=True)
+            (theirs[0] if theirs[0] in words else ours[0], theirs[1] if theirs[1] in words else ours[1])
+            for ours, theirs in zip(own, file, strict=True)
         )
         atoms = _selected(_renamed(topology, spoken), key, selection, quoted)
     if not len(atoms):
@@ -62,8 +62,8 @@ def _agreed(own: np.ndarray, file: np.ndarray, key: str, selection: str) -> np.n
     if len(own) and len(file) and not np.array_equal(own, file):
         raise ConfigError(
             key,
-            f"{selection!r} selects the atoms {_some(file)} by the names of the file and {_some(own)} by those "
-            "that OpenMM gives them",
+            f"{selection!r} selects the atoms {_some(file)} by the names of the file and {_some(own)} by "
+            "those that OpenMM gives them",
             "give their indices",
         )
     return own if len(own) else file

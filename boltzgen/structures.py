@@ -39,16 +39,21 @@ class Structure:
     notices: tuple[str, ...] = ()
 
 
-def checked_file(path: Path | str, *wanted: formats.Format) -> formats.Format:
-    """The format of a file, one of those that are ``wanted``; MolecularSystemError, one line, for others."""
+def checked_file(path: Path | str, *wanted: formats.Format, belongs: str = "") -> formats.Format:
+    """The format of a file, one of those that are ``wanted``; MolecularSystemError, one line, for others.
+
+    belongs
+        What belongs here in words, where the names of the formats say too little.
+    """
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no file of this name"
         raise MolecularSystemError(path, what, "paths start from the workflow file")
     found = formats.format_of(path)
     if found not in wanted:
-        belongs = " or ".join(f.name for f in wanted)
-        raise MolecularSystemError(path, f"is {found.name}, and {belongs} belongs here", found.remedy)
+        remedy = f"give {belongs}" if belongs else found.remedy
+        belongs = belongs or " or ".join(f.name for f in wanted)
+        raise MolecularSystemError(path, f"is {found.name}, and {belongs} belongs here", remedy)
     return found
 
 
@@ -135,8 +140,8 @@ def _notices(path: Path, lines: list[str], renamed: list[Renamed]) -> tuple[str,
         told = [f"{r.original} is {r.name}" for r in renamed]
         where = listed(r.label for r in renamed)
         notices.append(
-            f"{path}: atoms of {where} share their names and are told apart: {listed(told, 8)}, in the order of "
-            "the file"
+            f"{path}: atoms of {where} share their names and are told apart: {listed(told, 8)}, in the order "
+            "of the file"
         )
     alternates = sorted({line[16] for line in lines if line.startswith(("ATOM", "HETATM"))} - {" "})
     if len(alternates) > 1:

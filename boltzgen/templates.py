@@ -20,9 +20,7 @@ _TOO_CLOSE_NM = 0.22
 _ALIKE = 0.5
 """Share of the atoms that a residue has in common with a template that it was meant to be."""
 _OF_RESIDUE = re.compile(r"residue (\d+) \(")
-_HYDROGENS = (
-    "add them, by OpenMM's Modeller.addHydrogens() or `pdbfixer FILE --add-atoms=hydrogen`, and give that file"
-)
+_HYDROGENS = "add them, by OpenMM's Modeller.addHydrogens() or `pdbfixer FILE --add-atoms=hydrogen`"
 _CONECT = "add CONECT records for its bonds (struct_conn or chem_comp_bond in mmCIF)"
 
 
@@ -163,14 +161,19 @@ class _Faults:
         )
 
     def _unknown(self, residue: Any, label: str) -> Misfit:
+        if not self.templates:
+            return Misfit(
+                self.UNKNOWN,
+                f"{self.called} describes no residues",
+                "add a force field that does, such as amber14-all.xml",
+            )
         elements = {_symbol(a.element) for t in self.templates.values() for a in t.atoms}
         foreign = {_symbol(atom.element) for atom in residue.atoms()} - elements
         why = f", which describes no {listed(sorted(foreign))}" if foreign else ""
-        close = difflib.get_close_matches(residue.name, self.templates, n=1)
-        nearest = self._nearest(residue)
-        if nearest is not None and _overlap(residue, nearest) == 1.0 and not any(_differences(residue, nearest)):
-            close = [nearest.name]
-        meant = f"call it {close[0]} if that is meant, or " if close else ""
+        alike = [t for t in self.templates.values() if not any(_differences(residue, t))]
+        nearest = max(alike, key=lambda t: _overlap(residue, t), default=None)
+        is_meant = nearest is not None and _overlap(residue, nearest) > _ALIKE
+        meant = f"call it {nearest.name} if that is meant, or " if is_meant else ""
         return Misfit(
             self.UNKNOWN,
             f"the residue {label} is unknown to {self.called}{why}",
@@ -187,7 +190,9 @@ class _Faults:
             if theirs.get(atom.name, _symbol(atom.element)) != _symbol(atom.element)
         ]
         if other:
-            told = [f"{self.labels.name(a)} is {_symbol(a.element) or 'no element'}, not {s}" for a, s in other]
+            told = [
+                f"{self.labels.name(a)} is {_symbol(a.element) or 'no element'}, not {s}" for a, s in other
+            ]
             return Misfit(
                 self.ELEMENTS,
                 f"{label} has atoms of another element than in {self.called}: {listed(told)}",
@@ -219,7 +224,7 @@ class _Faults:
         )
 
     def _open(self, residue: Any, template: Any, label: str) -> Misfit | None:
-        """Bonds to other residues that the force field expects and that are not there, or that are too many."""
+        """Bonds to other residues that the force field expects and that are missing, or that are too many."""
         ours = {atom.name: atom for atom in residue.atoms()}
         outward = {a.index for bond in self.bonds if bond[0].residue is not bond[1].residue for a in bond}
         wanted = [template.atoms[k].name for k in template.externalBonds]
@@ -228,15 +233,16 @@ class _Faults:
             if (near := self._neighbour(atom)) is not None:
                 return Misfit(
                     self.OPEN,
-                    f"{self.labels.atom(atom)} and {self.labels.atom(near[0])} are {near[1]:.3f} nm apart and not "
-                    "bonded in the file, as if a ring or a crosslink were open",
+                    f"{self.labels.atom(atom)} and {self.labels.atom(near[0])} are {near[1]:.3f} nm apart "
+                    "and not bonded in the file, as if a ring or a crosslink were open",
                     "add a CONECT record for this bond, or move them apart",
                 )
         if missing:
             atoms = listed(self.labels.name(atom) for atom in missing)
             return Misfit(
                 self.OPEN,
-                f"{label} is an end of the chain that {self.called} does not know: nothing is bonded to its {atoms}",
+                f"{label} is an end of the chain that {self.called} does not know: nothing more is bonded to "
+                f"its {atoms}",
                 "cap it (ACE before the first residue, NME after the last), or complete a charged end "
                 "(H1, H2, H3 on N; OXT on C)",
             )
@@ -244,8 +250,8 @@ class _Faults:
         if beyond:
             return Misfit(
                 self.OPEN,
-                f"{listed(self.labels.name(a) for a in beyond)} of {label} is bonded to another residue, which "
-                f"{self.called} does not expect of {template.name}",
+                f"{listed(self.labels.name(a) for a in beyond)} of {label} is bonded to another residue, "
+                f"which {self.called} does not expect of {template.name}",
                 "mend the bonds in the file, or give a force-field file that describes this residue",
             )
         return Misfit(

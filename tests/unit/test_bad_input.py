@@ -401,11 +401,11 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
-        ({"pdb": "absent.pdb"}, "no file"),
+        ({"pdb": "absent.pdb"}, "absent.pdb: no file of this name"),
         ({"pdb": "empty.pdb"}, "empty.pdb"),
         ({"pdb": "binary.pdb"}, "binary.pdb"),
         ({"pdb": "heavy.pdb"}, "addHydrogens()"),
-        ({"pdb": "unknown.pdb"}, "No template found for residue"),
+        ({"pdb": "unknown.pdb"}, "unknown.pdb: the residue XYZ 2 is unknown to amber99sbildn.xml"),
         ({"forcefield": "absent.xml"}, "absent.xml"),
         ({"forcefield": "my.pdb"}, "my.pdb"),
         ({"temperature_k": 0}, "temperature_k is 0; give a positive one"),
