@@ -67,7 +67,9 @@ def _positions(coordinates: Path) -> NDArray[np.float64]:
     if checked_file(coordinates, *kinds, belongs=belongs) in (formats.PDB, formats.MMCIF):
         return read_structure(coordinates).positions
     try:
-        found = app.AmberInpcrdFile(str(coordinates)).getPositions(asNumpy=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the reader of NetCDF
+            found = app.AmberInpcrdFile(str(coordinates)).getPositions(asNumpy=True)
     except Exception as error:  # OpenMM's readers raise whatever they come upon
         raise MolecularSystemError(
             coordinates,

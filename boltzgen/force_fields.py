@@ -156,7 +156,7 @@ def _check_xml(path: Path) -> None:
         ElementTree.parse(path)
     except ElementTree.ParseError as error:
         raise MolecularSystemError(
-            path, f"is no well-formed XML ({said_by(error)})", "mend it there"
+            path, f"is no proper XML ({said_by(error)})", "mend it there"
         ) from error
 
 

@@ -50,7 +50,8 @@ _MAGIC = {
 
 def format_of(path: Path) -> Format:
     """The format of a file that is there."""
-    head = path.open("rb").read(_HEAD)
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
     for magic, found in _MAGIC.items():
         if head.startswith(magic):
             return found

@@ -37,7 +37,7 @@ def check_columns(path: Path, lines: list[str]) -> None:
     for number, line in enumerate(lines, start=1):
         if not line.startswith(_ATOMS):
             continue
-        fault = f"no coordinates in columns 31 to 54 but `{line[30:54].strip()}`"
+        fault = f"no coordinates in columns 31 to 54 but `{line[30:54].strip() or 'nothing'}`"
         try:
             placed = all(math.isfinite(float(line[start : start + 8])) for start in (30, 38, 46))
         except ValueError:

@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import inspect
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
@@ -24,6 +25,8 @@ GROUP = "boltzgen.systems"
 """Entry-point group in which packages announce their ``build`` functions."""
 
 Build = Callable[..., MolecularSystem]
+_SAID = (UserWarning, RuntimeWarning)
+"""Warnings of libraries that become notices of the system that was built; others are for programmers."""
 _AMBER = ("Amber files are not read from a workflow file", FROM_AMBER)
 _IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
 _OTHER_FORMATS = {
@@ -51,14 +54,17 @@ def load_system(
         Directory that a relative ``.py`` path starts from, handed on to a build function that takes
         ``base`` so that it can resolve its own file parameters. Default: the current directory.
 
-    Raises MolecularSystemError for an unknown name, a file that cannot be used, wrong parameter names,
-    and a build function that fails or returns something else.
+    Warnings of libraries become notices of the system. Raises MolecularSystemError for an unknown name, a
+    file that cannot be used, wrong parameter names, and a build function that fails or returns something
+    else.
     """
     base = Path.cwd() if base is None else base
     build = _build_from_file(base / name) if name.endswith(".py") else _build_from_entry_point(name)
     arguments = _checked_arguments(name, build, dict(parameters or {}), base)
     try:
-        system = build(**arguments)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("default")
+            system = build(**arguments)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
@@ -73,7 +79,9 @@ def load_system(
             f"build() returned a {type(system).__name__}",
             "it must return a boltzgen.MolecularSystem",
         )
-    return system
+    told = {_first_line(str(warning.message)) for warning in said if warning.category in _SAID}
+    notices = (f"system {name}: while it was built, {line!r} was said" for line in sorted(told))
+    return replace(system, notices=(*system.notices, *notices)) if told else system
 
 
 def build_system(workflow: Workflow, base: Path) -> MolecularSystem:
