@@ -155,9 +155,7 @@ def _check_xml(path: Path) -> None:
     try:
         ElementTree.parse(path)
     except ElementTree.ParseError as error:
-        raise MolecularSystemError(
-            path, f"is no proper XML ({said_by(error)})", "mend it there"
-        ) from error
+        raise MolecularSystemError(path, f"is no proper XML ({said_by(error)})", "mend it there") from error
 
 
 def shipped_force_fields() -> list[str]:

@@ -280,6 +280,10 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
             f"{system.positions.shape}, but the OpenMM System has {n} particles",
             "take all three from one structure",
         )
+    if len(system.names_in_file) not in (0, n):
+        raise MolecularSystemError(
+            name, f"names_in_file names {len(system.names_in_file)} of {n} atoms", "name each, or none"
+        )
     if n < 2:
         raise MolecularSystemError(name, "has fewer than two particles", "give a molecule")
     if not np.isfinite(system.positions).all():

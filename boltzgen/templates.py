@@ -170,10 +170,12 @@ class _Faults:
         elements = {_symbol(a.element) for t in self.templates.values() for a in t.atoms}
         foreign = {_symbol(atom.element) for atom in residue.atoms()} - elements
         why = f", which describes no {listed(sorted(foreign))}" if foreign else ""
-        alike = [t for t in self.templates.values() if not any(_differences(residue, t))]
-        nearest = max(alike, key=lambda t: _overlap(residue, t), default=None)
-        is_meant = nearest is not None and _overlap(residue, nearest) > _ALIKE
-        meant = f"call it {nearest.name} if that is meant, or " if is_meant else ""
+        alike = [
+            template.name
+            for template in self.templates.values()
+            if not any(_differences(residue, template)) and _overlap(residue, template) > _ALIKE
+        ]
+        meant = f"call it {alike[0]} if that is meant, or " if alike else ""
         return Misfit(
             self.UNKNOWN,
             f"the residue {label} is unknown to {self.called}{why}",

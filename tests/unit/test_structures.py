@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from openmm import app, unit
+from openmmtools.testsystems import get_data_filename
 
 from boltzgen.builders import from_amber, from_pdb
 from boltzgen.errors import MolecularSystemError
@@ -398,8 +399,6 @@ def test_of_several_templates_of_a_molecule_that_of_its_residues_is_taken_and_sa
 
 @pytest.fixture(scope="module")
 def prmtop() -> Path:
-    from openmmtools.testsystems import get_data_filename
-
     return Path(get_data_filename("data/alanine-dipeptide-gbsa/alanine-dipeptide.prmtop"))
 
 
