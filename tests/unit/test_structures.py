@@ -215,6 +215,8 @@ def test_atoms_of_one_name_in_a_residue_known_by_name(
 ) -> None:
     twice = [called(line, "HB1") if name_of(line) in ("HB2", "HB3") else line for line in lines]
     assert "3 atoms of ALA 2 are called HB1" in refusal(written(tmp_path, twice))
+    same = [called(line, "HB") if name_of(line) in ("HB1", "HB2", "HB3") else line for line in lines]
+    assert "3 atoms of ALA 2 are called HB" in refusal(written(tmp_path, same))  # new names could mean others
     bonds = [f"CONECT{a.index + 1:5d}{b.index + 1:5d}" for a, b in alanine.topology.bonds()]
     system = from_pdb(written(tmp_path, twice + bonds), AMBER, "my")
     assert system.bonds == alanine.bonds
@@ -392,6 +394,9 @@ def test_of_several_templates_of_a_molecule_that_of_its_residues_is_taken_and_sa
         assert mass_of_a_hydrogen(system) == mass
         (notice,) = system.notices
         assert "HAL 1 to HAL 2 fits YTA and XTA" in notice and f"{taken} is taken" in notice
+    both = written(tmp_path, text.replace("</Residues>", half.format("h")), "both.xml")
+    line = refusal(written(tmp_path, halves + CONECT), [both])
+    assert "YTA and XTA of the force field all fit HAL 1 to HAL 2 and differ" in line
 
 
 # ---- Amber files -------------------------------------------------------------------------------------
@@ -409,6 +414,14 @@ def test_radii_of_another_solvent_model_are_said(prmtop: Path) -> None:
     assert "radii are mbondi2, and GBn2 was fitted with mbondi3" in same and "does not matter here" in same
     (other,) = from_amber(prmtop, crd, "my", "HCT").notices
     assert "HCT was fitted with mbondi " in other and "not those of the model" in other
+
+
+def test_radii_that_were_changed_are_said(tmp_path: Path, prmtop: Path) -> None:
+    before, radii, after = prmtop.read_text().partition("%FLAG RADII")
+    first = after.split()[1]
+    changed = written(tmp_path, before + radii + after.replace(first, "2.50000000E+00", 1), "my.prmtop")
+    (notice,) = from_amber(changed, prmtop.with_suffix(".crd"), "my", "OBC2").notices
+    assert "not those of the model" in notice
 
 
 def test_names_of_a_prmtop_are_kept(prmtop: Path) -> None:
