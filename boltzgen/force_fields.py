@@ -63,7 +63,11 @@ def parametrised(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about settings that are not those of a molecule in vacuum
-                return Parametrised(field.createSystem(structure.topology, **options), tuple(notices))
+                system = field.createSystem(structure.topology, **options)
+            _check_solvents(called, system)
+            return Parametrised(system, tuple(notices))
+        except MolecularSystemError:
+            raise
         except Exception as error:  # OpenMM raises whatever it comes upon
             ambiguous = _AMBIGUOUS.search(str(error))
             if ambiguous is None:
@@ -72,6 +76,15 @@ def parametrised(
             choices[index], line = _chosen(where, structure, field, index, names, preferred)
             notices += [line] if line else []
     raise MolecularSystemError(where, f"too many residues have several templates in {called}", "name them")
+
+
+def _check_solvents(called: str, system: openmm.System) -> None:
+    """Two implicit solvents, which OpenMM would add up."""
+    solvents = [f for f in system.getForces() if isinstance(f, openmm.GBSAOBCForce | openmm.CustomGBForce)]
+    if len(solvents) > 1:
+        raise MolecularSystemError(
+            f"force field {called}", f"holds {len(solvents)} implicit solvents, which add up", "name one"
+        )
 
 
 def _explained(
@@ -141,13 +154,20 @@ def _force_field(files: Sequence[Path | str]) -> app.ForceField:
                 "no such file, nor one that comes with OpenMM",
                 f"did you mean {close}?" if close else "such as amber14-all.xml or amber99sbildn.xml",
             )
+    where = f"force field {', '.join(map(str, files))}"
     try:
         return app.ForceField(*map(str, files))
-    except Exception as error:
+    except KeyError as error:
+        missing = f"lacks `{error.args[0]}`, an attribute or an atom type that it needs"
+        raise MolecularSystemError(where, missing, "mend the file, or add the one that defines it") from error
+    except Exception as error:  # OpenMM raises whatever it comes upon
+        twice = "already exists" in str(error) or "multiple" in str(error).lower()
         raise MolecularSystemError(
-            f"force field {', '.join(map(str, files))}",
-            f"cannot be used together ({said_by(error)})",
-            "leave out what another of the files describes already",
+            where,
+            f"describes something twice ({said_by(error)})"
+            if twice
+            else f"cannot be read ({said_by(error)})",
+            "take one of the files" if twice else "mend the file",
         ) from error
 
 

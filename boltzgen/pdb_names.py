@@ -52,6 +52,21 @@ def check_columns(path: Path, lines: list[str]) -> None:
             )
 
 
+def check_numbers(path: Path, lines: list[str]) -> None:
+    """MolecularSystemError where a CONECT record names a number that two atoms of a model have."""
+    first = lines[: next((k for k, line in enumerate(lines) if line.startswith("ENDMDL")), len(lines))]
+    numbers = Counter(line[6:11].strip() for line in first if line.startswith(_ATOMS))
+    for line in lines:
+        if line.startswith("CONECT"):
+            for number in (line.rstrip()[k : k + 5].strip() for k in range(6, len(line.rstrip()), 5)):
+                if numbers[number] > 1:
+                    raise MolecularSystemError(
+                        path,
+                        f"{numbers[number]} atoms have the number {number}, which a CONECT record names",
+                        "number the atoms anew, each with a number of its own",
+                    )
+
+
 def with_unique_names(lines: list[str]) -> tuple[list[str], list[Renamed]]:
     """``lines`` in which no two atoms of a residue share a name, and what was renamed in the first model.
 

@@ -27,6 +27,13 @@ GROUP = "boltzgen.systems"
 Build = Callable[..., MolecularSystem]
 _SAID = (UserWarning, RuntimeWarning)
 """Warnings of libraries that become notices of the system that was built; others are for programmers."""
+_WARNINGS = {
+    "duplicate atom": "OpenMM left out atoms that share their name with another of their residue; "
+    "boltzgen.builders.from_pdb tells them apart",
+    "two consecutive residues with same number": "",
+    "Non-optimal GB parameters": "the radii are not those that the solvent model was fitted with",
+}
+"""What OpenMM's warnings mean."""
 _AMBER = ("Amber files are not read from a workflow file", FROM_AMBER)
 _IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
 _OTHER_FORMATS = {
@@ -79,9 +86,8 @@ def load_system(
             f"build() returned a {type(system).__name__}",
             "it must return a boltzgen.MolecularSystem",
         )
-    told = {_first_line(str(warning.message)) for warning in said if warning.category in _SAID}
-    notices = (f"system {name}: while it was built, {line!r} was said" for line in sorted(told))
-    return replace(system, notices=(*system.notices, *notices)) if told else system
+    told = {_in_words(str(warning.message)) for warning in said if warning.category in _SAID} - {""}
+    return replace(system, notices=(*system.notices, *(f"system {name}: {x}" for x in sorted(told))))
 
 
 def build_system(workflow: Workflow, base: Path) -> MolecularSystem:
@@ -200,6 +206,14 @@ def _told(error: BaseException, name: str) -> str:
     says = f"{type(error).__name__}: {_first_line(str(error))}".removesuffix(": ")
     where = "" if isinstance(error, SyntaxError) else f" ({Path(frame.filename).name}, line {frame.lineno})"
     return says + where
+
+
+def _in_words(warning: str) -> str:
+    """A warning of a library while a system was built, or nothing where it does no harm."""
+    for words, meaning in _WARNINGS.items():
+        if words in warning:
+            return meaning
+    return f"a library warned, `{_first_line(warning)}`"
 
 
 def _first_line(text: str) -> str:

@@ -17,7 +17,7 @@ from openmm.app.internal.pdbx.reader.PdbxReader import PdbxReader
 from boltzgen import formats
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.labels import Labels, Names, listed
-from boltzgen.pdb_names import Renamed, check_columns, with_unique_names
+from boltzgen.pdb_names import Renamed, check_columns, check_numbers, with_unique_names
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def read_structure(path: Path | str) -> Structure:
 def _of_pdb(path: Path, text: str) -> Structure:
     lines = text.splitlines(keepends=True)
     check_columns(path, lines)
+    check_numbers(path, lines)
     lines, renamed = with_unique_names(lines)
     pdb, names = _pdb(lines)
     original = {(r.residue, r.name): r.original for r in renamed}

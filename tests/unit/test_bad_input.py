@@ -482,13 +482,24 @@ def _stop(this: workflow.Run, report: object) -> None:
     raise ConfigError("stage", "stopped")
 
 
-def test_warnings_while_a_system_is_built_become_its_notices(tmp_path: Path) -> None:
-    text = SYSTEM.format(change="import warnings; warnings.warn('a doubtful thing')")
+@pytest.mark.parametrize(
+    ("warning", "expected"),
+    [
+        ("a doubtful thing", "a library warned, `a doubtful thing`"),
+        ("WARNING: duplicate atom (HETATM 2)", "OpenMM left out atoms that share their name"),
+        ("WARNING: two consecutive residues with same number (HETATM 2)", None),
+    ],
+)
+def test_warnings_while_a_system_is_built_become_its_notices(
+    tmp_path: Path, warning: str, expected: str | None
+) -> None:
+    text = SYSTEM.format(change=f"import warnings; warnings.warn({warning!r})")
     (tmp_path / "mine.py").write_text(text)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (notice,) = load_system("mine.py", base=tmp_path).notices
-    assert "system mine.py" in notice and "a doubtful thing" in notice
+        notices = load_system("mine.py", base=tmp_path).notices
+    assert len(notices) == (expected is not None)
+    assert all(f"system mine.py: {expected}" in notice for notice in notices)
 
 
 # ---- collective variables and states -----------------------------------------------------------------

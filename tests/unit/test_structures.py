@@ -145,7 +145,12 @@ def test_files_that_are_no_force_field(tmp_path: Path, lines: Lines) -> None:
     assert "broken.xml: is no proper XML" in refusal(pdb, [broken])
     assert "none is given" in refusal(pdb, [])
     assert "implicit/obc2.xml describes no residues" in refusal(pdb, ["implicit/obc2.xml"])
-    assert "cannot be used together" in refusal(pdb, ["amber99sbildn.xml", "amber14-all.xml"])
+    assert "describes something twice" in refusal(pdb, ["amber99sbildn.xml", "amber14-all.xml"])
+    assert "holds 2 implicit solvents" in refusal(pdb, [*AMBER, "amber99_obc.xml", "implicit/obc2.xml"])
+    typeless = written(tmp_path, ETHANE_FIELD.replace('type="h"', 'type="nope"'), "typeless.xml")
+    assert "lacks `nope`" in refusal(pdb, [typeless])
+    mismatched = refusal(pdb, ["amber14-all.xml", "amber99_obc.xml"])
+    assert "gives no parameters for it" in mismatched and "belong together" in mismatched
 
 
 @pytest.mark.parametrize(
@@ -237,6 +242,11 @@ def test_alternate_locations_are_no_shared_names(tmp_path: Path, lines: Lines) -
 def test_residues_of_one_number_after_a_ter_are_two(tmp_path: Path) -> None:
     structure = read_structure(written(tmp_path, [*UNIQUE, "TER", *UNIQUE]))
     assert structure.topology.getNumResidues() == 2 and not structure.notices
+
+
+def test_numbers_of_atoms_that_a_bond_cannot_tell_apart(tmp_path: Path) -> None:
+    line = refusal(written(tmp_path, [*UNIQUE, "TER", *UNIQUE, *CONECT]))
+    assert "2 atoms have the number 1, which a CONECT record names" in line
 
 
 def test_insertion_codes_part_residues(tmp_path: Path) -> None:
