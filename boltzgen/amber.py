@@ -32,13 +32,13 @@ def read_amber(
     Raises MolecularSystemError, one line, for what cannot be read or does not belong together.
     """
     checked_file(prmtop, formats.PRMTOP, belongs="an Amber topology (prmtop or parm7)")
-    positions = _positions(coordinates)
+    positions, elements = _coordinates(coordinates)
     model = None if solvent is None else IMPLICIT_SOLVENTS[solvent]
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             parameters = app.AmberPrmtopFile(str(prmtop))
-            _check_pair(prmtop, parameters.topology, coordinates, positions)
+            _check_pair(prmtop, parameters.topology, coordinates, len(positions), elements)
             system = parameters.createSystem(implicitSolvent=model, **options)
         loader = PrmtopLoader(str(prmtop))
         names = [(loader.getResidueLabel(k), loader.getAtomName(k)) for k in range(loader.getNumAtoms())]
@@ -60,12 +60,13 @@ def read_amber(
     return Structure(topology, positions, tuple(names) if names != own else (), notices), system
 
 
-def _positions(coordinates: Path) -> NDArray[np.float64]:
-    """Coordinates [nm] of a restart or a structure."""
+def _coordinates(coordinates: Path) -> tuple[NDArray[np.float64], list[str]]:
+    """Positions [nm] of a restart or a structure, and the elements that the latter has."""
     kinds = (formats.AMBER_COORDINATES, formats.NETCDF, formats.PDB, formats.MMCIF)
     belongs = "an Amber restart (inpcrd, rst7 or NetCDF) or a PDB"
     if checked_file(coordinates, *kinds, belongs=belongs) in (formats.PDB, formats.MMCIF):
-        return read_structure(coordinates).positions
+        structure = read_structure(coordinates)
+        return structure.positions, _elements(structure.topology)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the reader of NetCDF
@@ -76,18 +77,30 @@ def _positions(coordinates: Path) -> NDArray[np.float64]:
             f"holds no coordinates of one configuration ({said_by(error)})",
             "give an inpcrd, rst7 or NetCDF restart file, or a PDB",
         ) from error
-    return np.array(found.value_in_unit(unit.nanometer), dtype=np.float64)
+    return np.array(found.value_in_unit(unit.nanometer), dtype=np.float64), []
+
+
+def _elements(topology: app.Topology) -> list[str]:
+    return [atom.element.symbol if atom.element is not None else "" for atom in topology.atoms()]
 
 
 def _check_pair(
-    prmtop: Path, topology: app.Topology, coordinates: Path, positions: NDArray[np.float64]
+    prmtop: Path, topology: app.Topology, coordinates: Path, n_atoms: int, elements: list[str]
 ) -> None:
-    if topology.getNumAtoms() != len(positions):
+    """Refuse coordinates of another number of atoms, and of other elements where these are known."""
+    if topology.getNumAtoms() != n_atoms:
         raise MolecularSystemError(
             coordinates,
-            f"has {len(positions)} atoms, and {prmtop} has {topology.getNumAtoms()}",
+            f"has {n_atoms} atoms, and {prmtop} has {topology.getNumAtoms()}",
             "give two files of one molecule",
         )
+    for k, (theirs, ours) in enumerate(zip(elements, _elements(topology), strict=False)):
+        if theirs and ours and theirs != ours:
+            raise MolecularSystemError(
+                coordinates,
+                f"atom {k} is {theirs}, and in {prmtop} it is {ours}",
+                "give coordinates in the order of the prmtop",
+            )
 
 
 def _told_radii(prmtop: Path, solvent: str, differ: bool) -> tuple[str, ...]:

@@ -440,6 +440,13 @@ def test_names_of_a_prmtop_are_kept(prmtop: Path) -> None:
     assert next(system.topology.atoms()).name == "H1"
 
 
+def test_coordinates_in_another_order_than_the_prmtop(tmp_path: Path, prmtop: Path, lines: Lines) -> None:
+    assert from_amber(prmtop, written(tmp_path, lines), "my").n_atoms == 22
+    other = [lines[1], lines[0], *lines[2:]]
+    with pytest.raises(MolecularSystemError, match=r"atom 0 is C, and in .* it is H"):
+        from_amber(prmtop, written(tmp_path, other), "my")
+
+
 def test_amber_files_that_do_not_belong_together(tmp_path: Path, prmtop: Path) -> None:
     crd = prmtop.with_suffix(".crd")
     ethane = written(tmp_path, ETHANE + CONECT)
