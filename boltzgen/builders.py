@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from boltzgen.errors import MolecularSystemError, said_by
+from boltzgen.amber import IMPLICIT_SOLVENTS, read_amber
+from boltzgen.errors import MolecularSystemError
+from boltzgen.force_fields import parametrised
+from boltzgen.structures import Structure, read_structure
 from boltzgen.system import CollectiveVariable, MolecularSystem, State
-
-Reading = TypeVar("Reading")
-_IMPLICIT_SOLVENTS = {"HCT": app.HCT, "OBC1": app.OBC1, "OBC2": app.OBC2, "GBn": app.GBn, "GBn2": app.GBn2}
 
 
 def from_pdb(
@@ -26,8 +26,9 @@ def from_pdb(
     collective_variables: Sequence[CollectiveVariable] = (),
     states: Sequence[State] = (),
     nonbonded_cutoff_nm: float | None = None,
+    residue_templates: Sequence[str] = (),
 ) -> MolecularSystem:
-    """A molecule from a PDB file that has its hydrogens, and OpenMM force-field files.
+    """A molecule from a PDB or mmCIF file that has its hydrogens, and OpenMM force-field files.
 
     pdb
         Structure; its first model is minimised and becomes the reference configuration.
@@ -36,21 +37,16 @@ def from_pdb(
         ``["amber99sbildn.xml", "amber99_obc.xml"]``; the second one adds implicit solvent.
     nonbonded_cutoff_nm
         Cutoff without periodicity [nm]; none by default, which is exact and fast for small molecules.
+    residue_templates
+        Templates of the force field to take where several fit a residue and differ.
 
     Raises MolecularSystemError for files that cannot be read and residues the force field does not know.
     """
     _check_cutoff(name, nonbonded_cutoff_nm)
-    structure = _readable(name, pdb, app.PDBFile)
-    topology = _without_box(structure.topology)
-    try:
-        parameters = app.ForceField(*map(str, forcefield))
-        system = parameters.createSystem(topology, **_unconstrained(nonbonded_cutoff_nm))
-    except Exception as error:
-        raise MolecularSystemError(
-            name, f"{', '.join(map(str, forcefield))}: {said_by(error)}", "check the force field"
-        ) from error
-    positions = _nanometres(structure.getPositions(asNumpy=True))
-    return _finish(name, topology, system, positions, temperature_k, collective_variables, states)
+    structure = read_structure(pdb)
+    made = parametrised(pdb, structure, forcefield, _unconstrained(nonbonded_cutoff_nm), residue_templates)
+    structure = replace(structure, notices=(*structure.notices, *made.notices))
+    return _finish(name, structure, made.system, temperature_k, collective_variables, states)
 
 
 def from_amber(
@@ -63,28 +59,24 @@ def from_amber(
     states: Sequence[State] = (),
     nonbonded_cutoff_nm: float | None = None,
 ) -> MolecularSystem:
-    """A molecule from an Amber topology and its coordinates (inpcrd, rst7 or PDB).
+    """A molecule from an Amber topology and its coordinates (inpcrd, rst7, NetCDF restart, PDB or mmCIF).
 
     implicit_solvent
         One of HCT, OBC1, OBC2, GBn, GBn2; vacuum by default.
 
-    Raises MolecularSystemError for files that cannot be read and unknown solvent models.
+    Raises MolecularSystemError for files that cannot be read or do not belong together and unknown solvent
+    models.
     """
-    if implicit_solvent is not None and implicit_solvent not in _IMPLICIT_SOLVENTS:
+    if implicit_solvent is not None and implicit_solvent not in IMPLICIT_SOLVENTS:
         raise MolecularSystemError(
             name,
             f"unknown implicit_solvent {implicit_solvent}",
-            f"use one of {', '.join(_IMPLICIT_SOLVENTS)}",
+            f"use one of {', '.join(IMPLICIT_SOLVENTS)}",
         )
     _check_cutoff(name, nonbonded_cutoff_nm)
-    solvent = None if implicit_solvent is None else _IMPLICIT_SOLVENTS[implicit_solvent]
-    parameters = _readable(name, prmtop, app.AmberPrmtopFile)
-    reader = app.PDBFile if str(coordinates).endswith(".pdb") else app.AmberInpcrdFile
-    structure = _readable(name, coordinates, reader)
-    system = parameters.createSystem(implicitSolvent=solvent, **_unconstrained(nonbonded_cutoff_nm))
-    positions = _nanometres(structure.getPositions(asNumpy=True))
-    topology = _without_box(parameters.topology)
-    return _finish(name, topology, system, positions, temperature_k, collective_variables, states)
+    options = _unconstrained(nonbonded_cutoff_nm)
+    structure, system = read_amber(Path(prmtop), Path(coordinates), implicit_solvent, options)
+    return _finish(name, structure, system, temperature_k, collective_variables, states)
 
 
 def minimise(openmm_system: openmm.System, positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,9 +99,8 @@ def remove_centre_of_mass_motion_removers(openmm_system: openmm.System) -> None:
 
 def _finish(
     name: str,
-    topology: app.Topology,
+    structure: Structure,
     system: openmm.System,
-    positions: NDArray[np.float64],
     temperature_k: float,
     collective_variables: Sequence[CollectiveVariable],
     states: Sequence[State],
@@ -117,14 +108,16 @@ def _finish(
     """Minimise the structure, once everything that can be refused has been."""
     first = MolecularSystem(
         name=name,
-        topology=topology,
+        topology=structure.topology,
         openmm_system=system,
-        positions=positions,
+        positions=structure.positions,
         temperature_k=temperature_k,
         collective_variables=tuple(collective_variables),
         states=tuple(states),
+        names_in_file=structure.names,
+        notices=structure.notices,
     )
-    positions[...] = minimise(first.openmm_system, positions)
+    structure.positions[...] = minimise(first.openmm_system, structure.positions)
     return first
 
 
@@ -142,23 +135,6 @@ def _check_cutoff(name: str, cutoff_nm: float | None) -> None:
         raise MolecularSystemError(
             name, f"nonbonded_cutoff_nm must be positive, not {cutoff_nm:g}", "leave it out for none"
         )
-
-
-def _readable(name: str, path: Path | str, reader: Callable[[str], Reading]) -> Reading:
-    """``reader(path)``, its failures told in one line."""
-    if not Path(path).is_file():
-        raise MolecularSystemError(name, f"no file {path}", "paths are relative to the workflow file")
-    try:
-        return reader(str(path))
-    except Exception as error:
-        raise MolecularSystemError(
-            name, f"{path} cannot be read ({said_by(error)})", "check the file"
-        ) from error
-
-
-def _without_box(topology: app.Topology) -> app.Topology:
-    topology.setPeriodicBoxVectors(None)
-    return topology
 
 
 def _nanometres(quantity: unit.Quantity) -> NDArray[np.float64]:

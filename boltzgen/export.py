@@ -71,9 +71,9 @@ def trajectory(
     frames = mdtraj.Trajectory(positions, topology)
     if settings and settings.align:
         reference = mdtraj.Trajectory(system.positions[None], topology)
-        frames.superpose(reference, atom_indices=selected_atoms(topology, "export.align", settings.align))
+        frames.superpose(reference, atom_indices=selected_atoms(system, "export.align", settings.align))
     if settings and settings.select:
-        frames = frames.atom_slice(selected_atoms(topology, "export.select", settings.select))
+        frames = frames.atom_slice(selected_atoms(system, "export.select", settings.select))
     return frames
 
 

@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import mdtraj
 import psutil
 import torch
 
 from boltzgen import estimate, shipped
+from boltzgen.cohesion import check_cohesion
 from boltzgen.config import ModelSettings, Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError, UserError
 from boltzgen.files import nearest_existing
@@ -53,7 +53,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     _check_platform(workflow, system)
     for key in ("select", "align"):
         if (selection := getattr(workflow.export, key)) is not None:
-            selected_atoms(mdtraj.Topology.from_openmm(system.topology), f"export.{key}", selection)
+            selected_atoms(system, f"export.{key}", selection)
 
 
 def check_room(
@@ -176,7 +176,7 @@ def _keys_of_states(workflow: Workflow) -> dict[str, str]:
 
 
 def _check_energy(system: MolecularSystem) -> None:
-    """A finite energy at the reference configuration that depends on relative positions only."""
+    """A finite energy at the reference configuration, of relative positions only, that holds it together."""
     potential = make_potential(system, backend="openmm", platform="Reference")
     u, gradient = potential.reduced_energy_and_gradient(torch.as_tensor(system.positions)[None])
     if not (u.isfinite().all() and gradient.isfinite().all()):
@@ -184,6 +184,7 @@ def _check_energy(system: MolecularSystem) -> None:
             str(system.name), "has no finite energy at its reference configuration", "do atoms overlap there?"
         )
     check_translation_invariant(system)
+    check_cohesion(system)
 
 
 def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:

@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import inspect
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boltzgen.errors import MolecularSystemError, UserError
+from boltzgen.formats import FROM_AMBER
 from boltzgen.system import MolecularSystem
 from boltzgen.variables import with_variables
 
@@ -23,6 +25,27 @@ GROUP = "boltzgen.systems"
 """Entry-point group in which packages announce their ``build`` functions."""
 
 Build = Callable[..., MolecularSystem]
+_SAID = (UserWarning, RuntimeWarning)
+"""Warnings of libraries that become notices of the system that was built; others are for programmers."""
+_WARNINGS = {
+    "duplicate atom": "OpenMM left out atoms that share their name with another of their residue; "
+    "boltzgen.builders.from_pdb tells them apart",
+    "two consecutive residues with same number": "",
+    "Non-optimal GB parameters": "the radii are not those that the solvent model was fitted with",
+}
+"""What OpenMM's warnings mean."""
+_AMBER = ("Amber files are not read from a workflow file", FROM_AMBER)
+_IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
+_OTHER_FORMATS = {
+    **dict.fromkeys(("prmtop", "parm7", "inpcrd", "rst7", "crd", "implicit_solvent"), _AMBER),
+    **dict.fromkeys(("top", "gro"), ("GROMACS files are not read from a workflow file", _IN_PYTHON)),
+    "psf": ("CHARMM and NAMD topologies are not read from a workflow file", _IN_PYTHON),
+    **dict.fromkeys(
+        ("smiles", "sdf", "mol2"),
+        ("structures and parameters are not made here", "give a PDB with CONECT records and a force field"),
+    ),
+}
+"""What people give a system that is described by a PDB and a force field."""
 
 
 def load_system(
@@ -38,14 +61,17 @@ def load_system(
         Directory that a relative ``.py`` path starts from, handed on to a build function that takes
         ``base`` so that it can resolve its own file parameters. Default: the current directory.
 
-    Raises MolecularSystemError for an unknown name, a file that cannot be used, wrong parameter names,
-    and a build function that fails or returns something else.
+    Warnings of libraries become notices of the system. Raises MolecularSystemError for an unknown name, a
+    file that cannot be used, wrong parameter names, and a build function that fails or returns something
+    else.
     """
     base = Path.cwd() if base is None else base
     build = _build_from_file(base / name) if name.endswith(".py") else _build_from_entry_point(name)
     arguments = _checked_arguments(name, build, dict(parameters or {}), base)
     try:
-        system = build(**arguments)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("default")
+            system = build(**arguments)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
@@ -60,7 +86,8 @@ def load_system(
             _returned(system),
             "it must return a boltzgen.MolecularSystem",
         )
-    return system
+    told = {_in_words(str(warning.message)) for warning in said if warning.category in _SAID} - {""}
+    return replace(system, notices=(*system.notices, *(f"system {name}: {x}" for x in sorted(told))))
 
 
 def build_system(workflow: Workflow, base: Path) -> MolecularSystem:
@@ -157,6 +184,8 @@ def _checked_arguments(
     for key in arguments:
         if key in valid or (takes_any and key != "base"):
             continue
+        if key in _OTHER_FORMATS and "pdb" in valid:
+            raise MolecularSystemError(f"system.parameters.{key}", *_OTHER_FORMATS[key])
         close = difflib.get_close_matches(key, valid, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise MolecularSystemError(
@@ -193,6 +222,14 @@ def _told(error: BaseException, name: str) -> str:
     says = f"{type(error).__name__}: {_first_line(str(error))}".removesuffix(": ")
     where = "" if isinstance(error, SyntaxError) else f"; {Path(frame.filename).name}, line {frame.lineno}"
     return says + where
+
+
+def _in_words(warning: str) -> str:
+    """A warning of a library while a system was built, or nothing where it does no harm."""
+    for words, meaning in _WARNINGS.items():
+        if words in warning:
+            return meaning
+    return f"a library warned, `{_first_line(warning)}`"
 
 
 def _first_line(text: str) -> str:

@@ -168,6 +168,11 @@ class MolecularSystem:
     free_isomers
         What need not be arranged as in the reference configuration: ``centres``, ``double bonds``,
         ``amides``, ``axes``, ``all``, or names that `boltzgen.domain.Domain` gives them.
+    names_in_file
+        Residue and atom name of every atom as its file has them, where the topology has others; else none.
+        Selections may use either.
+    notices
+        What was mended or chosen while it was built, a line each.
     """
 
     name: str
@@ -180,6 +185,8 @@ class MolecularSystem:
     description: str = ""
     parameters: dict[str, object] = field(default_factory=dict)
     free_isomers: tuple[str, ...] = ()
+    names_in_file: tuple[tuple[str, str], ...] = ()
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _refuse_unsuitable(self)
@@ -272,6 +279,10 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
             f"topology has {system.topology.getNumAtoms()} atoms and positions have shape "
             f"{system.positions.shape}, but the OpenMM System has {n} particles",
             "take all three from one structure",
+        )
+    if len(system.names_in_file) not in (0, n):
+        raise MolecularSystemError(
+            name, f"names_in_file names {len(system.names_in_file)} of {n} atoms", "name each, or none"
         )
     if n < 2:
         raise MolecularSystemError(name, "has fewer than two particles", "give a molecule")

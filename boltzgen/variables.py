@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import mdtraj
 from pydantic import ValidationError
 
 from boltzgen.errors import MolecularSystemError
@@ -43,8 +42,7 @@ def with_variables(
     regions = _entries(where[1], states, StateSettings)
     if not given and not regions:
         return system
-    topology = mdtraj.Topology.from_openmm(system.topology)
-    made = [_variable(system, topology, where[0], name, entry) for name, entry in given.items()]
+    made = [_variable(system, where[0], name, entry) for name, entry in given.items()]
     variables = (*system.collective_variables, *made)
     _check_new(where[0], given, [cv.name for cv in system.collective_variables], system)
     _check_new(where[1], regions, [state.name for state in system.states], system)
@@ -72,10 +70,8 @@ def _entries(where: str, given: Entries | None, model: type[Entry]) -> dict[str,
     return checked
 
 
-def _variable(
-    system: MolecularSystem, topology: mdtraj.Topology, where: str, name: str, entry: VariableSettings
-) -> CollectiveVariable:
-    atoms = _atoms(topology, f"{where}.{name}.atoms", entry)
+def _variable(system: MolecularSystem, where: str, name: str, entry: VariableSettings) -> CollectiveVariable:
+    atoms = _atoms(system, f"{where}.{name}.atoms", entry)
     if entry.kind != "rmsd":
         return CollectiveVariable(name, entry.kind, atoms)
     _check_indices(f"{where}.{name}.atoms", atoms, system.n_atoms)
@@ -84,12 +80,12 @@ def _variable(
     return CollectiveVariable(name, entry.kind, atoms, reference)
 
 
-def _atoms(topology: mdtraj.Topology, key: str, entry: VariableSettings) -> tuple[int, ...]:
+def _atoms(system: MolecularSystem, key: str, entry: VariableSettings) -> tuple[int, ...]:
     """Indices of the atoms that an entry names."""
     number = ATOMS_PER_KIND.get(entry.kind)
     found: list[int] = []
     for choice in entry.atoms:
-        atoms = [choice] if isinstance(choice, int) else selected_atoms(topology, key, choice).tolist()
+        atoms = [choice] if isinstance(choice, int) else selected_atoms(system, key, choice).tolist()
         if number is not None and len(atoms) not in (1, number if len(entry.atoms) == 1 else 1):
             wanted = "one atom" if len(entry.atoms) > 1 else f"the {number} atoms of a {entry.kind}"
             raise MolecularSystemError(key, f"{choice!r} selects {len(atoms)} atoms", f"select {wanted}")

@@ -49,6 +49,8 @@ def run(
     if not world.first:
         _assist(Run(workflow, base, out, device, system, lambda line: None, world=world))
         return None
+    for notice in system.notices:
+        say(f"warning: {notice}")
     with run_lock(out, say):
         results = _run_stages(
             Run(workflow, base, out, device, system, say, world=world), data_files, until, force

@@ -18,12 +18,15 @@ def build(
     cvs: Mapping[str, Mapping[str, Any]] | None = None,
     states: Mapping[str, Mapping[str, Any]] | None = None,
     nonbonded_cutoff_nm: float | None = None,
+    residue_templates: Sequence[str] = (),
     base: Path | None = None,
 ) -> MolecularSystem:
-    """Your own molecule from a PDB file (with hydrogens) and OpenMM force-field files.
+    """Your own molecule from a PDB or mmCIF file (with hydrogens) and OpenMM force-field files.
 
     pdb, forcefield
         Files relative to the workflow file; force fields also by the names that OpenMM ships.
+    residue_templates
+        Templates of the force field to take where several fit a residue and differ.
     cvs, states
         As `collective_variables` and `states` of a workflow file; see `boltzgen.with_variables`.
     """
@@ -35,5 +38,6 @@ def build(
         name=Path(pdb).stem,
         temperature_k=temperature_k,
         nonbonded_cutoff_nm=nonbonded_cutoff_nm,
+        residue_templates=[residue_templates] if isinstance(residue_templates, str) else residue_templates,
     )
     return with_variables(molecule, cvs, states, where=("system.parameters.cvs", "system.parameters.states"))

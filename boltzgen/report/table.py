@@ -12,6 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from boltzgen.labels import both_names, labels_of
+
 if TYPE_CHECKING:
     from boltzgen.check import Check
     from boltzgen.estimates import Estimate
@@ -91,6 +93,10 @@ def check_table(check: Check) -> Group:
     facts.add_column("found", overflow="fold")
     facts.add_row("atoms", f"{system.n_atoms} in {int(system.atom_classes.max()) + 1} classes")
     facts.add_row("exchangeable atoms", escape(_exchangeable(system)))
+    if system.names_in_file:
+        facts.add_row("names in the file", escape(_names_in_file(system)))
+    for notice in system.notices:
+        facts.add_row("warning", escape(notice), style="yellow")
     facts.add_row("domain of Z", escape(check.domain.description))
     for entry in check.stereochemistry:
         style = "yellow" if "not L" in entry.remark else ""
@@ -136,6 +142,18 @@ def _exchangeable(system: MolecularSystem) -> str:
     members = [[i for i in range(system.n_atoms) if classes[i] == k] for k in range(int(classes.max()) + 1)]
     groups = [group for group in members if len(group) > 1]
     return " ".join("{" + _ranges(group) + "}" for group in groups) or "none"
+
+
+def _names_in_file(system: MolecularSystem) -> str:
+    """Atoms that OpenMM calls otherwise than the file, by residue."""
+    labels, told = labels_of(system), []
+    for residue in system.topology.residues():
+        atoms = [both_names(labels, a) for a in residue.atoms() if labels.name(a) != a.name]
+        called = labels.residue(residue)
+        if called.split()[0] != residue.name:
+            told.append(f"{called} (here {residue.name})")
+        told += [f"{', '.join(atoms)} of {called}"] if atoms else []
+    return "; ".join(told)
 
 
 def _ranges(indices: list[int]) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from boltzgen import geometry
+from boltzgen.cohesion import check_cohesion
 from boltzgen.potential import Potential, make_potential
 from boltzgen.potential.symmetry import check_translation_invariant, reflection_is_symmetry
 from boltzgen.system import MolecularSystem
@@ -43,12 +44,13 @@ class SystemCheck:
 
 
 def check_system(system: MolecularSystem, tolerance: float = 1e-4, seed: int = 0) -> SystemCheck:
-    """Check that a system can be sampled: finite, invariant, differentiable, with disjoint states.
+    """Check that a system can be sampled: finite, invariant, bound, differentiable, with disjoint states.
 
     Energies come from OpenMM's Reference platform (double precision) on slightly distorted copies of the
     reference configuration. ``tolerance`` is absolute in u plus relative to its size.
 
-    Raises AssertionError with one line naming what fails (MolecularSystemError for external forces).
+    Raises AssertionError with one line naming what fails (MolecularSystemError for external forces and
+    for what flies apart).
     """
     potential = make_potential(system, backend="openmm", platform="Reference")
     generator = torch.Generator().manual_seed(seed)
@@ -56,6 +58,7 @@ def check_system(system: MolecularSystem, tolerance: float = 1e-4, seed: int = 0
     reduced_energy = float(potential(reference[None]))
     _require(system, np.isfinite(reduced_energy), "the energy of the reference configuration is not finite")
     check_translation_invariant(system)
+    check_cohesion(system)
     noise = torch.randn((4, *reference.shape), generator=generator, dtype=torch.float64)
     x = reference + 0.003 * noise
     moved = x + torch.randn((4, 1, 3), generator=generator, dtype=torch.float64)

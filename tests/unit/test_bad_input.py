@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import yaml
 from openmm import app, unit
 
 from boltzgen import cli, workflow
+from boltzgen.errors import ConfigError
 from boltzgen.estimate import memory_bytes
 from boltzgen.platform import installed_platforms
 from boltzgen.registry import load_system
@@ -332,6 +334,10 @@ FORCES = {
         "[force.addParticle(0.0, 0.1, 0.0) for i in range(3)]",
         "periodic boxes are not supported",
     ),
+    "unbound": (
+        "force = openmm.HarmonicBondForce(); system.removeForce(0)",
+        "held by no force: C1 - C2 of HAR 1 and C2 - C3 of HAR 1",
+    ),
     "overlap": (
         "force = openmm.NonbondedForce(); [force.addParticle(1.0, 0.1, 1.0) for i in range(3)]; "
         "positions = 0.0 * positions",
@@ -412,11 +418,21 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
-        ({"pdb": "absent.pdb"}, "no file"),
+        (
+            {"prmtop": "my.prmtop"},
+            "system.parameters.prmtop: Amber files are not read from a workflow file; read Amber files by "
+            "boltzgen.builders.from_amber",
+        ),
+        ({"inpcrd": "my.inpcrd"}, "boltzgen.builders.from_amber"),
+        ({"top": "my.top"}, "system.parameters.top: GROMACS files are not read"),
+        ({"psf": "my.psf"}, "system.parameters.psf: CHARMM and NAMD topologies are not read"),
+        ({"smiles": "CC"}, "system.parameters.smiles: structures and parameters are not made here"),
+        ({"temperature": 300}, "did you mean temperature_k?"),
+        ({"pdb": "absent.pdb"}, "absent.pdb: no file of this name"),
         ({"pdb": "empty.pdb"}, "empty.pdb"),
         ({"pdb": "binary.pdb"}, "binary.pdb"),
         ({"pdb": "heavy.pdb"}, "addHydrogens()"),
-        ({"pdb": "unknown.pdb"}, "No template found for residue"),
+        ({"pdb": "unknown.pdb"}, "unknown.pdb: the residue XYZ 2 is unknown to amber99sbildn.xml"),
         ({"forcefield": "absent.xml"}, "absent.xml"),
         ({"forcefield": "my.pdb"}, "my.pdb"),
         ({"temperature_k": 0}, "temperature_k is 0; give a positive one"),
@@ -449,6 +465,52 @@ def test_molecules(
     system = {"name": "molecule", "parameters": {**GOOD, **parameters}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "system": system}))
     assert expected in refused("run", "mine.yaml")
+
+
+def test_what_was_mended_is_said_once(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of alternate locations one is taken; OpenMM's own warnings come in words."""
+    lines = [
+        x[:16] + letter + x[17:]
+        for x in (folder / "my.pdb").read_text().splitlines(keepends=True)
+        for letter in ("AB" if x[12:16].strip() == "HB1" else x[16:17])
+    ]
+    (tmp_path / "my.pdb").write_text("".join(lines))
+    system = {"name": "molecule", "parameters": GOOD}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "system": system}))
+    monkeypatch.chdir(tmp_path)
+    for stage in workflow.STAGES:
+        monkeypatch.setitem(workflow.STAGE_FUNCTIONS, stage, _stop)
+    monkeypatch.setattr(sys, "argv", ["boltzgen", "run", "mine.yaml"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = [line for text in capfd.readouterr() for line in text.splitlines() if "alternate" in line]
+    assert len(said) == 1 and said[0].startswith("warning: ") and "my.pdb" in said[0]
+
+
+def _stop(this: workflow.Run, report: object) -> None:
+    raise ConfigError("stage", "stopped")
+
+
+@pytest.mark.parametrize(
+    ("warning", "expected"),
+    [
+        ("a doubtful thing", "a library warned, `a doubtful thing`"),
+        ("WARNING: duplicate atom (HETATM 2)", "OpenMM left out atoms that share their name"),
+        ("WARNING: two consecutive residues with same number (HETATM 2)", None),
+    ],
+)
+def test_warnings_while_a_system_is_built_become_its_notices(
+    tmp_path: Path, warning: str, expected: str | None
+) -> None:
+    text = SYSTEM.format(change=f"import warnings; warnings.warn({warning!r})")
+    (tmp_path / "mine.py").write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        notices = load_system("mine.py", base=tmp_path).notices
+    assert len(notices) == (expected is not None)
+    assert all(f"system mine.py: {expected}" in notice for notice in notices)
 
 
 # ---- collective variables and states -----------------------------------------------------------------

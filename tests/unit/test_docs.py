@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from openmm import app
+from openmmtools.testsystems import get_data_filename
 
 from boltzgen.registry import build_system, load_system
 from boltzgen.sampler import verdict
@@ -52,6 +54,15 @@ def test_the_example_of_a_system_is_one(tmp_path: Path) -> None:
             assert [state.name for state in system.states] == ["trans", "gauche"]
             found[name] = [cv.name for cv in system.collective_variables]
     assert found["butane.yaml"] == ["phi"] and found["more.yaml"] == ["phi", "ends", "bend", "size", "fold"]
+
+
+def test_the_example_of_amber_files_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "adding_a_system.md").read_text(encoding="utf-8")
+    (tmp_path / "amber.py").write_text(dict(NAMED_FILE.findall(page))["amber.py"])
+    prmtop = Path(get_data_filename("data/alanine-dipeptide-gbsa/alanine-dipeptide.prmtop"))
+    shutil.copy(prmtop, tmp_path / "my.prmtop")
+    shutil.copy(prmtop.with_suffix(".crd"), tmp_path / "my.rst7")
+    assert load_system("amber.py", {"temperature_k": 310.0}, tmp_path).n_atoms == 22
 
 
 def test_the_molecule_of_the_readme_is_one(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""What a file is, told by what it holds rather than by what it is called."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+FROM_AMBER = (
+    "read Amber files by boltzgen.builders.from_amber(prmtop, coordinates, name) in the build() of a .py "
+    "file, see docs/adding_a_system.md"
+)
+"""For now the way to a system from Amber files."""
+_TO_PDB = "write the structure as PDB"
+_IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
+_HEAD = 65536
+"""Bytes that are looked at."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file, with its article, and how to come from it to a system for now."""
+
+    name: str
+    remedy: str = "give the structure as PDB or mmCIF and the force field as OpenMM XML"
+
+
+PDB = Format("a PDB file", "give it as system.parameters.pdb")
+MMCIF = Format("an mmCIF file", "give it as system.parameters.pdb")
+FORCE_FIELD = Format("an OpenMM force field", "give it as system.parameters.forcefield")
+PRMTOP = Format("an Amber topology (prmtop)", FROM_AMBER)
+AMBER_COORDINATES = Format("a file of Amber coordinates", FROM_AMBER)
+NETCDF = Format("a NetCDF file, such as Amber's restarts and trajectories", FROM_AMBER)
+EMPTY = Format("an empty file", "write it again")
+UNKNOWN = Format("no format of structures or force fields that is known here")
+_TRAJECTORY = f"{_TO_PDB} and give the frames as data.trajectory"
+_MAGIC = {
+    b"\x1f\x8b": Format("compressed by gzip", "unpack it with gunzip"),
+    b"BZh": Format("compressed by bzip2", "unpack it with bunzip2"),
+    b"PK\x03\x04": Format("a zip archive", "unpack it"),
+    b"\xfd7zXZ": Format("compressed by xz", "unpack it with unxz"),
+    b"\xff\xfe": Format("text in UTF-16", "save it as UTF-8 or plain ASCII"),
+    b"\xfe\xff": Format("text in UTF-16", "save it as UTF-8 or plain ASCII"),
+    b"CDF": NETCDF,
+    b"\x89HDF": Format("an HDF5 file", _TRAJECTORY),
+    b"\x00\x00\x07\xcb": Format("an XTC trajectory", _TRAJECTORY),
+    b"\x00\x00\x07\xc9": Format("a TRR trajectory", _TRAJECTORY),
+}
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file that is there."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    for magic, found in _MAGIC.items():
+        if head.startswith(magic):
+            return found
+    if head[4:8] == b"CORD":
+        return Format("a DCD trajectory", _TRAJECTORY)
+    if b"\x00" in head:
+        return Format("a binary file", UNKNOWN.remedy)
+    text = head.decode("utf-8-sig", errors="replace")
+    return _of_text(text) if text.strip() else EMPTY
+
+
+def _of_text(text: str) -> Format:
+    lines = text.splitlines()
+    if re.search(r"^%(VERSION|FLAG)", text, re.MULTILINE):
+        return PRMTOP
+    if text.lstrip().startswith("<"):
+        return _of_xml(text)
+    if re.search(r"^_atom_site\.", text, re.MULTILINE):
+        return MMCIF
+    if re.search(r"^\s*_atom_site_", text, re.MULTILINE):
+        return Format("a CIF file of a crystal of small molecules", _TO_PDB)
+    if re.search(r"^(ATOM  |HETATM)", text, re.MULTILINE):
+        return Format("a PDBQT file", _TO_PDB) if re.search(r"^(ROOT|TORSDOF)", text, re.M) else PDB
+    if lines[0].split()[:1] == ["PSF"]:
+        return Format("a CHARMM or NAMD topology (PSF)", _IN_PYTHON)
+    if "@<TRIPOS>" in text:
+        return Format("a MOL2 file", f"{_TO_PDB}, with a CONECT record for every bond")
+    if any(line.rstrip().endswith(("V2000", "V3000")) for line in lines[:4]):
+        return Format("an SDF or MOL file", f"{_TO_PDB}, with a CONECT record for every bond")
+    if re.search(r"^\s*\[\s*(moleculetype|system|atoms|defaults)\s*\]", text, re.M) or "#include" in text:
+        return Format("a GROMACS topology", _IN_PYTHON)
+    return _of_columns(lines)
+
+
+def _of_xml(text: str) -> Format:
+    root = re.search(r"<([A-Za-z]\w*)", re.sub(r"<\?.*?\?>|<!--.*?-->", "", text, flags=re.DOTALL))
+    name = root.group(1) if root else ""
+    if name == "ForceField":
+        return FORCE_FIELD
+    if name in ("System", "State", "Integrator"):
+        return Format(f"a serialised OpenMM {name}", _IN_PYTHON)
+    return Format("an XML file that is no OpenMM force field")
+
+
+def _of_columns(lines: list[str]) -> Format:
+    """Formats without a word of their own: numbers in columns below a count of atoms."""
+    second = lines[1].split() if len(lines) > 1 else []
+    third = lines[2] if len(lines) > 2 else ""
+    if lines[0].strip().isdigit() and re.match(r"\s*[A-Za-z]{1,2}(\s+-?\d+\.\d*){3}", third):
+        return Format("an XYZ file", f"{_TO_PDB}, with residues and CONECT records")
+    if second and second[0].isdigit():
+        if len(second) == 1 and re.match(r".{15}[ \d]{5}\s*-?\d+\.\d+\s*-?\d+\.\d+\s*-?\d+\.\d+", third):
+            return Format("a GROMACS structure (gro)", f"{_TO_PDB} by `gmx editconf -f FILE -o my.pdb`")
+        if re.match(r"(\s*-?\d+\.\d{7})+\s*$", third):
+            return AMBER_COORDINATES
+    if re.match(r"(\s*-?\d+\.\d{3})+\s*$", lines[1] if len(lines) > 1 else ""):
+        return Format("an Amber trajectory in ASCII", _TRAJECTORY)
+    return Format("a text file", UNKNOWN.remedy)
