@@ -45,7 +45,9 @@ def read_amber(
     except MolecularSystemError:
         raise
     except KeyError as error:
-        raise MolecularSystemError(prmtop, f"lacks its section {error.args[0]}", "is it complete?") from error
+        raise MolecularSystemError(
+            prmtop, f"lacks a section of Amber topologies ({error.args[0]})", "is it complete?"
+        ) from error
     except Exception as error:  # OpenMM's readers raise whatever they come upon
         raise MolecularSystemError(
             prmtop,

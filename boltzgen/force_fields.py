@@ -36,6 +36,14 @@ class Parametrised:
     notices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A template for a residue, and why, where nobody asked for it."""
+
+    template: str
+    notice: str = ""
+
+
 def parametrised(
     where: Path | str,
     structure: Structure,
@@ -73,8 +81,9 @@ def parametrised(
             if ambiguous is None:
                 raise _explained(where, structure, field, called, error) from error
             index, names = int(ambiguous.group(1)), ambiguous.group(2).split(", ")
-            choices[index], line = _chosen(where, structure, field, index, names, preferred)
-            notices += [line] if line else []
+            choice = _chosen(where, structure, field, index, names, preferred)
+            choices[index] = choice.template
+            notices += [choice.notice] if choice.notice else []
     raise MolecularSystemError(where, f"too many residues have several templates in {called}", "name them")
 
 
@@ -107,7 +116,7 @@ def _chosen(
     index: int,
     names: list[str],
     preferred: Sequence[str],
-) -> tuple[str, str]:
+) -> Choice:
     """One of the templates that fit residue ``index`` (of several residues together below 0), and why.
 
     A template is taken by itself if it alone has the atom types that the force field gives the residues by
@@ -119,7 +128,7 @@ def _chosen(
     what = labels.residue(concerned[0])
     what += f" to {labels.residue(concerned[-1])}" if len(concerned) > 1 else ""
     if asked := [name for name in preferred if name in names]:
-        return asked[0], ""
+        return Choice(asked[0])
     own = {
         atom.type
         for residue in concerned
@@ -134,10 +143,11 @@ def _chosen(
             f"choose one by {RESIDUE_TEMPLATES}=[{names[0]}]",
         )
     others = [name for name in names if name != alike[0]]
-    return alike[0], (
+    line = (
         f"{where}: {what} fits {' and '.join(names)} of the force field; {alike[0]} is taken, which has the "
         f"parameters of its residues elsewhere ({RESIDUE_TEMPLATES}=[{others[0]}] takes the other)"
     )
+    return Choice(alike[0], line)
 
 
 def _force_field(files: Sequence[Path | str]) -> app.ForceField:

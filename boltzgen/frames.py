@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from boltzgen.contradictions import LEAST_FRAMES
 from boltzgen.domain import COUNTS, domain_of
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
+from boltzgen.labels import labels_of
 from boltzgen.potential.symmetry import reflection_is_symmetry
 from boltzgen.system import MolecularSystem
 
@@ -113,11 +113,12 @@ def check_number(x: NDArray[np.float32], where: str) -> list[str]:
 
 def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: float, where: str) -> None:
     """Refuse bonds that are too long to be bonds, cut by a periodic box, or too stiff to be free."""
-    atoms, stiffness = list(system.topology.atoms()), _bond_stiffness(system)
+    atoms, labels = list(system.topology.atoms()), labels_of(system)
+    stiffness = _bond_stiffness(system)
     noise = resolution_nm**2 / 6  # variance of a distance between two coordinates rounded to the step
     for i, j in system.bonds:
         lengths = np.linalg.norm(x[:, i].astype(np.float64) - x[:, j], axis=-1)
-        bond, median = f"{_called(atoms[i])} - {_called(atoms[j])}", float(np.median(lengths))
+        bond, median = labels.bond(atoms[i], atoms[j]), float(np.median(lengths))
         thermal = math.sqrt(system.kT / stiffness[i, j]) if stiffness.get((i, j)) else math.inf
         usual = float(np.linalg.norm(system.positions[i] - system.positions[j]))
         if abs(median - usual) > max(0.3 * usual, 6 * thermal):
@@ -144,10 +145,6 @@ def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: 
                 "constrained, and constrained bonds have no density in Cartesian space",
                 "run the dynamics with constraints=None",
             )
-
-
-def _called(atom: Any) -> str:
-    return f"{atom.name} of {atom.residue.name} {atom.residue.id}"
 
 
 def _bond_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:

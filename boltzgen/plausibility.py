@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from boltzgen.ensemble import Array
 from boltzgen.equipartition import Equipartition, equipartition
 from boltzgen.errors import DataError
+from boltzgen.labels import labels_of
 from boltzgen.potential import Potential
 from boltzgen.system import MolecularSystem
 
@@ -114,10 +115,8 @@ def _misfit(found: Equipartition, system: MolecularSystem, where: str) -> list[s
     """A line for frames of a similar force field; DataError for frames of quite another."""
     if found.misfit < max(MISFIT_SAID, SURE * found.misfit_error):
         return []
-    atoms = list(system.topology.atoms())
-    named = " - ".join(
-        f"{atoms[i].name} of {atoms[i].residue.name} {atoms[i].residue.id}" for i in found.worst
-    )
+    atoms, labels = list(system.topology.atoms()), labels_of(system)
+    named = " - ".join(labels.atom(atoms[i]) for i in found.worst)
     what = (
         f"mean forces in the frames are not those of {system.name}, most at {named}: they are of another "
         f"force field or solvent (misfit {found.misfit:.2g} kT)"

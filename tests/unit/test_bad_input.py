@@ -650,8 +650,8 @@ def swapped(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "suffix", "options", "expected"),
     [
-        (with_rigid_bond, "dcd", {}, "the bond N of ALA 2 - H of ALA 2 does not vibrate"),
-        (with_rigid_bond, "xtc", {}, "the bond N of ALA 2 - H of ALA 2 does not vibrate"),
+        (with_rigid_bond, "dcd", {}, "the bond N - H of ALA 2 does not vibrate"),
+        (with_rigid_bond, "xtc", {}, "the bond N - H of ALA 2 does not vibrate"),
         (with_nan, "dcd", {}, "frame 4 has positions that are not finite"),
         (repeated, "dcd", {}, "20 of 40 frames repeat the one before"),
         (swapped, "dcd", {}, "into the order of alanine_dipeptide/B"),
