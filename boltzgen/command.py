@@ -14,7 +14,7 @@ import typer
 
 from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError
-from boltzgen.workflow_file import available_workflows, load_workflow
+from boltzgen.workflow_file import available_workflows, load_workflow, naming_the_file
 
 if TYPE_CHECKING:
     from boltzgen.workflow import Stage
@@ -53,11 +53,13 @@ def carry_out(
     world = ALONE
     if devices * nodes > 1:
         if not launched():
-            check(settings, base, directory, until, stages, devices * nodes)
+            with naming_the_file(workflow, overrides):
+                check(settings, base, directory, until, stages, devices * nodes)
             raise typer.Exit(launch(devices, nodes, sys.argv[1:]))
         world = join(devices, nodes)
     try:
-        results = run(settings, base, directory, until, stages, world=world)
+        with naming_the_file(workflow, overrides):
+            results = run(settings, base, directory, until, stages, world=world)
     except KeyboardInterrupt:
         line = "boltzgen: stopped; finished stages are kept, run the same command to continue"
         print(line, file=sys.stderr)
@@ -165,7 +167,8 @@ def look_at_workflow(asked: Asked, timing: Mapping[str, Any]) -> None:
     from boltzgen.report.table import rehearsal_table
 
     directory = asked.out or Path("runs") / settings.name
-    with progress_bar(f"checking {settings.name}") as report:
+    named = naming_the_file(asked.workflow, overrides)
+    with named, progress_bar(f"checking {settings.name}") as report:
         found = rehearse(settings, base, directory, _to_stderr, timing, report)
     Console().print(rehearsal_table(found))
     name = f"checked: the workflow {asked.workflow or settings.name}"

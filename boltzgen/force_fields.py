@@ -168,7 +168,7 @@ def _force_field(files: Sequence[Path | str]) -> app.ForceField:
     try:
         return app.ForceField(*map(str, files))
     except KeyError as error:
-        missing = f"lacks `{error.args[0]}`, an attribute or an atom type that it needs"
+        missing = f"lacks an attribute or an atom type that it needs ({error.args[0]})"
         raise MolecularSystemError(where, missing, "mend the file, or add the one that defines it") from error
     except Exception as error:  # OpenMM raises whatever it comes upon
         twice = "already exists" in str(error) or "multiple" in str(error).lower()

@@ -133,9 +133,9 @@ def _unit_meant(state: State, values: Range) -> str:
     """A remedy where the ends of a state lie within the values in another unit; empty where not."""
     ends = [end for end in _ends(state) if end]
     for number, were in _UNITS[state.cv.unit]:
-        whole = state.cv.unit == "nm" or all(end == round(end) for end in ends)
+        larger = state.cv.unit == "nm" or max(map(abs, ends), default=0.0) > math.pi
         largest = values[1] * _NEARLY if state.cv.unit == "nm" else values[1]
-        if whole and any(values[0] < end / number < largest for end in ends):
+        if larger and any(values[0] < end / number < largest for end in ends):
             return f"intervals are in {state.cv.unit}: if {were} meant, divide by {number:g}"
     return ""
 

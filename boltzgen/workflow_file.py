@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from boltzgen import shipped
 from boltzgen.config import Workflow
 from boltzgen.contradictions import contradictions
-from boltzgen.errors import ConfigError
+from boltzgen.errors import ConfigError, UserError
 from boltzgen.settings import StateSettings, VariableSettings, first_problem, in_words
 from boltzgen.yaml_files import YAMLError, load, read_text
 from boltzgen.yaml_problems import explained
@@ -60,6 +62,21 @@ def load_workflow(
         _set(document, text)
     workflow = _validated(document, source, given)
     return _with_absolute_paths(workflow, base), base
+
+
+@contextmanager
+def naming_the_file(workflow: str | None, overrides: Sequence[str]) -> Iterator[None]:
+    """Errors about a setting, found after reading, name the workflow file or the command line as well."""
+    try:
+        yield
+    except UserError as error:
+        key = error.where
+        if re.split(r"[.:\[ ]", key)[0] not in Workflow.model_fields:
+            raise
+        given = any(key.startswith(text.partition("=")[0].strip()) for text in overrides)
+        source = "command line" if given else workflow
+        where = f"{source}: {key}" if source else key
+        raise type(error)(where, error.what, error.remedy) from error
 
 
 def available_workflows() -> dict[str, str]:

@@ -455,7 +455,7 @@ def test_amber_files_that_do_not_belong_together(tmp_path: Path, prmtop: Path) -
         (prmtop, ethane, "has 8 atoms, and"),
         (crd, crd, "is a file of Amber coordinates, and an Amber topology"),
         (prmtop, prmtop, "is an Amber topology (prmtop), and an Amber restart"),
-        (cut, crd, "lacks its section"),
+        (cut, crd, "lacks a section of Amber topologies (RESIDUE_POINTER)"),
         (prmtop, tmp_path / "nowhere.crd", "nowhere.crd: no file of this name"),
     ):
         with pytest.raises(MolecularSystemError) as caught:
