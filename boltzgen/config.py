@@ -40,7 +40,9 @@ class DataSettings(Settings):
         (), description="files that MDTraj reads, sampled at the target temperature"
     )
     weights: str | None = Field(
-        None, description=".npy file with one weight (not log) per frame of all files together"
+        None,
+        description="name of a .npy file with one weight (not log) per frame of all files together; those of "
+        "reweighting to the target's temperature and energy",
     )
     stride: Count = Field(1, description="keep every n-th frame")
     skip_frames: int = Field(0, ge=0, description="frames cut from the start of each file as equilibration")

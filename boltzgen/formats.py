@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FROM_AMBER = (
-    "read Amber files by boltzgen.builders.from_amber(prmtop, coordinates, name) in the build() of a .py "
-    "file, see docs/adding_a_system.md"
+    "write my.py with a build() that returns boltzgen.builders.from_amber(prmtop, coordinates, name, "
+    "implicit_solvent), give it as system: {name: my.py}, and see Amber files in docs/adding_a_system.md"
 )
 """For now the way to a system from Amber files."""
 _TO_PDB = "write the structure as PDB"

@@ -49,7 +49,8 @@ def check_energies(
             where,
             f"half of the frames lie more than {np.median(per_dof) * system.dof:.3g} kT above the reference "
             f"configuration, where about {0.5 * system.dof:.3g} kT are usual",
-            f"are the atoms in the order of {system.name}, and was its force field used?",
+            f"are the atoms in the order of {system.name}, was its force field used, and is its temperature, "
+            f"{system.temperature_k:g} K, right?",
         )
     high = np.flatnonzero(per_dof > HIGHEST_ENERGY)
     if len(high):
@@ -107,7 +108,10 @@ def _temperature(found: Equipartition, system: MolecularSystem, where: str) -> l
     if abs(ratio - 1.0) < TEMPERATURE_REFUSED:
         return [f"warning: {where}: {what}"]
     raise DataError(
-        where, what, "set temperature_k of the system to that of the frames, or give weights (data.weights)"
+        where,
+        what,
+        "set temperature_k of the system to that of the frames, or give weights for the system's as an .npy "
+        "file (data.weights): exp(-U/k (1/T - 1/T_frames)), one for each frame",
     )
 
 

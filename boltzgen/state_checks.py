@@ -75,15 +75,15 @@ def state_warnings(system: MolecularSystem, data: WeightedEnsemble) -> list[str]
     full = [state for state, inside in zip(system.states, visits, strict=True) if inside.all()]
     found = [
         f"warning: the data never visit the state {state.name}, so that the network cannot learn it and "
-        f"samples will hardly be found there{_seen(state, data, full)}simulate longer or hotter, or bring "
-        "frames of it"
+        f"samples will hardly be found there{_seen(state, data, full)}simulate longer or with "
+        "more temperatures, or bring frames of it"
         for state, inside in zip(system.states, visits, strict=True)
         if not inside.any()
     ]
     if not found:
         found = [
             f"warning: every frame of the data is in the state {state.name}, which tells nothing apart"
-            f"{_seen(state, data, [])}let it end inside that range, or bring frames outside it"
+            f"{_seen(state, data, [])}end it inside that range, or bring frames outside it"
             for state in full
         ]
     return [*found, *_of_the_first_two(system.states, visits, data.weights)]
@@ -118,13 +118,16 @@ def _of_the_first_two(
 
 
 def _seen(state: State, data: WeightedEnsemble, full: list[State]) -> str:
-    """Where the variable lies in the data, and the unit that the intervals seem to be meant in.
+    """Where the variable lies in the data (where the state is on a circle), and the unit that was meant.
 
     ``full`` are the states that hold every frame.
     """
     values = state.cv.values(data.positions)
     seen = float(values.min()), float(values.max())
     unit, lies = _unit_meant(state, seen), f"{state.cv.name} is {_told(seen, state.cv.unit)} in the data"
+    if state.cv.periodic:
+        spans = " or ".join(_told(span, state.cv.unit) for span in state.intervals)
+        lies = f"{state.cv.name} from {spans}"
     held = f", every frame in {' and '.join(other.name for other in full)}" if full else ""
     return f" ({lies}{held}); {unit}{', else ' if unit else ''}"
 

@@ -20,8 +20,11 @@ _TOO_CLOSE_NM = 0.22
 _ALIKE = 0.5
 """Share of the atoms that a residue has in common with a template that it was meant to be."""
 _OF_RESIDUE = re.compile(r"residue (\d+) \(")
-_HYDROGENS = "add them, by OpenMM's Modeller.addHydrogens() or `pdbfixer FILE --add-atoms=hydrogen`"
-_CONECT = "add CONECT records for its bonds (struct_conn or chem_comp_bond in mmCIF)"
+_HYDROGENS = (
+    "add them, as by `pdbfixer FILE --add-atoms=hydrogen --output=NEW` or OpenMM's Modeller.addHydrogens(); "
+    "atoms are then renumbered, so that indices in collective_variables change, and selections do not"
+)
+_CONECT = "add CONECT records of its atoms' serial numbers (struct_conn or chem_comp_bond in mmCIF)"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,11 @@ class _Faults:
             return self._other_atoms(residue, template, label)
         if alone := self._alone(residue):
             if len(alone) == len(list(residue.atoms())):
-                return Misfit(self.NO_BONDS, f"the file has no bonds of {label}", _CONECT)
+                return Misfit(
+                    self.NO_BONDS,
+                    f"the file has no bonds of {label}, and they are not taken from the force field",
+                    _CONECT,
+                )
             return self._misnamed(residue, alone, template, label)
         return self._open(residue, template, label)
 
@@ -101,7 +108,7 @@ class _Faults:
     def without_hydrogens(self) -> Misfit:
         """A structure of heavy atoms alone."""
         names = listed(self.labels.residue(residue) for residue in self.structure.topology.residues())
-        return Misfit(self.HYDROGENS, f"has no hydrogens, in {names}", _HYDROGENS)
+        return Misfit(self.HYDROGENS, f"there are no hydrogens in {names}", _HYDROGENS)
 
     def hydrogens(self, residues: Iterable[Any]) -> Misfit:
         """Residues that fit but for their hydrogens."""
@@ -237,7 +244,7 @@ class _Faults:
                     self.OPEN,
                     f"{self.labels.atom(atom)} and {self.labels.atom(near[0])} are {near[1]:.3f} nm apart "
                     "and not bonded in the file, as if a ring or a crosslink were open",
-                    "add a CONECT record for this bond, or move them apart",
+                    f"add {_record(atom, near[0])} for this bond, or move them apart",
                 )
         if missing:
             atoms = listed(self.labels.name(atom) for atom in missing)
@@ -324,3 +331,11 @@ def _hydrogens(number: int) -> str:
 
 def _symbol(element: Any) -> str:
     return "" if element is None else str(element.symbol)
+
+
+def _record(a: Any, b: Any) -> str:
+    """The CONECT record of a bond, where atoms have the serial numbers of a PDB file."""
+    numbers = [str(atom.id).strip() for atom in (a, b)]
+    if not all(number.isdigit() and len(number) < 6 for number in numbers):
+        return "a CONECT record"
+    return f"the line `CONECT{numbers[0]:>5}{numbers[1]:>5}`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from boltzgen.errors import MolecularSystemError
+from boltzgen.labels import labels_of
 from boltzgen.selection import selected_atoms
 from boltzgen.settings import Settings, StateSettings, VariableSettings, first_problem, in_words
 from boltzgen.system import ATOMS_PER_KIND, CollectiveVariable, MolecularSystem, State
@@ -43,13 +45,15 @@ def with_variables(
     if not given and not regions:
         return system
     made = [_variable(system, where[0], name, entry) for name, entry in given.items()]
+    doubts = [_doubt(system, f"{where[0]}.{name}.atoms", entry) for name, entry in given.items()]
     variables = (*system.collective_variables, *made)
     _check_new(where[0], given, [cv.name for cv in system.collective_variables], system)
     _check_new(where[1], regions, [state.name for state in system.states], system)
     by_name = {cv.name: cv for cv in variables}
     declared = tuple(_state(where[1], name, entry, by_name) for name, entry in regions.items())
     ordered = (*declared, *system.states) if len(declared) > 1 else (*system.states, *declared)
-    return replace(system, collective_variables=variables, states=ordered)
+    notices = (*system.notices, *filter(None, doubts))
+    return replace(system, collective_variables=variables, states=ordered, notices=notices)
 
 
 def _entries(where: str, given: Entries | None, model: type[Entry]) -> dict[str, Entry]:
@@ -73,7 +77,10 @@ def _entries(where: str, given: Entries | None, model: type[Entry]) -> dict[str,
 def _variable(system: MolecularSystem, where: str, name: str, entry: VariableSettings) -> CollectiveVariable:
     atoms = _atoms(system, f"{where}.{name}.atoms", entry)
     if entry.kind != "rmsd":
-        return CollectiveVariable(name, entry.kind, atoms)
+        try:
+            return CollectiveVariable(name, entry.kind, atoms)
+        except MolecularSystemError as error:
+            raise MolecularSystemError(f"{where}.{name}.atoms", error.what, error.remedy) from None
     _check_indices(f"{where}.{name}.atoms", atoms, system.n_atoms)
     rows = system.positions[list(atoms)] if atoms else system.positions
     reference = tuple(tuple(row) for row in rows.round(6).tolist())  # digits that every machine agrees on
@@ -93,9 +100,31 @@ def _atoms(system: MolecularSystem, key: str, entry: VariableSettings) -> tuple[
     return tuple(found)
 
 
+def _doubt(system: MolecularSystem, key: str, entry: VariableSettings) -> str:
+    """What is said of a torsion or an angle whose indices name no chain of bonded atoms."""
+    atoms = [index for index in entry.atoms if isinstance(index, int)]
+    bonded = set(system.bonds)
+
+    def chain(indices: list[int]) -> bool:
+        return all((min(pair), max(pair)) in bonded for pair in itertools.pairwise(indices))
+
+    several = entry.kind in ("torsion", "angle") and len(atoms) == ATOMS_PER_KIND[entry.kind]
+    if not several or not bonded or max(atoms) >= system.n_atoms or chain(atoms):
+        return ""
+    labels, known = labels_of(system), list(system.topology.atoms())
+    apart = next(pair for pair in itertools.pairwise(atoms) if not chain(list(pair)))
+    said = f"{key}: {labels.atom(known[apart[0]])} and {labels.atom(known[apart[1]])} are not bonded"
+    one_less = [index - 1 for index in atoms]
+    if min(one_less) >= 0 and chain(one_less):
+        return f"{said}; atoms are counted from 0, is {one_less} meant?"
+    return f"{said}; is this {entry.kind} meant? atoms are counted from 0, and selections name them"
+
+
 def _check_indices(key: str, atoms: tuple[int, ...], n_atoms: int) -> None:
     if atoms and not 0 <= min(atoms) <= max(atoms) < n_atoms:
-        raise MolecularSystemError(key, f"{list(atoms)} does not fit", f"there are atoms 0 to {n_atoms - 1}")
+        raise MolecularSystemError(
+            key, f"{list(atoms)} is out of range", f"there are atoms 0 to {n_atoms - 1}"
+        )
 
 
 def _check_new(where: str, given: Mapping[str, object], own: list[str], system: MolecularSystem) -> None:
@@ -113,4 +142,7 @@ def _state(where: str, name: str, entry: StateSettings, variables: Mapping[str, 
             f"{entry.cv} is no collective variable",
             f"defined: {', '.join(variables) or 'none'}",
         )
-    return State(name, variables[entry.cv], entry.intervals)
+    try:
+        return State(name, variables[entry.cv], entry.intervals)
+    except MolecularSystemError as error:
+        raise MolecularSystemError(f"{where}.{name}.intervals", error.what, error.remedy) from None

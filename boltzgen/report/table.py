@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from boltzgen.check import Check
     from boltzgen.estimates import Estimate
     from boltzgen.rehearsal import Rehearsal
-    from boltzgen.system import MolecularSystem
+    from boltzgen.system import CollectiveVariable, MolecularSystem
 
 VERDICT_STYLE = {"trusted": "green", "caution": "yellow", "not trusted": "red"}
 
@@ -97,6 +97,8 @@ def check_table(check: Check) -> Group:
         facts.add_row("names in the file", escape(_names_in_file(system)))
     for notice in system.notices:
         facts.add_row("warning", escape(notice), style="yellow")
+    for cv in system.collective_variables:
+        facts.add_row(escape(f"variable {cv.name}"), escape(f"{cv.kind} {_atoms_of(system, cv)}".rstrip()))
     facts.add_row("domain of Z", escape(check.domain.description))
     for entry in check.stereochemistry:
         style = "yellow" if "not L" in entry.remark else ""
@@ -142,6 +144,14 @@ def _exchangeable(system: MolecularSystem) -> str:
     members = [[i for i in range(system.n_atoms) if classes[i] == k] for k in range(int(classes.max()) + 1)]
     groups = [group for group in members if len(group) > 1]
     return " ".join("{" + _ranges(group) + "}" for group in groups) or "none"
+
+
+def _atoms_of(system: MolecularSystem, cv: CollectiveVariable) -> str:
+    """Atoms of a variable by name, or their number where they are many."""
+    if len(cv.atoms) > 4 or not cv.atoms:
+        return f"of {len(cv.atoms) or 'all'} atoms"
+    labels, atoms = labels_of(system), list(system.topology.atoms())
+    return " - ".join(labels.atom(atoms[k]) for k in cv.atoms)
 
 
 def _names_in_file(system: MolecularSystem) -> str:

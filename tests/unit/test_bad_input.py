@@ -420,8 +420,8 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
     [
         (
             {"prmtop": "my.prmtop"},
-            "system.parameters.prmtop: Amber files are not read from a workflow file; read Amber files by "
-            "boltzgen.builders.from_amber",
+            "system.parameters.prmtop: Amber files are not read from a workflow file; write my.py with "
+            "a build() that returns boltzgen.builders.from_amber",
         ),
         ({"inpcrd": "my.inpcrd"}, "boltzgen.builders.from_amber"),
         ({"top": "my.top"}, "system.parameters.top: GROMACS files are not read"),
@@ -548,7 +548,7 @@ RMSD = "collective_variables.fold={kind: rmsd}"
         (["collective_variables.r={kind: rmsd, atoms: 3}"], "an rmsd takes two or more atoms, not 1"),
         (
             ["collective_variables.r={kind: rmsd, atoms: [0, 22]}"],
-            "[0, 22] does not fit; there are atoms 0 to 21",
+            "[0, 22] is out of range; there are atoms 0 to 21",
         ),
         (["collective_variables.r={kind: distance, atoms: [-1, 3]}"], "[-1, 3] does not fit"),
         (
@@ -586,8 +586,8 @@ RMSD = "collective_variables.fold={kind: rmsd}"
             [RMSD, "states.far={cv: fold, intervals: [0, 1]}"],
             "states.far.intervals.0: is 0; it should be a list",
         ),
-        ([RMSD, "states.far={cv: fold, intervals: []}"], "state far: has no intervals"),
-        ([RMSD, "states.far={cv: fold, intervals: [[0.2, 0.1]]}"], "state far: [0.2, 0.1) is empty"),
+        ([RMSD, "states.far={cv: fold, intervals: []}"], "states.far.intervals: has no intervals"),
+        ([RMSD, "states.far={cv: fold, intervals: [[0.2, 0.1]]}"], "intervals: [0.2, 0.1) is empty"),
         ([RMSD, "states.far={cv: fold, intervals: [[.nan, 0.1]]}"], "is empty"),
         (["states.far={cv: phi, intervals: [[-180, 0]]}"], "is no region of an angle in radians"),
     ],

@@ -33,8 +33,8 @@ def examined(case: str, tmp_path: Path) -> Examined:
 
 
 REFUSED = {
-    "05-duplicate-names/ethane_noconect.yaml": r"noconect.pdb: the file has no bonds of ETA 1; add CONECT",
-    "07-missing-hydrogens/heavy.yaml": r"heavy.pdb: has no hydrogens, in ACE 1, ALA 2 and NME 3; add",
+    "05-duplicate-names/ethane_noconect.yaml": r"noconect.pdb: the file has no bonds of ETA 1.*; add",
+    "07-missing-hydrogens/heavy.yaml": r"heavy.pdb: there are no hydrogens in ACE 1, ALA 2 and NME 3; add",
     "08-cyclic-d-residue/aaad_noconect.yaml": r"N of ALA 1 and C of ALA 4 are 0.134 nm apart and not",
     "11-amber-prmtop/prmtop.yaml": r"system.parameters.prmtop: Amber files .*from_amber",
     "11-amber-prmtop/prmtop_as_pdb.yaml": r"dipeptide.crd: is a file of Amber coordinates.*from_amber",

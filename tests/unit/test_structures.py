@@ -148,7 +148,7 @@ def test_files_that_are_no_force_field(tmp_path: Path, lines: Lines) -> None:
     assert "describes something twice" in refusal(pdb, ["amber99sbildn.xml", "amber14-all.xml"])
     assert "holds 2 implicit solvents" in refusal(pdb, [*AMBER, "amber99_obc.xml", "implicit/obc2.xml"])
     typeless = written(tmp_path, ETHANE_FIELD.replace('type="h"', 'type="nope"'), "typeless.xml")
-    assert "lacks `nope`" in refusal(pdb, [typeless])
+    assert "it needs (nope)" in refusal(pdb, [typeless])
     mismatched = refusal(pdb, ["amber14-all.xml", "amber99_obc.xml"])
     assert "gives no parameters for it" in mismatched and "belong together" in mismatched
 
@@ -260,7 +260,7 @@ def test_insertion_codes_part_residues(tmp_path: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Lines], Lines], tuple[str, ...]]] = {
     "no hydrogens": (
         lambda lines: [line for line in lines if line[76:78].strip() != "H"],
-        ("has no hydrogens, in ACE 1, ALA 2 and NME 3", "Modeller.addHydrogens()"),
+        ("there are no hydrogens in ACE 1, ALA 2 and NME 3", "Modeller.addHydrogens()"),
     ),
     "one hydrogen": (
         lambda lines: [line for line in lines if name_of(line) != "HB2"],

@@ -207,3 +207,19 @@ def test_a_region_of_a_torsion_may_reach_across_pi(
     assert state.contains(torch.tensor(inside)).all()
     assert not state.contains(torch.tensor(outside)).any()
     assert State("region", PHI, state.intervals) == state
+
+
+def test_indices_that_name_no_chain_of_bonds_are_doubted() -> None:
+    def doubts(atoms: list[object], kind: str = "torsion") -> tuple[str, ...]:
+        return with_variables(peptide, {"t": {"kind": kind, "atoms": atoms}}).notices
+
+    peptide = load_system("alanine_dipeptide")
+    assert doubts([4, 6, 8, 14]) == () and doubts([4, 6, 8], "angle") == ()
+    (from_one,) = doubts([5, 7, 9, 15])
+    assert "collective_variables.t.atoms: O of ACE 1 and H of ALA 2 are not bonded" in from_one
+    assert "counted from 0, is [4, 6, 8, 14] meant?" in from_one
+    (heavy,) = doubts([2, 3, 4, 6])
+    assert "is this torsion meant? atoms are counted from 0" in heavy
+    by_name = [f"name {name} and resname {residue}" for name, residue in (("C", "ACE"), ("C", "ALA"))]
+    assert doubts([*by_name, "name CB", "name HA"]) == ()
+    assert doubts([0, 21], "distance") == ()
