@@ -118,14 +118,14 @@ def _of_the_first_two(
 
 
 def _seen(state: State, data: WeightedEnsemble, full: list[State]) -> str:
-    """Where the variable lies in the data (where the state is on a circle), and the unit that was meant.
+    """Where the variable lies in the data (where the state is, if it goes around), and the unit that was meant.
 
     ``full`` are the states that hold every frame.
     """
     values = state.cv.values(data.positions)
     seen = float(values.min()), float(values.max())
     unit, lies = _unit_meant(state, seen), f"{state.cv.name} is {_told(seen, state.cv.unit)} in the data"
-    if state.cv.periodic:
+    if state.cv.periodic and seen[1] - seen[0] > math.pi:  # on both sides of +-pi
         spans = " or ".join(_told(span, state.cv.unit) for span in state.intervals)
         lies = f"{state.cv.name} from {spans}"
     held = f", every frame in {' and '.join(other.name for other in full)}" if full else ""
