@@ -12,39 +12,45 @@ FROM_AMBER = (
 )
 """For now the way to a system from Amber files."""
 _TO_PDB = "write the structure as PDB"
-_IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
-_HEAD = 65536
-"""Bytes that are looked at."""
+IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
+_HEAD = 4_000_000
+"""Bytes that are looked at: headers may be long."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file, with its article, and how to come from it to a system for now."""
+    """A kind of file, with its article, and how to come from it to a system for now.
+
+    suffix
+        That of a trajectory of this format; ``packed`` is what has to be unpacked first.
+    """
 
     name: str
     remedy: str = "give the structure as PDB or mmCIF and the force field as OpenMM XML"
+    suffix: str = ""
+    packed: bool = False
 
 
-PDB = Format("a PDB file", "give it as system.parameters.pdb")
+PDB = Format("a PDB file", "give it as system.parameters.pdb", ".pdb")
 MMCIF = Format("an mmCIF file", "give it as system.parameters.pdb")
 FORCE_FIELD = Format("an OpenMM force field", "give it as system.parameters.forcefield")
 PRMTOP = Format("an Amber topology (prmtop)", FROM_AMBER)
 AMBER_COORDINATES = Format("a file of Amber coordinates", FROM_AMBER)
-NETCDF = Format("a NetCDF file, such as Amber's restarts and trajectories", FROM_AMBER)
+NETCDF = Format("a NetCDF file, such as Amber's restarts and trajectories", FROM_AMBER, ".nc")
 EMPTY = Format("an empty file", "write it again")
 UNKNOWN = Format("no format of structures or force fields that is known here")
 _TRAJECTORY = f"{_TO_PDB} and give the frames as data.trajectory"
 _MAGIC = {
-    b"\x1f\x8b": Format("compressed by gzip", "unpack it with gunzip"),
-    b"BZh": Format("compressed by bzip2", "unpack it with bunzip2"),
-    b"PK\x03\x04": Format("a zip archive", "unpack it"),
-    b"\xfd7zXZ": Format("compressed by xz", "unpack it with unxz"),
+    b"\x1f\x8b": Format("compressed by gzip", "unpack it with gunzip", packed=True),
+    b"BZh": Format("compressed by bzip2", "unpack it with bunzip2", packed=True),
+    b"PK\x03\x04": Format("a zip archive", "unpack it", packed=True),
+    b"\xfd7zXZ": Format("compressed by xz", "unpack it with unxz", packed=True),
     b"\xff\xfe": Format("text in UTF-16", "save it as UTF-8 or plain ASCII"),
     b"\xfe\xff": Format("text in UTF-16", "save it as UTF-8 or plain ASCII"),
     b"CDF": NETCDF,
-    b"\x89HDF": Format("an HDF5 file", _TRAJECTORY),
-    b"\x00\x00\x07\xcb": Format("an XTC trajectory", _TRAJECTORY),
-    b"\x00\x00\x07\xc9": Format("a TRR trajectory", _TRAJECTORY),
+    b"\x89HDF": Format("an HDF5 file", _TRAJECTORY, ".h5"),
+    b"\x00\x00\x07\xcb": Format("an XTC trajectory", _TRAJECTORY, ".xtc"),
+    b"\x00\x00\x07\xc9": Format("a TRR trajectory", _TRAJECTORY, ".trr"),
 }
 
 
@@ -56,7 +62,7 @@ def format_of(path: Path) -> Format:
         if head.startswith(magic):
             return found
     if head[4:8] == b"CORD":
-        return Format("a DCD trajectory", _TRAJECTORY)
+        return Format("a DCD trajectory", _TRAJECTORY, ".dcd")
     if b"\x00" in head:
         return Format("a binary file", UNKNOWN.remedy)
     text = head.decode("utf-8-sig", errors="replace")
@@ -76,13 +82,13 @@ def _of_text(text: str) -> Format:
     if re.search(r"^(ATOM  |HETATM)", text, re.MULTILINE):
         return Format("a PDBQT file", _TO_PDB) if re.search(r"^(ROOT|TORSDOF)", text, re.M) else PDB
     if lines[0].split()[:1] == ["PSF"]:
-        return Format("a CHARMM or NAMD topology (PSF)", _IN_PYTHON)
+        return Format("a CHARMM or NAMD topology (PSF)", IN_PYTHON)
     if "@<TRIPOS>" in text:
         return Format("a MOL2 file", f"{_TO_PDB}, with a CONECT record for every bond")
     if any(line.rstrip().endswith(("V2000", "V3000")) for line in lines[:4]):
         return Format("an SDF or MOL file", f"{_TO_PDB}, with a CONECT record for every bond")
     if re.search(r"^\s*\[\s*(moleculetype|system|atoms|defaults)\s*\]", text, re.M) or "#include" in text:
-        return Format("a GROMACS topology", _IN_PYTHON)
+        return Format("a GROMACS topology", IN_PYTHON)
     return _of_columns(lines)
 
 
@@ -92,7 +98,7 @@ def _of_xml(text: str) -> Format:
     if name == "ForceField":
         return FORCE_FIELD
     if name in ("System", "State", "Integrator"):
-        return Format(f"a serialised OpenMM {name}", _IN_PYTHON)
+        return Format(f"a serialised OpenMM {name}", IN_PYTHON)
     return Format("an XML file that is no OpenMM force field")
 
 

@@ -49,6 +49,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     check_states(system.at_temperature(workflow.sample.temperature_k), _keys_of_states(workflow))
     _check_energy(system)
     _check_temperatures(workflow, system)
+    check_cohesion(system.at_temperature(_hottest_k(workflow, system)))
     check_observables(workflow.analyze.observables, system)
     _check_platform(workflow, system)
     for key in ("select", "align"):
@@ -184,7 +185,6 @@ def _check_energy(system: MolecularSystem) -> None:
             str(system.name), "has no finite energy at its reference configuration", "do atoms overlap there?"
         )
     check_translation_invariant(system)
-    check_cohesion(system)
 
 
 def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
@@ -210,13 +210,19 @@ def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
         raise ConfigError("simulate.platform", reason, "use auto") from None
 
 
-def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:
+def _hottest_k(workflow: Workflow, system: MolecularSystem) -> float:
+    """The highest temperature [K] that the system is brought to: of sampling, or of parallel tempering."""
     simulate = workflow.simulate
+    target = max(system.temperature_k, workflow.sample.temperature_k or 0.0)
     if workflow.data.trajectory or workflow.pretrained or simulate.method != "parallel_tempering":
-        return
+        return target
     rungs = (simulate.n_temperatures - 1) * math.log(simulate.temperature_ratio)
-    hottest = system.temperature_k * math.exp(min(rungs, 100.0))
-    if hottest > HOTTEST_K:
+    return max(target, system.temperature_k * math.exp(min(rungs, 100.0)))
+
+
+def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:
+    simulate, hottest = workflow.simulate, _hottest_k(workflow, system)
+    if hottest > max(HOTTEST_K, system.temperature_k):
         raise ConfigError(
             "simulate.n_temperatures",
             f"{simulate.n_temperatures} rungs with temperature_ratio "

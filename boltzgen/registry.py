@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boltzgen.errors import MolecularSystemError, UserError
-from boltzgen.formats import FROM_AMBER
+from boltzgen.formats import FROM_AMBER, IN_PYTHON
 from boltzgen.system import MolecularSystem
 from boltzgen.variables import with_variables
 
@@ -35,11 +35,10 @@ _WARNINGS = {
 }
 """What OpenMM's warnings mean."""
 _AMBER = ("Amber files are not read from a workflow file", FROM_AMBER)
-_IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
 _OTHER_FORMATS = {
     **dict.fromkeys(("prmtop", "parm7", "inpcrd", "rst7", "crd", "implicit_solvent"), _AMBER),
-    **dict.fromkeys(("top", "gro"), ("GROMACS files are not read from a workflow file", _IN_PYTHON)),
-    "psf": ("CHARMM and NAMD topologies are not read from a workflow file", _IN_PYTHON),
+    **dict.fromkeys(("top", "gro"), ("GROMACS files are not read from a workflow file", IN_PYTHON)),
+    "psf": ("CHARMM and NAMD topologies are not read from a workflow file", IN_PYTHON),
     **dict.fromkeys(
         ("smiles", "sdf", "mol2"),
         ("structures and parameters are not made here", "give a PDB with CONECT records and a force field"),

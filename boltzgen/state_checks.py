@@ -118,7 +118,7 @@ def _of_the_first_two(
 
 
 def _seen(state: State, data: WeightedEnsemble, full: list[State]) -> str:
-    """Where the variable lies in the data (where the state is, if it goes around), and the unit that was meant.
+    """Where the variable lies in the data, or the state where it goes around; and the unit that was meant.
 
     ``full`` are the states that hold every frame.
     """

@@ -13,22 +13,17 @@ from mdtraj.formats.registry import FormatRegistry
 from numpy.typing import NDArray
 
 from boltzgen.errors import DataError, said_by
+from boltzgen.formats import EMPTY, format_of
+from boltzgen.labels import labels_of
 from boltzgen.system import MolecularSystem
 
 Positions = NDArray[np.float32]
 
-SIGNATURES = {
-    b"\x1f\x8b": "a gzip archive",
-    b"PK\x03\x04": "a zip archive",
-    b"\x89HDF": ".h5",
-    b"CDF": ".nc",
-    b"\x00\x00\x07\xcb": ".xtc",
-    b"\x00\x00\x07\xc9": ".trr",
-    b"\x54\x00\x00\x00CORD": ".dcd",
-    b"\x00\x00\x00\x54CORD": ".dcd",
-}
-"""What a file is, by its first bytes."""
+BINARY = (".dcd", ".xtc", ".trr", ".nc", ".h5")
+"""Formats that are told by their first bytes."""
 ALIKE = {".ncdf": ".nc", ".netcdf": ".nc", ".ncrst": ".nc", ".hdf5": ".h5", ".lh5": ".h5"}
+MOST_AGREE = 0.7
+"""Share of names in common from which the others are expected to be spelled alike."""
 OWN_ATOMS = (".pdb", ".gro", ".h5", ".hdf5", ".lh5", ".cif", ".mmcif", ".pdbx")
 """Formats that name their atoms, and are read with these names."""
 
@@ -75,29 +70,25 @@ def _cut_off(path: Path, n: int) -> str:
 
 def _check_kind(path: Path) -> None:
     """DataError unless the file is there and is what it is called."""
+    suffix = path.suffix.lower()
     if not path.exists():
         raise DataError("data.trajectory", f"no file {path}", "paths are relative to the workflow file")
     if path.is_dir():
-        raise DataError(path, "is a directory", "name the files in it")
-    start = path.read_bytes()[:8] if path.stat().st_size < 8 else path.open("rb").read(8)
-    if not start:
-        raise DataError(path, "is empty", "copy it again")
-    suffix = path.suffix.lower()
-    kind = next((kind for signature, kind in SIGNATURES.items() if start.startswith(signature)), "")
-    if kind.startswith("a "):
-        raise DataError(path, f"is {kind}", "unpack it")
-    known = sorted(name for name in FormatRegistry.loaders if name.count(".") == 1)
-    if suffix not in known:
-        what = f"is a {kind} file" if kind else f"MDTraj reads no {suffix or 'files without a suffix'}"
-        remedy = (
-            f"rename it to {path.stem}{kind}" if kind else "convert it to .dcd, .xtc, .trr, .nc, .h5 or .pdb"
-        )
-        raise DataError(path, what, remedy)
-    binary = set(SIGNATURES.values())
+        if suffix not in (".dtr", ".stk"):  # trajectories of Desmond are directories
+            raise DataError(path, "is a directory", "name the files in it")
+        return
+    found = format_of(path)
+    if found is EMPTY or found.packed:
+        raise DataError(path, f"is {found.name}", found.remedy)
     ours = ALIKE.get(suffix, suffix)
-    if kind != ours and not (kind == ".h5" and ours == ".nc") and (kind or ours in binary):
-        what = f"is a {kind} file" if kind else f"is no {suffix} file, or damaged at its start"
-        raise DataError(path, what, f"rename it to {path.stem}{kind}" if kind else "copy or convert it again")
+    if found.suffix not in ("", ours) and not (found.suffix == ".h5" and ours == ".nc"):
+        raise DataError(path, f"is {found.name}", f"rename it to {path.stem}{found.suffix}")
+    if suffix not in {name for name in FormatRegistry.loaders if name.count(".") == 1}:
+        what = f"MDTraj reads no {suffix or 'files without a suffix'}"
+        raise DataError(path, what, "convert it to .dcd, .xtc, .trr, .nc, .h5 or .pdb")
+    if not found.suffix and ours in BINARY:
+        what = f"is no {suffix} file, or damaged at its start"
+        raise DataError(path, what, "copy or convert it again")
 
 
 def _check_number(n_atoms: int, system: MolecularSystem, path: Path) -> None:
@@ -127,33 +118,36 @@ def order_of_atoms(
 ) -> tuple[NDArray[np.int64], str]:
     """Rows of a file's atoms in the order of the system, and what is said of it.
 
-    Atoms that have the system's names, residue by residue, are brought into its order. Elements that
-    disagree are an error, unless names agree: readers guess elements of files that do not give them.
+    Atoms that have the system's names, or those of the structure it was built from, residue by residue, are
+    brought into its order. Elements that disagree are an error, unless names agree: readers guess elements
+    of files that do not give them. So are names that, where nearly all agree, are those of other atoms.
     """
     topology = mdtraj.Topology.from_openmm(system.topology)
-    named = [[(a.residue.index, a.name) for a in top.atoms] for top in (topology, theirs)]
+    residues = [atom.residue.index for atom in topology.atoms]
+    given = [(atom.residue.index, atom.name.upper()) for atom in theirs.atoms]
+    names = [[atom.name for atom in topology.atoms], [name for _, name in system.names_in_file]]
+    ours = [[*zip(residues, map(str.upper, kind), strict=True)] for kind in names if kind]
     same = np.arange(system.n_atoms)
-    if named[0] != named[1] and sorted(named[0]) == sorted(named[1]) and len(set(named[0])) == len(same):
-        place = {name: k for k, name in enumerate(named[1])}
-        order = np.array([place[name] for name in named[0]])
-        moved = int((order != same).sum())
-        return (
-            order,
-            f"warning: {path}: {moved} atoms are in another order; brought into that of {system.name}",
-        )
-    guessed = 0
-    for ours, other in zip(topology.atoms, theirs.atoms, strict=True):
-        symbols = {a.element.symbol for a in (ours, other) if a.element is not None} - {"VS"}
-        if len(symbols) < 2:
-            continue
-        if ours.name.upper() != other.name.upper():
+    for known in ours:
+        if known != given and sorted(known) == sorted(given) and len(set(known)) == len(same):
+            order = np.array([given.index(name) for name in known])
+            moved = int((order != same).sum())
+            line = f"warning: {path}: {moved} atoms are in another order; brought into that of {system.name}"
+            return order, line
+    agree = np.array([any(known[k] == given[k] for known in ours) for k in same])
+    labels, guessed = labels_of(system), 0
+    for k, (atom, other) in enumerate(zip(topology.atoms, theirs.atoms, strict=True)):
+        symbols = {a.element.symbol for a in (atom, other) if a.element is not None} - {"VS"}
+        elsewhere = any(given[k] in known for known in ours) and agree.mean() > MOST_AGREE
+        if agree[k]:
+            guessed += len(symbols) > 1
+        elif len(symbols) > 1 or elsewhere:
+            mine = labels.atom(list(system.topology.atoms())[k])
             raise DataError(
                 path,
-                f"atom {ours.index + 1} is {other.name} of {other.residue}, "
-                f"and {ours.name} of {ours.residue} in {system.name}",
+                f"atom {k}, counted from 0, is {other.name} of {other.residue}, and {mine} in {system.name}",
                 f"bring the atoms into the order of {system.name}",
             )
-        guessed += 1
     line = (
         f"warning: {path}: {guessed} atoms would be read as other elements (columns are shifted?); those of "
     )
@@ -189,7 +183,11 @@ def _promised_frames(path: Path) -> int:
 @contextmanager
 def _silence() -> Iterator[None]:
     """Nothing on the terminal from libraries in C that print where they should return."""
-    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        kept = [os.dup(number) for number in (1, 2)]
+    except OSError:  # there is no terminal
+        yield
+        return
     with open(os.devnull, "w") as nowhere:
         for number in (1, 2):
             os.dup2(nowhere.fileno(), number)

@@ -73,8 +73,7 @@ def naming_the_file(workflow: str | None, overrides: Sequence[str]) -> Iterator[
         key = error.where
         if re.split(r"[.:\[ ]", key)[0] not in Workflow.model_fields:
             raise
-        given = any(key.startswith(text.partition("=")[0].strip()) for text in overrides)
-        source = "command line" if given else workflow
+        source = _source(key, overrides, workflow)
         where = f"{source}: {key}" if source else key
         raise type(error)(where, error.what, error.remedy) from error
 
@@ -96,9 +95,8 @@ def _validated(document: Document, source: str, overrides: list[str]) -> Workflo
     except ValidationError as error:
         raise _invalid(first_problem(error), source, overrides) from None
     for problem in contradictions(workflow):
-        from_command_line = any(text.partition("=")[0].strip() in str(problem) for text in overrides)
-        where = "command line" if from_command_line else source
-        raise ConfigError(f"{where}: {problem.where}", problem.what, problem.remedy)
+        where = f"{_source(str(problem), overrides, source)}: {problem.where}"
+        raise ConfigError(where, problem.what, problem.remedy)
     return workflow
 
 
@@ -259,13 +257,25 @@ def _absolute_files(value: object, base: Path) -> object:
 def _invalid(problem: Mapping[str, Any], source: str, overrides: list[str]) -> ConfigError:
     """One problem of a validation error, by file and dotted key."""
     dotted = ".".join(str(part) for part in problem["loc"])
-    from_command_line = any(dotted.startswith(text.partition("=")[0].strip()) for text in overrides)
-    where = f"{'command line' if from_command_line else source}: {dotted}"
+    where = f"{_source(dotted, overrides, source)}: {dotted}"
     if problem["type"] == "extra_forbidden":
         return ConfigError(where, "unknown key", _suggestion(dotted))
     if problem["type"] == "missing" and dotted.partition(".")[0] not in _NAMED:
         return ConfigError(where, "missing", "every workflow needs it")
     return ConfigError(where, *in_words(problem))
+
+
+def _source(said: str, overrides: Sequence[str], file: str | None) -> str | None:
+    """Where a setting that a message is about came from: the command line, if it gave one that is named."""
+    named = {part for word in re.findall(r"[\w.]+", said) for part in _above(word)}
+    given = {text.partition("=")[0].strip() for text in overrides}
+    return "command line" if any(key in named and ("." in key or key == said) for key in given) else file
+
+
+def _above(dotted: str) -> Iterator[str]:
+    """A dotted key, and the sections it is in."""
+    parts = dotted.split(".")
+    return (".".join(parts[:n]) for n in range(1, len(parts) + 1))
 
 
 def _suggestion(dotted: str) -> str:

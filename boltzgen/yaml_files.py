@@ -28,18 +28,32 @@ _CORE: tuple[tuple[str, str, str], ...] = (
 """What a plain scalar is, by a pattern and the characters it may start with; all else is text."""
 
 
+_KINDS = {"null", "bool", "int", "float", "merge", "str", "seq", "map"}
+"""All that a value can be."""
+
+
 class _Loader(yaml.SafeLoader):
     """Scalars of the core schema, keys that are words, and no key twice; plain YAML forgets the first."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[arg-type]
+        if node is not None and node.tag.removeprefix(_TAG) not in _KINDS:
+            raise _refusal(node, f"a value starts with {_marked(node.tag)}, a type of its own", "take it out")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
-        for key, value in node.value:
+        for key, value in node.value:  # before keys of others are merged into it
             _check_key(key, value)
             if key.value in seen:
                 raise _refusal(key, f"{key.value} is given twice", "take one of the two out")
             seen.add(key.value)
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         self.flatten_mapping(node)
         for key, _ in node.value:
             key.tag = _TAG + "str"
@@ -61,6 +75,11 @@ def _check_key(key: yaml.Node, value: yaml.Node) -> None:
     swallowed = key.style is None and re.match(r"[\w.-]+:.", key.value)
     if swallowed and isinstance(value, yaml.ScalarNode) and value.value == "" and value.style is None:
         raise _refusal(key, f"there is no space after the colon of `{key.value}`", "write `key: value`")
+
+
+def _marked(tag: str) -> str:
+    """A tag as it is written."""
+    return f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag
 
 
 def _refusal(node: yaml.Node, what: str, remedy: str) -> yaml.MarkedYAMLError:
@@ -94,6 +113,8 @@ def load(text: str) -> Any:
         return yaml.load(text, _Loader)
     except RecursionError:
         raise YAMLError("brackets are nested too deeply") from None
+    except (ValueError, KeyError) as error:  # after a type that was written before a value
+        raise YAMLError(f"a value is not of the type that stands before it ({error})") from None
 
 
 def dump(document: object) -> str:

@@ -682,7 +682,7 @@ def test_trajectories(
     ("assignments", "expected"),
     [
         (["data.trajectory=[text.dcd]"], "is no .dcd file"),
-        (["data.trajectory=[empty.dcd]"], "is empty"),
+        (["data.trajectory=[empty.dcd]"], "is an empty file"),
         (["data.trajectory=[other.dcd]"], "has 4 atoms, alanine_dipeptide/B has 22"),
         (["data.trajectory=[other.h5]"], "has 4 atoms, alanine_dipeptide/B has 22"),
         (["data.trajectory=[folder]"], "data.trajectory[0]: no file"),

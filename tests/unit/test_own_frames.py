@@ -264,10 +264,10 @@ def test_elements_that_shifted_columns_suggest(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("md.dcd", b"", "is empty; copy it again"),
-        ("md.dcd", b"\x1f\x8b\x08\x00abcdefgh", "is a gzip archive; unpack it"),
-        ("md.dcd", b"\x00\x00\x07\xcbabcdefgh", "is a .xtc file; rename it to md.xtc"),
-        ("md.trj", b"\x00\x00\x07\xcbabcdefgh", "is a .xtc file; rename it to md.xtc"),
+        ("md.dcd", b"", "is an empty file; write it again"),
+        ("md.dcd", b"\x1f\x8b\x08\x00abcdefgh", "is compressed by gzip; unpack it"),
+        ("md.dcd", b"\x00\x00\x07\xcbabcdefgh", "is an XTC trajectory; rename it to md.xtc"),
+        ("md.trj", b"\x00\x00\x07\xcbabcdefgh", "is an XTC trajectory; rename it to md.xtc"),
         ("md.trj", b"something else", "MDTraj reads no .trj; convert it"),
         ("md", b"something else", "MDTraj reads no files without a suffix"),
         ("md.xtc", b"something else", "is no .xtc file, or damaged at its start"),

@@ -107,7 +107,10 @@ def said(*regions: tuple[CollectiveVariable, list[tuple[float, float]]]) -> list
 def test_states_that_data_never_or_always_visit_are_named() -> None:
     assert said((PHI, [(0.0, 3.0)]), (PHI, [(-3.0, 0.0)])) == []
     (never,) = said((PHI, [(0.0, 3.0)]), (PHI, [(2.0, 2.5)]))
-    assert "the data never visit the state s1, so that" in never and "(phi is -1.5 to 1.5 rad in the data); sim" in never
+    assert (
+        "the data never visit the state s1, so that" in never
+        and "(phi is -1.5 to 1.5 rad in the data); sim" in never
+    )
     (never,) = said((END_TO_END, [(0.0, 0.7)]), (END_TO_END, [(4.5, 5.0)]))
     assert (
         "nm in the data, every frame in s0); intervals are in nm: if Angstrom was meant, divide by 10, else"
