@@ -16,12 +16,12 @@ from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.domain import COUNTS, Domain, domain_of
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
-from boltzgen.estimate import network_chunk, will_compile
 from boltzgen.estimates import cluster_index
 from boltzgen.heights import elastic_kernel, state_members
 from boltzgen.memory import keep_freed_memory
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
 from boltzgen.model.energy import EnergyModel
+from boltzgen.network_policy import network_chunk, will_compile
 from boltzgen.potential import Potential, make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.progress import Report, silent

@@ -8,16 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import typer
 
 from boltzgen.config import Workflow
 from boltzgen.errors import ConfigError
 from boltzgen.workflow_file import available_workflows, load_workflow, naming_the_file
-
-if TYPE_CHECKING:
-    from boltzgen.workflow import Stage
 
 
 def carry_out(
@@ -38,7 +35,8 @@ def carry_out(
     from boltzgen.launcher import launch
     from boltzgen.manifest import pretrained_run
     from boltzgen.shipped import model_for
-    from boltzgen.workflow import STAGES, check, run
+    from boltzgen.stages import NAMES
+    from boltzgen.workflow import check, run
     from boltzgen.world import ALONE, LOST_CONTACT, is_lost_contact, join, launched
 
     directory = out or Path("runs") / settings.name
@@ -48,8 +46,7 @@ def carry_out(
         changed = [text.split("=", 1)[0] for text in overrides]
         model = model_for(workflow, changed, pretrained_run(directory))
         settings = settings.model_copy(update={"pretrained": model})
-    until = next((stage for stage in STAGES if stage == name), STAGES[-1])
-    stages = cast("list[Stage]", force or [])
+    until, stages = name if name in NAMES else NAMES[-1], force or []
     world = ALONE
     if devices * nodes > 1:
         if not launched():

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from boltzgen import __version__
-from boltzgen.estimate import size, usable_cores
 from boltzgen.files import nearest_existing
+from boltzgen.forecast import size
+from boltzgen.threads import usable_cores
 
 Status = Literal["ok", "note", "missing", "wrong"]
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from boltzgen.errors import ConfigError
-from boltzgen.estimate import usable_cores
+from boltzgen.threads import usable_cores
 from boltzgen.world import LOST_CONTACT
 
 GRACE_SECONDS = 10.0

@@ -21,11 +21,6 @@ from boltzgen.lock import FILE_NAME as LOCK_NAME
 from boltzgen.yaml_files import YAMLError, dump, load
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
-RECORDED_BY = {
-    "simulate": ("platform", "data_remarks", "frames_left_out"),
-    "train": ("train_steps", "compile"),
-}
-"""What depended on the clock, by the stage that it is of: gone when the stage starts anew."""
 MADE_FROM = {"the data": "simulate", "the model": "train", "the samples": "sample"}
 """Inputs of a stage that another stage made, by their names in the record."""
 FILE_NAME = "manifest.json"
@@ -93,13 +88,14 @@ class Manifest:
         inputs: Mapping[str, str],
         outputs: Collection[Path] = (),
         clear: Callable[[], None] = lambda: None,
+        records: Collection[str] = (),
     ) -> Iterator[dict[str, Any]]:
         """Record a stage: as in progress on entry, as finished with its files ``outputs`` on a clean exit.
 
         ``clear`` removes what an attempt with other inputs left, when the record no longer vouches for it
-        and does not yet say that it can be resumed. Yields a dictionary for what the stage wants recorded.
-        A user error before any stage finished leaves no run directory behind, unless there is something
-        in it.
+        and does not yet say that it can be resumed; what it recorded under the names in ``records`` goes as
+        well. Yields a dictionary for what the stage wants recorded. A user error before any stage finished
+        leaves no run directory behind, unless there is something in it.
         """
         new = not (self.out / FILE_NAME).exists()
         self.out.mkdir(parents=True, exist_ok=True)
@@ -107,7 +103,7 @@ class Manifest:
         self.stages.pop(stage, None)
         if not resumable:
             self.content["in_progress"] = None
-            for key in RECORDED_BY.get(stage, ()):
+            for key in records:
                 self.recorded.pop(key, None)
             self._write()
             clear()

@@ -9,10 +9,10 @@ import torch
 from boltzgen.check import configurations_per_second
 from boltzgen.config import SimulateSettings
 from boltzgen.errors import UserError
-from boltzgen.estimate import usable_cores
 from boltzgen.platform import steps_per_second
 from boltzgen.system import MolecularSystem
-from boltzgen.walkers import BATCHED, COMPILE_FROM_EVALUATIONS, batched_potential, evaluations, n_rungs
+from boltzgen.threads import usable_cores
+from boltzgen.walkers import BATCHED, COMPILE_ENERGIES_FROM, batched_potential, evaluations, n_rungs
 
 _COMPILED_GAIN = 4.0
 """Speed of compiled over eager evaluation, typically (`benchmarks/target_energy.py` has 4 to 11)."""
@@ -64,5 +64,5 @@ def _batched_seconds(system: MolecularSystem, settings: SimulateSettings) -> flo
     x = torch.as_tensor(system.positions).expand(n, -1, -1).contiguous()
     speed = configurations_per_second(potential.energy_and_forces, x, seconds=0.1)
     wanted = evaluations(settings)
-    gain = _COMPILED_GAIN if wanted >= COMPILE_FROM_EVALUATIONS else 1.0
+    gain = _COMPILED_GAIN if wanted >= COMPILE_ENERGIES_FROM else 1.0
     return settings.n_runs * wanted / (speed * gain)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 import torch
 
-from boltzgen import estimate, shipped
+from boltzgen import shipped
 from boltzgen.cohesion import check_cohesion
 from boltzgen.config import ModelSettings, Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError, UserError
 from boltzgen.files import nearest_existing
+from boltzgen.forecast import size
 from boltzgen.observables import check_observables
 from boltzgen.platform import installed_platforms, why_not
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
+from boltzgen.stage import Run, Stage
 from boltzgen.state_checks import check_states
 from boltzgen.system import MolecularSystem
 from boltzgen.walkers import BATCHED
@@ -30,11 +32,6 @@ HOTTEST_K = 10_000.0
 """A rung of parallel tempering above this breaks any molecule."""
 
 _REPLACED = ("data", "model", "samples", "results", "export")
-_LESS = {
-    "train": "lower model.n_channels, use fewer cores (OMP_NUM_THREADS), or give fewer frames",
-    "sample": "lower sample.n_particles",
-    "export": "lower sample.n_particles or shorten export.formats",
-}
 
 
 def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
@@ -57,34 +54,26 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
             selected_atoms(system, f"export.{key}", selection)
 
 
-def check_room(
-    workflow: Workflow, system: MolecularSystem, out: Path, device: str, stages: tuple[str, ...]
-) -> None:
+def check_room(this: Run, stages: Sequence[Stage]) -> None:
     """ConfigError where these stages would fill the disk, or one of them the memory."""
-    written = {k: v for k, v in estimate.disk_bytes(system.n_atoms, workflow).items() if k in stages}
-    free = shutil.disk_usage(nearest_existing(out)).free
-    if sum(written.values()) > free:
-        worst = max(written, key=written.__getitem__)
+    written = [(stage.disk(this), stage) for stage in stages]
+    total, free = sum(n_bytes for n_bytes, _ in written), shutil.disk_usage(nearest_existing(this.out)).free
+    if total > free:
+        worst = max(written, key=lambda pair: pair[0])[1]
         raise ConfigError(
-            f"--out {out}",
-            f"the run would write about {estimate.size(sum(written.values()))}, most of it in "
-            f"{worst}, where {estimate.size(free)} are free",
-            f"{_less(worst, workflow)}, or choose another disk",
+            f"--out {this.out}",
+            f"the run would write about {size(total)}, most of it in {worst.name}, where {size(free)} are "
+            "free",
+            f"{worst.takes_less(this.workflow)}, or choose another disk",
         )
     available = psutil.virtual_memory().available
-    for stage, needed in estimate.memory_bytes(system.n_atoms, workflow, device).items():
-        if stage in stages and needed > available:
+    for stage in stages:
+        if (needed := stage.memory(this)) > available:
             raise ConfigError(
                 "memory",
-                f"{stage} needs at least {estimate.size(needed)} and {estimate.size(available)} are free",
-                str(_less(stage, workflow)),
+                f"{stage.name} needs at least {size(needed)} and {size(available)} are free",
+                stage.takes_less(this.workflow),
             )
-
-
-def _less(stage: str, workflow: Workflow) -> str:
-    """What makes a stage take less room."""
-    frames = "raise simulate.frame_interval_ps or lower simulate.production_ps"
-    return _LESS.get(stage, "give fewer frames" if workflow.data.trajectory else frames)
 
 
 def check_model(directory: Path, system: MolecularSystem) -> None:

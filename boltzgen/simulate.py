@@ -24,13 +24,13 @@ from openmm import unit
 from boltzgen.config import SimulateSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
-from boltzgen.estimate import usable_cores
 from boltzgen.kept import Kept
 from boltzgen.pace import by_walkers
 from boltzgen.platform import fastest_platform, installed_platforms, make_context
 from boltzgen.progress import Report, silent
 from boltzgen.stretches import with_stretches
 from boltzgen.system import MolecularSystem
+from boltzgen.threads import usable_cores
 from boltzgen.walkers import BATCHED, n_rungs, run_walkers
 from boltzgen.world import ALONE, World
 

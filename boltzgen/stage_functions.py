@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from boltzgen import shipped
-from boltzgen.config import Workflow
 from boltzgen.errors import DataError
 from boltzgen.files import atomic_directory, write_atomically
 from boltzgen.progress import Report
-from boltzgen.stages import STAGES, Stage
-from boltzgen.world import ALONE, World
+from boltzgen.stage import Run, Stage
 
 if TYPE_CHECKING:
     from boltzgen.ensemble import WeightedEnsemble
-    from boltzgen.system import MolecularSystem
 
 
-@dataclass(frozen=True)
-class Run:
-    """What every stage is given: the settings, the built system, and where things go."""
-
-    workflow: Workflow
-    base: Path
-    out: Path
-    device: str
-    system: MolecularSystem
-    say: Callable[[str], None]
-    own_data: WeightedEnsemble | None = None
-    """The user's own MD, read before the stage that stores it."""
-    data_remarks: tuple[str, ...] = ()
-    """What was mended of it, or is suspicious."""
-    world: World = ALONE
-
-    def seed(self, stage: Stage) -> int:
-        """Seed of one stage, so that no two stages share random numbers."""
-        words = np.random.SeedSequence([self.workflow.seed, STAGES.index(stage)]).generate_state(1)
-        return int(words[0]) & 0x3FFFFFFF
-
-    def resume(self, stage: Stage) -> Path:
-        """Where a stage keeps what it has finished, until the stage is recorded as done."""
-        return self.out / "resume" / stage
-
-    @property
-    def target(self) -> MolecularSystem:
-        """What is sampled: the system, at another temperature than that of its data if so asked."""
-        return self.system.at_temperature(self.workflow.sample.temperature_k)
-
-    def data(self) -> WeightedEnsemble:
-        """The training ensemble, frames inside the domain alone (data of before may have others)."""
-        from boltzgen.frames import inside_domain
-
-        data, left_out = inside_domain(self.system, _load(self.out / "data" / "ensemble.h5"))
-        if left_out:
-            self.say(left_out)
-        return data
-
-    def samples(self) -> WeightedEnsemble:
-        """The weighted samples."""
-        return _load(self.out / "samples" / "ensemble.h5")
-
-
-def _simulate(this: Run, report: Report) -> dict[str, Any]:
+def simulate(this: Run, stage: Stage, report: Report) -> dict[str, Any]:
+    """Make the training ensemble by MD, or store the one that is given."""
     from boltzgen.frames import inside_domain
     from boltzgen.storage import save_ensemble
 
@@ -78,12 +29,12 @@ def _simulate(this: Run, report: Report) -> dict[str, Any]:
     directory, ensemble = this.out / "data", this.own_data
     recorded: dict[str, Any] = {"data_remarks": list(this.data_remarks)} if this.data_remarks else {}
     if ensemble is None:
-        from boltzgen.simulate import choose_platform, simulate
+        from boltzgen import simulate as dynamics
 
-        settings, resume = this.workflow.simulate, this.resume("simulate")
-        platform = this.world.from_first(choose_platform(this.system, settings, resume))
-        recorded["platform"], seed = platform, this.seed("simulate")
-        ensemble = simulate(
+        settings, resume = this.workflow.simulate, this.resume(stage)
+        platform = this.world.from_first(dynamics.choose_platform(this.system, settings, resume))
+        recorded["platform"], seed = platform, this.seed(stage)
+        ensemble = dynamics.simulate(
             this.system, settings, resume, seed, report, platform, resume, this.say, this.world
         )
     if not this.world.first:
@@ -99,6 +50,30 @@ def _simulate(this: Run, report: Report) -> dict[str, Any]:
     return recorded
 
 
+def read_own_data(this: Run) -> Run:
+    """The user's own trajectories, where there are some, with what was mended of them or is suspicious."""
+    if not this.workflow.data.trajectory:
+        return this
+    from boltzgen.trajectories import load_trajectories
+
+    remarks: list[str] = []
+
+    def say(line: str) -> None:
+        remarks.append(line.removeprefix("warning: "))
+        this.say(line)
+
+    data = load_trajectories(this.system, this.workflow.data, this.base, say)
+    return replace(this, own_data=data, data_remarks=tuple(remarks))
+
+
+def check_network(this: Run) -> Run:
+    """DataError unless the network that is there is one of this system."""
+    from boltzgen.preflight import check_model
+
+    check_model(this.out / "model", this.system)
+    return this
+
+
 def warn_of_states(this: Run, data: WeightedEnsemble) -> None:
     """Say which declared states the data make of no use."""
     from boltzgen.state_checks import state_warnings
@@ -107,34 +82,36 @@ def warn_of_states(this: Run, data: WeightedEnsemble) -> None:
         this.say(line)
 
 
-def _train(this: Run, report: Report) -> dict[str, Any]:
-    from boltzgen.train import train
+def train(this: Run, stage: Stage, report: Report) -> dict[str, Any]:
+    """Train the network, or take the one that comes with boltzgen."""
+    from boltzgen import train as training
 
     settings, directory = this.workflow, this.out / "model"
     if settings.pretrained:
         shipped.copy(settings.pretrained, this.system, model=directory)
         return {}
-    data, seed, resume = this.data(), this.seed("train"), this.resume("train")
+    data, seed, resume = this.data(), this.seed(stage), this.resume(stage)
     where: tuple[Any, ...] = (directory, seed, this.device, report, resume, this.say, this.world)
     try:
-        train(this.system, data, settings.model, settings.train, *where)
+        training.train(this.system, data, settings.model, settings.train, *where)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
     came_to = json.loads((directory / "training.json").read_text(encoding="utf-8"))
     return {"train_steps": came_to["steps"], "compile": came_to["compile"]}
 
 
-def _sample(this: Run, report: Report) -> None:
+def sample(this: Run, stage: Stage, report: Report) -> None:
+    """Draw weighted samples of the target."""
+    from boltzgen import sampling
     from boltzgen.model import load_model
-    from boltzgen.sampling import sample
     from boltzgen.storage import save_ensemble
     from boltzgen.stretches import with_stretches
 
     model = load_model(this.out / "model", this.device, this.system)
     # Blocks anew, since variables may be declared after the data were made, and slower.
     data = with_stretches(this.system, this.data())
-    seed, resume = this.seed("sample"), this.resume("sample")
-    samples, diagnostics = sample(
+    seed, resume = this.seed(stage), this.resume(stage)
+    samples, diagnostics = sampling.sample(
         this.target,
         model,
         data,
@@ -153,41 +130,34 @@ def _sample(this: Run, report: Report) -> None:
         write_atomically(directory / "diagnostics.json", _json(diagnostics))
 
 
-def _analyze(this: Run, report: Report) -> None:
-    from boltzgen.analysis import analyze
+def analyze(this: Run, stage: Stage, report: Report) -> None:
+    """Free energies, distances to the MD, and what the report shows."""
+    from boltzgen import analysis
     from boltzgen.stretches import with_stretches
 
     diagnostics = json_object(this.out / "samples" / "diagnostics.json", "sample")
     data = with_stretches(this.system, this.data())
-    analyze(
+    analysis.analyze(
         this.target,
         this.samples(),
         reference=data.at_temperature(this.target.temperature_k),
         diagnostics=diagnostics,
         settings=this.workflow.analyze,
         directory=this.out / "results",
-        seed=this.seed("analyze"),
+        seed=this.seed(stage),
         metrics_csv=this.out / "model" / "metrics.csv",
     )
 
 
-def _export(this: Run, report: Report) -> None:
+def export(this: Run, stage: Stage, report: Report) -> None:
+    """Trajectories and weights for other tools."""
     from boltzgen.export import export_samples
 
-    seed, directory = this.seed("export"), this.out / "export"
+    seed, directory = this.seed(stage), this.out / "export"
     export_samples(this.target, this.samples(), this.workflow.export, directory, seed)
 
 
-STAGE_FUNCTIONS: dict[Stage, Callable[[Run, Report], dict[str, Any] | None]] = {
-    "simulate": _simulate,
-    "train": _train,
-    "sample": _sample,
-    "analyze": _analyze,
-    "export": _export,
-}
-
-
-def json_object(path: Path, stage: Stage) -> dict[str, Any]:
+def json_object(path: Path, stage: str) -> dict[str, Any]:
     """What a stage wrote as JSON; DataError where it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -196,12 +166,6 @@ def json_object(path: Path, stage: Stage) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(path, "is damaged", f"`--force {stage}` makes it again")
     return content
-
-
-def _load(path: Path) -> WeightedEnsemble:
-    from boltzgen.storage import load_ensemble
-
-    return load_ensemble(path)
 
 
 def _json(value: object) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BATCHED = "batched"
 """Name of this way of simulating among OpenMM's platforms."""
-COMPILE_FROM_EVALUATIONS = 1_000_000
+COMPILE_ENERGIES_FROM = 1_000_000
 """Evaluations from which compiling wins its time back. Never by the clock: rounding would depend on it."""
 
 
@@ -123,7 +123,7 @@ def run_walkers(
     where the dynamics blow up, and UserError where the system cannot be batched.
     """
     ladder = settings.temperature_ratio ** torch.arange(n_rungs(settings), dtype=torch.float64)
-    compiled = evaluations(settings) >= COMPILE_FROM_EVALUATIONS
+    compiled = evaluations(settings) >= COMPILE_ENERGIES_FROM
     temperatures = system.temperature_k * ladder
     walkers = Walkers.at_reference(system, temperatures, settings.n_walkers, seed, compiled=compiled)
     found = _moved(walkers, settings, advance)

@@ -10,18 +10,17 @@ import shutil
 import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from boltzgen import estimate
 from boltzgen.config import DataSettings, Workflow
 from boltzgen.errors import ConfigError, DataError
 from boltzgen.lock import run_lock
 from boltzgen.manifest import Manifest, check_output_directory, file_digest
 from boltzgen.progress import progress_bar, silent
-from boltzgen.stage_functions import STAGE_FUNCTIONS, Run, json_object, warn_of_states
-from boltzgen.stages import OUTPUTS, READS, STAGES, Stage, inputs_of
+from boltzgen.stage import Dependencies, Run, Stage
+from boltzgen.stage_functions import json_object, warn_of_states
+from boltzgen.stages import NAMES, STAGES, stage_named
 from boltzgen.world import ALONE, World
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ def run(
     workflow: Workflow,
     base: Path,
     out: Path,
-    until: Stage = "export",
-    force: Collection[Stage] = (),
+    until: str = "export",
+    force: Collection[str] = (),
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     world: World = ALONE,
 ) -> dict[str, Any] | None:
@@ -60,7 +59,7 @@ def run(
 
 
 def check(
-    workflow: Workflow, base: Path, out: Path, until: Stage, force: Collection[Stage], n_processes: int
+    workflow: Workflow, base: Path, out: Path, until: str, force: Collection[str], n_processes: int
 ) -> tuple[str, list[str], MolecularSystem]:
     """Everything that can be wrong with the input; the device, digests of the user's own MD, the system."""
     _check_force(force, until)
@@ -83,48 +82,47 @@ def check(
 
 def _assist(this: Run) -> None:
     """Take part in the stages that the first process comes to, until it has no more."""
-    while stage := this.world.from_first(None):
-        STAGE_FUNCTIONS[cast("Stage", stage)](this, silent)
-
-
-def _shared(stage: Stage, this: Run) -> bool:
-    """Whether other processes have a part in a stage: not where something that is there is copied."""
-    made_here = not this.workflow.pretrained
-    return {"simulate": made_here and this.own_data is None, "train": made_here, "sample": True}.get(
-        stage, False
-    )
+    while name := this.world.from_first(None):
+        stage = stage_named(str(name))
+        stage.work(this, stage, silent)
 
 
 def _run_stages(
-    this: Run, data_files: list[str], until: Stage, force: Collection[Stage]
+    this: Run, data_files: list[str], until: str, force: Collection[str]
 ) -> dict[str, Any] | None:
     """The stages in order, each skipped where it is still valid."""
     from boltzgen.preflight import check_room
 
     workflow, out, say, began = this.workflow, this.out, this.say, False
     manifest = Manifest(out, workflow.model_dump(mode="json", exclude={"quick"}))
-    for stage in STAGES[: STAGES.index(until) + 1]:
-        inputs = inputs_of(stage, workflow, this.system, manifest, data_files)
-        outputs = [out / path for path in OUTPUTS[stage]]
-        why = "asked for" if stage in force else manifest.why_run(stage, inputs, outputs)
+    given, last = Dependencies(this, manifest, tuple(data_files)), NAMES.index(until) + 1
+    for number, stage in enumerate(STAGES[:last]):
+        inputs, name = stage.inputs(given, stage), stage.name
+        outputs = [out / path for path in stage.writes]
+        why = "asked for" if name in force else manifest.why_run(name, inputs, outputs)
         if why is None:
             _forget(this, stage)
-            say(f"{stage}: skipped, nothing it depends on has changed")
+            say(f"{name}: skipped, nothing it depends on has changed")
             continue
-        for earlier in READS[stage]:
+        for earlier in stage.reads:
             manifest.check_outputs(earlier)
         if not began:
-            coming = STAGES[STAGES.index(stage) : STAGES.index(until) + 1]
-            check_room(workflow, this.system, out, this.device, coming)
-        this, began = _examined(stage, this, first=not began), True
-        say(f"{stage}: running ({why}){_outlook(stage, this)}")
-        if stage in force:
-            manifest.abandon(stage)
+            check_room(this, STAGES[number:last])
+            if "simulate" in stage.reads:  # states may be newer than the data that are there
+                warn_of_states(this, this.data())
+        prepared, began = stage.prepare(this), True
+        forecast = stage.forecast(prepared, True)
+        say(f"{name}: running ({why}){'; ' if forecast else ''}{forecast}")
+        if name in force:
+            manifest.abandon(name)
         clear = functools.partial(_clear, this, stage)
-        with manifest.running(stage, inputs, outputs, clear) as recorded, progress_bar(stage) as report:
-            if _shared(stage, this):
-                this.world.from_first(stage)
-            recorded.update(STAGE_FUNCTIONS[stage](this, report) or {})
+        with (
+            manifest.running(name, inputs, outputs, clear, stage.records) as recorded,
+            progress_bar(name) as report,
+        ):
+            if stage.shared(prepared):
+                this.world.from_first(name)
+            recorded.update(stage.work(prepared, stage, report) or {})
         _forget(this, stage)
     if until not in ("analyze", "export"):
         return None
@@ -133,12 +131,12 @@ def _run_stages(
     return results
 
 
-def _check_force(force: Collection[str], until: Stage) -> None:
+def _check_force(force: Collection[str], until: str) -> None:
     """ConfigError for a stage that there is not, or that the command does not come to."""
     for stage in force:
-        if stage not in STAGES:
-            raise ConfigError(f"--force {stage}", "no such stage", f"there are {', '.join(STAGES)}")
-        if STAGES.index(stage) > STAGES.index(until):
+        if stage not in NAMES:
+            raise ConfigError(f"--force {stage}", "no such stage", f"there are {', '.join(NAMES)}")
+        if NAMES.index(stage) > NAMES.index(until):
             raise ConfigError(
                 f"--force {stage}", f"this command ends with {until}", f"use `boltzgen {stage}` or run"
             )
@@ -179,35 +177,11 @@ def _data_files(data: DataSettings, base: Path) -> list[Path]:
     return [base / name for _, name in named]
 
 
-def _examined(stage: Stage, this: Run, first: bool) -> Run:
-    """The run with what this stage reads from outside, checked before anything is announced or removed.
-
-    The first stage to run says what the data that are there make of states, which may be new.
-    """
-    own_data, remarks = None, list[str]()
-    if first and stage in ("train", "sample", "analyze"):
-        warn_of_states(this, this.data())
-    if stage == "sample":
-        from boltzgen.preflight import check_model
-
-        check_model(this.out / "model", this.system)
-    if stage == "simulate" and this.workflow.data.trajectory:
-        from boltzgen.trajectories import load_trajectories
-
-        def say(line: str) -> None:
-            remarks.append(line.removeprefix("warning: "))
-            this.say(line)
-
-        own_data = load_trajectories(this.system, this.workflow.data, this.base, say)
-    return replace(this, own_data=own_data, data_remarks=tuple(remarks))
-
-
 def _clear(this: Run, stage: Stage) -> None:
     """Remove what another attempt at a stage left: pieces of it, and files that would be added to."""
     shutil.rmtree(this.resume(stage), ignore_errors=True)
-    written: dict[Stage, str] = {"simulate": "data", "train": "model"}
-    if stage in written:
-        shutil.rmtree(this.out / written[stage], ignore_errors=True)
+    if stage.starts_without:
+        shutil.rmtree(this.out / stage.starts_without, ignore_errors=True)
 
 
 def _forget(this: Run, stage: Stage) -> None:
@@ -217,16 +191,3 @@ def _forget(this: Run, stage: Stage) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         with suppress(OSError):
             directory.parent.rmdir()
-
-
-def _outlook(stage: Stage, this: Run) -> str:
-    """What is known beforehand of the time and memory a stage takes."""
-    if this.workflow.pretrained and stage in ("simulate", "train"):
-        return f"; taken from the model {this.workflow.pretrained} that comes with boltzgen"
-    if stage == "simulate" and not this.workflow.data.trajectory:
-        return "; " + estimate.of_simulation(this.system, this.workflow.simulate)
-    if stage == "train":
-        return "; " + estimate.of_training(this.workflow.train)
-    if stage == "sample":
-        return "; " + estimate.of_sampling(this.system, this.out / "model", this.workflow.sample, this.device)
-    return ""

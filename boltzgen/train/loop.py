@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from boltzgen.config import ModelSettings, TrainSettings
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
-from boltzgen.estimate import MOST_FRAMES
 from boltzgen.files import replaced, write_atomically
+from boltzgen.forecast import MOST_FRAMES
 from boltzgen.heights import height_curves, level_offsets
 from boltzgen.memory import keep_freed_memory
 from boltzgen.model.calibration import calibrate

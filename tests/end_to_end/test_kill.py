@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from boltzgen.stages import NAMES
 from boltzgen.storage import load_ensemble
-from boltzgen.workflow import STAGES, run
+from boltzgen.workflow import run
 from boltzgen.workflow_file import load_workflow
 
 TINY = {
@@ -125,7 +126,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_kill(home: Path, stage: str, number: int) -> None:
     """Kill one run at a random moment of a stage, start it again, and compare what it leaves."""
-    random = np.random.default_rng([STAGES.index(stage), number])
+    random = np.random.default_rng([NAMES.index(stage), number])
     whole, name = home / "whole", f"{stage}_{number}"
     lasts = json.loads((whole / "manifest.json").read_text())["stages"][stage]["seconds"]
     seconds = float(random.uniform(0.0, lasts))
@@ -152,7 +153,7 @@ def test_a_killed_run_ends_as_a_whole_one(home: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(5))
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", NAMES)
 def test_kills_at_random_moments_of_every_stage(home: Path, stage: str, number: int) -> None:
     check_kill(home, stage, number)
 

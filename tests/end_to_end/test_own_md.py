@@ -13,7 +13,8 @@ from openmm import app
 from boltzgen.config import SimulateSettings
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
-from boltzgen.workflow import STAGES, run
+from boltzgen.stages import STAGES
+from boltzgen.workflow import run
 from boltzgen.workflow_file import load_workflow
 
 FORCE_FIELD = ["amber99sbildn.xml", "amber99_obc.xml"]

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mdtraj
@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers.stages import changed, none_started
 from openmm import app, unit
 
-from boltzgen import cli, workflow
+from boltzgen import cli
 from boltzgen.errors import ConfigError
-from boltzgen.estimate import memory_bytes
 from boltzgen.platform import installed_platforms
 from boltzgen.registry import load_system
+from boltzgen.stage import Run, Stage
+from boltzgen.stages import stage_named
 from boltzgen.system import MolecularSystem
 from boltzgen.workflow_file import load_workflow
 
@@ -29,14 +31,10 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Refused]:
     """Run the command in ``tmp_path`` and return the one line it says; everything stays as it was."""
-
-    def never(this: workflow.Run, report: object) -> None:
-        raise AssertionError("a stage was started")
-
-    for stage in workflow.STAGES:
-        monkeypatch.setitem(workflow.STAGE_FUNCTIONS, stage, never)
 
     def run(*arguments: str) -> str:
         before = sorted(tmp_path.rglob("*"))
@@ -54,7 +52,8 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
         assert sorted(tmp_path.rglob("*")) == before
         return lines[0]
 
-    return run
+    with none_started():
+        yield run
 
 
 def overrides(*assignments: str) -> list[str]:
@@ -185,8 +184,9 @@ def test_a_training_step_needs_room_for_the_parts_at_work(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     needed = {}
     for batch in (128, 4096):
-        workflow, _ = load_workflow("lj55", [f"train.batch_size={batch}"])
-        needed[batch] = memory_bytes(55, workflow, "cpu")["train"]
+        workflow, base = load_workflow("lj55", [f"train.batch_size={batch}"])
+        system = load_system("lj55")
+        needed[batch] = stage_named("train").memory(Run(workflow, base, base, "cpu", system, print))
     assert 1e9 < needed[128] < 2.6 * 2**30
     assert needed[4096] == needed[128]
 
@@ -480,16 +480,14 @@ def test_what_was_mended_is_said_once(
     system = {"name": "molecule", "parameters": GOOD}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "system": system}))
     monkeypatch.chdir(tmp_path)
-    for stage in workflow.STAGES:
-        monkeypatch.setitem(workflow.STAGE_FUNCTIONS, stage, _stop)
     monkeypatch.setattr(sys, "argv", ["boltzgen", "run", "mine.yaml"])
-    with pytest.raises(SystemExit):
+    with changed("simulate", work=_stop), pytest.raises(SystemExit):
         cli.main()
     said = [line for text in capfd.readouterr() for line in text.splitlines() if "alternate" in line]
     assert len(said) == 1 and said[0].startswith("warning: ") and "my.pdb" in said[0]
 
 
-def _stop(this: workflow.Run, report: object) -> None:
+def _stop(this: Run, stage: Stage, report: object) -> None:
     raise ConfigError("stage", "stopped")
 
 

@@ -14,6 +14,7 @@ import pytest
 from boltzgen import cli, workflow
 from boltzgen.errors import DataError
 from boltzgen.model import load_model
+from boltzgen.stages import STAGES
 from boltzgen.storage import load_ensemble
 from boltzgen.workflow_file import load_workflow
 
@@ -100,7 +101,7 @@ def test_damage_is_one_line(
     assert caught.value.code == 2 and len(lines) == 1, errors
     assert str(out / name) in lines[0]
     if "/" in name:
-        writer = next(stage for stage in workflow.STAGES if name in workflow.OUTPUTS[stage])
+        writer = next(stage.name for stage in STAGES if name in stage.writes)
         assert f"--force {writer}`" in lines[0]
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mdtraj
 import pytest
 from helpers.dimer import dimers
+from helpers.stages import none_started
 
-from boltzgen import workflow
 from boltzgen.command import Asked, names_workflow
 from boltzgen.registry import load_system
 
@@ -25,12 +25,9 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def never(monkeypatch: pytest.MonkeyPatch) -> None:
-    def started(this: workflow.Run, report: object) -> None:
-        raise AssertionError("a stage was started")
-
-    for stage in workflow.STAGES:
-        monkeypatch.setitem(workflow.STAGE_FUNCTIONS, stage, started)
+def never() -> Iterator[None]:
+    with none_started():
+        yield
 
 
 def checked(command: Command, directory: Path, *arguments: str) -> Any:

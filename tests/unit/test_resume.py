@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.dimer import MODEL, dimers, settings
+from helpers.stages import changed
 
 from boltzgen import workflow
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.model import EnergyModel
 from boltzgen.progress import Report
 from boltzgen.registry import load_system
+from boltzgen.stage import Run, Stage
 from boltzgen.storage import save_ensemble
 from boltzgen.system import MolecularSystem
 from boltzgen.train import train
@@ -140,7 +142,7 @@ def test_a_damaged_checkpoint_starts_training_anew_and_says_so(
 def test_a_forced_training_starts_anew_and_then_is_resumed_as_ever(
     system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def store(this: workflow.Run, report: Report) -> None:
+    def store(this: Run, stage: Stage, report: Report) -> None:
         (this.out / "data").mkdir()
         save_ensemble(data, system.topology, this.out / "data" / "ensemble.h5")
 
@@ -152,14 +154,13 @@ def test_a_forced_training_starts_anew_and_then_is_resumed_as_ever(
 
         yield report
 
-    monkeypatch.setitem(workflow.STAGE_FUNCTIONS, "simulate", store)
     monkeypatch.setattr(workflow, "progress_bar", until_killed)
-    monkeypatch.setattr("boltzgen.estimate.of_simulation", lambda *_: "")
     short = [f"train.{key}={value}" for key, value in SHORT.items()]
     given, base = load_workflow("harmonic_dimer", [*short, "train.steps=15", "train.compile=never"])
     for force, first in (((), 5), (("train",), 5), ((), 10), (("train",), 5)):
         steps: list[int] = []
-        with pytest.raises(Killed):
+        stored = changed("simulate", work=store, forecast=lambda *_: "")
+        with stored, pytest.raises(Killed):
             workflow.run(given, base, tmp_path / "run", "train", force, say=lambda line: None)
         assert steps[0] == first and (tmp_path / "run" / "resume" / "train" / "last.ckpt").is_file()
 

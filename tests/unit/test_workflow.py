@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.stages import changed
 
-from boltzgen import estimate, rehearsal, workflow
+from boltzgen import rehearsal, workflow
 from boltzgen.config import Workflow
 from boltzgen.errors import BusyError, ConfigError, DataError, NumericalError
 from boltzgen.manifest import Manifest, changes
 from boltzgen.progress import Report
 from boltzgen.registry import build_system, load_system
-from boltzgen.stages import inputs_of
+from boltzgen.stage import Dependencies, Run, Stage
+from boltzgen.stages import NAMES, STAGES, stage_named
 from boltzgen.workflow_file import load_workflow
 
 
@@ -25,27 +29,25 @@ class Chain:
         self.out, self.ran, self.said, self.reported = out, [], [], []
         self.fails: dict[str, BaseException] = {}
 
-    def stage(self, name: workflow.Stage) -> object:
-        def function(this: workflow.Run, report: Report) -> dict[str, object] | None:
-            for output in workflow.OUTPUTS[name]:
-                path = this.out / output
-                if not path.suffix:
-                    path.mkdir(parents=True, exist_ok=True)
-                    if name in self.fails:
-                        raise self.fails.pop(name)
-                    continue
-                path.parent.mkdir(parents=True, exist_ok=True)
+    def work(self, this: Run, stage: Stage, report: Report) -> dict[str, object] | None:
+        name = stage.name
+        for output in stage.writes:
+            path = this.out / output
+            if not path.suffix:
+                path.mkdir(parents=True, exist_ok=True)
                 if name in self.fails:
-                    path.with_name("checkpoint").touch()
                     raise self.fails.pop(name)
-                path.write_text(json.dumps({"seed": this.seed(name)}))
-            self.ran.append(name)
-            recorded = {"train_steps": 77, "compile": "never"} if name == "train" else None
-            return {"platform": "Reference"} if name == "simulate" else recorded
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if name in self.fails:
+                path.with_name("checkpoint").touch()
+                raise self.fails.pop(name)
+            path.write_text(json.dumps({"seed": this.seed(stage)}))
+        self.ran.append(name)
+        recorded = {"train_steps": 77, "compile": "never"} if name == "train" else None
+        return {"platform": "Reference"} if name == "simulate" else recorded
 
-        return function
-
-    def __call__(self, *overrides: str, until: workflow.Stage = "export", **options: object) -> list[str]:
+    def __call__(self, *overrides: str, until: str = "export", **options: object) -> list[str]:
         self.ran, self.said = [], []
         settings, base = load_workflow("harmonic_dimer", list(overrides), device="cpu")
         workflow.run(settings, base, self.out, until, say=self.said.append, **options)  # type: ignore[arg-type]
@@ -53,18 +55,19 @@ class Chain:
 
 
 @pytest.fixture
-def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
+def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chain]:
     chain = Chain(tmp_path / "run")
-    monkeypatch.setattr(workflow, "_examined", lambda stage, this, first: this)
-    for name in workflow.STAGES:
-        monkeypatch.setitem(workflow.STAGE_FUNCTIONS, name, chain.stage(name))
-    for name in ("of_simulation", "of_training", "of_sampling"):
-        monkeypatch.setattr(estimate, name, lambda *_: "estimate")
+    monkeypatch.setattr(workflow, "warn_of_states", lambda this, data: None)
+    monkeypatch.setattr(Run, "data", lambda this: None)
     monkeypatch.setattr(workflow, "_report", lambda out: chain.reported.append(out))
-    return chain
+    with ExitStack() as stack:
+        for name in NAMES:
+            done = {"work": chain.work, "prepare": lambda this: this, "forecast": lambda *_: "estimate"}
+            stack.enter_context(changed(name, **done))
+        yield chain
 
 
-ALL = list(workflow.STAGES)
+ALL = list(NAMES)
 
 
 def test_everything_runs_once(chain: Chain) -> None:
@@ -76,7 +79,7 @@ def test_everything_runs_once(chain: Chain) -> None:
 def test_what_would_run_is_what_runs(chain: Chain) -> None:
     def planned(*overrides: str) -> list[str]:
         settings, base = load_workflow("harmonic_dimer", list(overrides), device="cpu")
-        this = workflow.Run(settings, base, chain.out, "cpu", build_system(settings, base), lambda line: None)
+        this = Run(settings, base, chain.out, "cpu", build_system(settings, base), lambda line: None)
         return [stage for stage, why in rehearsal.planned(this, []).items() if why is not None]
 
     assert planned() == ALL and chain() == ALL and planned() == []
@@ -238,7 +241,7 @@ def test_a_kill_while_an_earlier_attempt_is_cleared_away_leaves_nothing_that_is_
 ) -> None:
     chain()
 
-    def killed(this: workflow.Run, stage: workflow.Stage) -> None:
+    def killed(this: Run, stage: Stage) -> None:
         (this.out / "model" / "energy.json").unlink()
         raise KeyboardInterrupt
 
@@ -259,7 +262,7 @@ def test_a_killed_stage_starts_afresh_when_its_settings_changed(chain: Chain) ->
 
 
 @pytest.mark.parametrize("stage", ALL)
-def test_force_starts_an_interrupted_stage_anew(chain: Chain, stage: workflow.Stage) -> None:
+def test_force_starts_an_interrupted_stage_anew(chain: Chain, stage: str) -> None:
     """And one that is interrupted after it was forced is resumed as ever."""
     kept = chain.out / "resume" / stage / "last.ckpt"
     chain()
@@ -280,15 +283,12 @@ def test_an_error_in_a_later_stage_keeps_earlier_ones(chain: Chain) -> None:
     assert chain() == ALL[2:]
 
 
-def test_an_error_before_anything_is_made_leaves_nothing(
-    chain: Chain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(this: workflow.Run, report: Report) -> None:
+def test_an_error_before_anything_is_made_leaves_nothing(chain: Chain) -> None:
+    def fails(this: Run, stage: Stage, report: Report) -> None:
         (this.out / "data").mkdir()
         raise DataError("no frames")
 
-    monkeypatch.setitem(workflow.STAGE_FUNCTIONS, "simulate", fails)
-    with pytest.raises(DataError):
+    with changed("simulate", work=fails), pytest.raises(DataError):
         chain()
     assert not chain.out.exists()
 
@@ -298,9 +298,7 @@ def test_what_is_written_down(chain: Chain) -> None:
     manifest = json.loads((chain.out / "manifest.json").read_text())
     assert set(manifest["stages"]) == set(ALL)
     assert manifest["versions"]["torch"] and manifest["seed"] == 0 and manifest["in_progress"] is None
-    seeds = {
-        json.loads((chain.out / workflow.OUTPUTS[s][0]).read_text())["seed"] for s in workflow.STAGES[:4]
-    }
+    seeds = {json.loads((chain.out / stage.writes[0]).read_text())["seed"] for stage in STAGES[:4]}
     assert len(seeds) == 4
 
 
@@ -340,33 +338,32 @@ def test_the_other_enantiomer_is_another_system(tmp_path: Path) -> None:
     peptide = load_system("alanine_dipeptide")
     mirrored = replace(peptide, positions=peptide.positions * [1.0, 1.0, -1.0])
     manifest = Manifest(tmp_path, {})
-    digests = [
-        inputs_of("simulate", settings, system, manifest, [])["the system"] for system in (peptide, mirrored)
-    ]
+    stage, digests = stage_named("simulate"), []
+    for system in (peptide, mirrored):
+        this = Run(settings, tmp_path, tmp_path, "cpu", system, lambda line: None)
+        digests.append(stage.inputs(Dependencies(this, manifest, ()), stage)["the system"])
     assert digests[0] != digests[1]
 
 
-def test_one_run_at_a_time(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    def again(this: workflow.Run, report: Report) -> None:
+def test_one_run_at_a_time(chain: Chain) -> None:
+    def again(this: Run, stage: Stage, report: Report) -> None:
         with pytest.raises(BusyError, match="choose another --out"):
             chain()
         raise KeyboardInterrupt
 
     assert chain(until="train") == ["simulate", "train"]
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setitem(workflow.STAGE_FUNCTIONS, "sample", again)
+    with changed("sample", work=again), pytest.raises(KeyboardInterrupt):
         chain()
     assert not (chain.out / "run.lock").exists()
     assert chain() == ALL[2:]
 
 
-def test_refused_data_leave_earlier_data_alone(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(stage: workflow.Stage, this: workflow.Run, first: bool) -> workflow.Run:
+def test_refused_data_leave_earlier_data_alone(chain: Chain) -> None:
+    def refuses(this: Run) -> Run:
         raise DataError("another molecule")
 
     assert chain() == ALL
-    with monkeypatch.context() as patch, pytest.raises(DataError):
-        patch.setattr(workflow, "_examined", refuses)
+    with changed("simulate", prepare=refuses), pytest.raises(DataError):
         chain("simulate.production_ps=9")
     assert chain.said == [] and chain() == []
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boltzgen.config import ModelSettings, SampleSettings, SimulateSettings, TrainSettings, Workflow
+from boltzgen import shipped
+from boltzgen.config import SampleSettings, Workflow
+from boltzgen.network_policy import network_chunk, will_compile
 from boltzgen.progress import clock
 
 if TYPE_CHECKING:
     from boltzgen.model import EnergyModel
+    from boltzgen.stage import Run
     from boltzgen.system import MolecularSystem
 
-COMPILE_FROM_EVALUATIONS = 100_000
-"""Network evaluations of a sampling from which compiling wins its time back."""
 COMPILED_GAIN = 4.0
 """Speed of energy and score once compiled over that before (4.3 on two cores of a Xeon)."""
-DEFAULT_CHUNK = {"cpu": 256, "cuda": 4096}
-"""Configurations at once: what stays in a CPU's cache, what fills a GPU."""
 MOST_FRAMES = 20_000
 """Frames that the scales of a network and the Gaussian of its prior are taken from, at most."""
 BYTES_PER_PAIR = 10_000.0
@@ -31,8 +29,13 @@ _BYTES_PER_ATOM = {"xtc": 5, "pdb": 81}
 """Of a frame in formats that are not plain float32 positions."""
 
 
-def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
+def of_simulation(this: Run) -> str:
     """MD steps over a speed measured now, and the size of the stored frames."""
+    settings, system = this.workflow.simulate, this.system
+    if this.workflow.pretrained:
+        return _taken(this.workflow.pretrained)
+    if this.own_data is not None:
+        return f"{len(this.own_data)} frames of your own"
     from boltzgen.pace import expected
 
     steps, seconds = expected(system, settings)
@@ -41,101 +44,112 @@ def of_simulation(system: MolecularSystem, settings: SimulateSettings) -> str:
     return f"estimate: {steps:.3g} MD steps, about {clock(seconds)}, about {stored} of frames at the target"
 
 
-def of_training(settings: TrainSettings) -> str:
+def of_training(this: Run) -> str:
     """The limits that end training."""
+    if this.workflow.pretrained:
+        return _taken(this.workflow.pretrained)
+    settings = this.workflow.train
     limits = [] if settings.steps is None else [f"{settings.steps} steps"]
     limits += [] if settings.minutes is None else [f"{settings.minutes:g} minutes"]
     return f"ends after {' or '.join(limits)}" + (", whichever is sooner" if len(limits) == 2 else "")
 
 
-def of_sampling(system: MolecularSystem, model: Path, settings: SampleSettings, device: str) -> str:
+def _taken(pretrained: str) -> str:
+    return f"taken from the model {pretrained} that comes with boltzgen"
+
+
+def of_sampling(this: Run, trained: bool) -> str:
     """Network evaluations over the speed of one chunk, and the memory in use after it.
 
     The speed is measured before the network is compiled, and multiplied by what compiling typically gains.
+    Without a trained network it is that of one of random numbers, which is as fast.
     """
     from boltzgen.memory import keep_freed_memory
     from boltzgen.model import load_model
 
+    if not trained and this.workflow.pretrained is None:
+        return _of_sampling(this, _untrained(this))
     keep_freed_memory()  # as sampling does
-    return _of_sampling(system, load_model(model, device, system), settings, device)
+    pretrained = None if trained else this.workflow.pretrained
+    directory = this.out / "model" if pretrained is None else shipped.ROOT / pretrained
+    return _of_sampling(this, load_model(directory, this.device, this.system))
 
 
-def of_sampling_untrained(
-    system: MolecularSystem, network: ModelSettings, settings: SampleSettings, device: str
-) -> str:
-    """The same before there is a network: by one of random numbers, which is as fast."""
+def _untrained(this: Run) -> EnergyModel:
     import torch
 
     from boltzgen.model import EnergyModel
 
-    reference = torch.as_tensor(system.positions, dtype=torch.float32)
+    reference = torch.as_tensor(this.system.positions, dtype=torch.float32)
     noise = torch.randn((64, *reference.shape), generator=torch.Generator().manual_seed(0))
-    model = EnergyModel.from_data(system, reference - reference.mean(dim=0) + 0.003 * noise, network)
-    return _of_sampling(system, model.to(device), settings, device)
+    x = reference - reference.mean(dim=0) + 0.003 * noise
+    return EnergyModel.from_data(this.system, x, this.workflow.model).to(this.device)
 
 
-def _of_sampling(system: MolecularSystem, model: EnergyModel, settings: SampleSettings, device: str) -> str:
+def _of_sampling(this: Run, model: EnergyModel) -> str:
+    settings = this.workflow.sample
     levels = settings.n_levels * (1 + settings.ladder_moves * settings.leapfrog_steps)
     evaluations = (settings.n_particles + settings.n_pilot) * levels + settings.n_forward * settings.n_levels
-    speed = _network_throughput(system, model, settings, device)
+    speed = _network_throughput(this.system, model, settings, this.device)
     seconds = evaluations / (speed * COMPILED_GAIN if will_compile(settings) else speed)
     return (
         f"estimate: about {evaluations:.3g} network evaluations, about {clock(seconds)}, "
-        f"about {size(_memory(device))} of memory"
+        f"about {size(_memory(this.device))} of memory"
     )
 
 
-def will_compile(settings: SampleSettings) -> bool:
-    """Whether sampling evaluates the network often enough for compiling to win its time back."""
-    moves = 1 + 0.5 * settings.ladder_moves * settings.leapfrog_steps
-    return settings.n_particles * settings.n_levels * moves >= COMPILE_FROM_EVALUATIONS
+# ---- bytes that a stage writes, and that it holds at least ------------------------------------------
 
 
-def network_chunk(settings: SampleSettings, device: str) -> int:
-    """Configurations that the network is given at once, at most a population."""
-    size = settings.chunk_size or DEFAULT_CHUNK[device]
-    return max(1, min(size, settings.n_particles // settings.populations))
+def disk_of_data(this: Run) -> float:
+    """Frames."""
+    n_atoms, workflow = this.system.n_atoms, this.workflow
+    return _n_frames(n_atoms, workflow) / workflow.data.stride * n_atoms * 12.0
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def disk_of_sample(this: Run) -> float:
+    """The weighted sample."""
+    return this.workflow.sample.n_particles * this.system.n_atoms * 12.0
 
 
-def disk_bytes(n_atoms: int, workflow: Workflow) -> dict[str, float]:
-    """What each stage writes, roughly: frames, the weighted sample, its copies in every format."""
-    sampled = workflow.sample.n_particles
-    exported = sum(_BYTES_PER_ATOM.get(suffix, 12) for suffix in workflow.export.formats)
-    return {
-        "simulate": _n_frames(n_atoms, workflow) / workflow.data.stride * n_atoms * 12.0,
-        "sample": sampled * n_atoms * 12.0,
-        "export": (sampled + workflow.export.n_resampled) * n_atoms * float(exported),
-    }
+def disk_of_export(this: Run) -> float:
+    """Copies of the sample in every format."""
+    workflow = this.workflow
+    n_frames = workflow.sample.n_particles + workflow.export.n_resampled
+    per_atom = sum(_BYTES_PER_ATOM.get(suffix, 12) for suffix in workflow.export.formats)
+    return n_frames * this.system.n_atoms * float(per_atom)
 
 
-def memory_bytes(n_atoms: int, workflow: Workflow, device: str) -> dict[str, float]:
-    """What each stage holds in memory at least: frames twice, forces beside them, distances of pairs.
+def memory_of_data(this: Run) -> float:
+    """Frames, twice."""
+    return _n_frames(this.system.n_atoms, this.workflow) * this.system.n_atoms * 24.0
 
-    Distances are those that the scales of the network are taken from, of MOST_FRAMES at most. What a
-    training step holds, one part for each core, comes later, on a CPU in the same memory.
+
+def memory_of_training(this: Run) -> float:
+    """Frames with forces beside them, and distances of pairs or what a step holds.
+
+    Distances are those that the scales of the network are taken from, of MOST_FRAMES at most. What a step
+    holds, one part for each core, comes later, on a CPU in the same memory.
     """
     import torch
 
     from boltzgen.cores import part_size
 
-    read = _n_frames(n_atoms, workflow)
-    kept, model, train = read / workflow.data.stride, workflow.model, workflow.train
+    n_atoms, workflow = this.system.n_atoms, this.workflow
+    kept = _n_frames(n_atoms, workflow) / workflow.data.stride
+    model, train = workflow.model, workflow.train
     part = part_size(train.batch_size, n_atoms, torch.device("cpu"), train.levels_per_sample)
     at_once = min(train.batch_size, part * torch.get_num_threads()) * train.levels_per_sample
     pairs = n_atoms * (n_atoms - 1) * at_once
     step = pairs * BYTES_PER_PAIR * model.n_layers * model.n_channels / 64
-    if device != "cpu" or workflow.pretrained is not None:
+    if this.device != "cpu" or workflow.pretrained is not None:
         step = 0.0
-    return {
-        "simulate": read * n_atoms * 24.0,
-        "train": kept * n_atoms * 24.0 + max(min(kept, MOST_FRAMES) * n_atoms**2 * 8.0, step),
-        "sample": float(workflow.sample.n_particles) * n_atoms * 48.0,
-    }
+    return kept * n_atoms * 24.0 + max(min(kept, MOST_FRAMES) * n_atoms**2 * 8.0, step)
+
+
+def memory_of_sample(this: Run) -> float:
+    """Particles, and what moves them."""
+    return float(this.workflow.sample.n_particles) * this.system.n_atoms * 48.0
 
 
 def size(n_bytes: float) -> str:
