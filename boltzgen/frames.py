@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 
 import numpy as np
 import torch
@@ -148,13 +149,13 @@ def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: 
 
 
 def _bond_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:
-    """Force constants [kJ/mol/nm^2] of harmonic bonds, by atom pair ``i < j``."""
-    found = {}
+    """Force constants [kJ/mol/nm^2] of harmonic bonds, by atom pair ``i < j``; several of one pair add up."""
+    found: dict[tuple[int, int], float] = defaultdict(float)
     for force in system.openmm_system.getForces():
         if type(force).__name__ == "HarmonicBondForce":
             for k in range(force.getNumBonds()):
                 i, j, _, stiffness = force.getBondParameters(k)
-                found[min(i, j), max(i, j)] = float(stiffness._value)
+                found[min(i, j), max(i, j)] += float(stiffness._value)
     return found
 
 

@@ -96,8 +96,9 @@ def _refuse_blur(found: Equipartition, system: MolecularSystem, where: str) -> N
 
 def _temperature(found: Equipartition, system: MolecularSystem, where: str) -> list[str]:
     """A line for a temperature somewhat off; DataError for another one."""
-    ratio, error = found.angles or found.bonds or (1.0, 0.0)
-    if abs(ratio - 1.0) < max(TEMPERATURE_SAID, SURE * error):
+    ratio, error = found.temperature
+    certain = abs(ratio - 1.0) * min(ratio, 1.0)  # were the ratio one, its error would be larger, as it is
+    if abs(ratio - 1.0) < TEMPERATURE_SAID or certain < SURE * error:
         return []
     kelvin, uncertain = ratio * system.temperature_k, error * system.temperature_k
     what = (

@@ -137,7 +137,8 @@ def _weights(settings: DataSettings, base: Path, lengths: list[int]) -> list[Arr
 
 def _once(pieces: list[Piece], where: str) -> str:
     """Leave out frames that a restart wrote again, and a line that says how many."""
-    twice = written_twice(first_seen(np.concatenate([piece.x for piece in pieces])))
+    x = np.concatenate([piece.x for piece in pieces])
+    twice = written_twice(first_seen(x), x.shape[1])
     if not twice.any():
         return ""
     for piece, again in zip(pieces, np.split(twice, np.cumsum([len(p.x) for p in pieces])[:-1]), strict=True):

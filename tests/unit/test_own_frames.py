@@ -167,16 +167,16 @@ def test_overlaps_are_seen_across_files_and_after_turning(x: np.ndarray) -> None
         "ij,nkj->nki", random_rotations(1, torch.Generator().manual_seed(1), torch.float64)[0], x
     )
     both = np.concatenate([x[:50], turned[30:80] + 0.3]).astype(np.float32)
-    twice = written_twice(first_seen(both))
+    twice = written_twice(first_seen(both), x.shape[1])
     assert np.flatnonzero(twice).tolist() == list(range(50, 70))
 
 
 def test_frames_that_stay_or_recur_singly_are_no_overlap(x: np.ndarray) -> None:
     stays = x[[0, 1, 1, 1, 2, 3]]
-    assert not written_twice(first_seen(stays)).any()
+    assert not written_twice(first_seen(stays), x.shape[1]).any()
     recurs = x[[0, 1, 2, 3, 1, 4, 5, 0]]
     assert first_seen(recurs).tolist() == [0, 1, 2, 3, 1, 5, 6, 0]
-    assert not written_twice(first_seen(recurs)).any()
+    assert not written_twice(first_seen(recurs), x.shape[1]).any()
 
 
 def test_frames_of_weight_zero_are_left_out(
