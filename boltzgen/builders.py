@@ -14,6 +14,7 @@ from openmm import app, unit
 from boltzgen.amber import IMPLICIT_SOLVENTS, read_amber
 from boltzgen.errors import MolecularSystemError
 from boltzgen.force_fields import parametrised
+from boltzgen.starting_geometry import check_geometry
 from boltzgen.structures import Structure, read_structure
 from boltzgen.system import CollectiveVariable, MolecularSystem, State
 
@@ -45,6 +46,7 @@ def from_pdb(
     _check_cutoff(name, nonbonded_cutoff_nm)
     structure = read_structure(pdb)
     made = parametrised(pdb, structure, forcefield, _unconstrained(nonbonded_cutoff_nm), residue_templates)
+    check_geometry(pdb, structure, made.system)
     structure = replace(structure, notices=(*structure.notices, *made.notices))
     return _finish(name, structure, made.system, temperature_k, collective_variables, states)
 
@@ -76,6 +78,7 @@ def from_amber(
     _check_cutoff(name, nonbonded_cutoff_nm)
     options = _unconstrained(nonbonded_cutoff_nm)
     structure, system = read_amber(Path(prmtop), Path(coordinates), implicit_solvent, options)
+    check_geometry(coordinates, structure, system)
     return _finish(name, structure, system, temperature_k, collective_variables, states)
 
 

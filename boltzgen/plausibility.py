@@ -62,8 +62,8 @@ def check_energies(
         raise DataError(
             where,
             f"{len(high)} frames of {len(u)}, the first of them frame {rows[high[0]]}, lie more than "
-            f"{max(HIGHEST_ENERGY * system.dof, LEAST_HIGH_KT):.3g} kT above the reference configuration: dynamics that broke "
-            "down, or a molecule cut by a periodic box",
+            f"{max(HIGHEST_ENERGY * system.dof, LEAST_HIGH_KT):.3g} kT above the reference "
+            "configuration: dynamics that broke down, or a molecule cut by a periodic box",
             "cut them out, or make molecules whole",
         )
 
@@ -105,7 +105,9 @@ def _refuse_blur(found: Equipartition, system: MolecularSystem, where: str) -> N
     what = f"bonds vibrate as at {kelvin[0]} and angles as at {kelvin[1]}: "
     if averaged:
         raise DataError(
-            where, f"{what}positions are averages (smoothed?), not frames", "give frames as the dynamics had them"
+            where,
+            f"{what}positions are averages (smoothed?), not frames",
+            "give frames as the dynamics had them",
         )
     raise DataError(
         where,
