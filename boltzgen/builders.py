@@ -133,10 +133,26 @@ def _unconstrained(cutoff_nm: float | None) -> dict[str, object]:
     return {**options, "nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": cutoff}
 
 
+SHORTEST_CUTOFF_NM = 0.3
+"""A cutoff below this is inside the repulsion of atoms."""
+
+
 def _check_cutoff(name: str, cutoff_nm: float | None) -> None:
-    if cutoff_nm is not None and not cutoff_nm > 0:
+    if cutoff_nm is None:
+        return
+    if not isinstance(cutoff_nm, int | float):
+        raise MolecularSystemError(
+            name, f"nonbonded_cutoff_nm is {cutoff_nm!r}", "give a number of nm, without a unit"
+        )
+    if not cutoff_nm > 0:
         raise MolecularSystemError(
             name, f"nonbonded_cutoff_nm must be positive, not {cutoff_nm:g}", "leave it out for none"
+        )
+    if cutoff_nm < SHORTEST_CUTOFF_NM:
+        raise MolecularSystemError(
+            name,
+            f"nonbonded_cutoff_nm is {cutoff_nm:g} nm, which is less than atoms are apart",
+            "give 1 nm or more, or leave it out for none",
         )
 
 

@@ -98,7 +98,7 @@ def check_rounding(system: MolecularSystem, x: NDArray[np.float32], where: str) 
     step = next((step for step in STEPS_NM if _on_grid(x, step)), 0.0)
     if not step:
         return 0.0
-    harmonic = _bond_stiffness(system)
+    harmonic = harmonic_stiffness(system)
     others = [bond for bond in system.bonds if not harmonic.get(bond)]
     stiffest = max([*harmonic.values(), *stiffness_of(system, others)], default=0.0)
     blur = 0.5 * stiffest * step**2 / 6 / system.kT  # variance of a distance between two rounded ends
@@ -141,7 +141,7 @@ def check_number(x: NDArray[np.float32], where: str) -> list[str]:
 def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: float, where: str) -> None:
     """Refuse bonds that are too long to be bonds, cut by a periodic box, or too stiff to be free."""
     atoms, labels = list(system.topology.atoms()), labels_of(system)
-    stiffness = _bond_stiffness(system)
+    stiffness = harmonic_stiffness(system)
     noise = resolution_nm**2 / 6  # variance of a distance between two coordinates rounded to the step
     for i, j in system.bonds:
         lengths = np.linalg.norm(x[:, i].astype(np.float64) - x[:, j], axis=-1)
@@ -174,7 +174,7 @@ def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: 
             )
 
 
-def _bond_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:
+def harmonic_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:
     """Force constants [kJ/mol/nm^2] of harmonic bonds, by atom pair ``i < j``; several of one pair add up."""
     found: dict[tuple[int, int], float] = defaultdict(float)
     for force in system.openmm_system.getForces():

@@ -16,11 +16,14 @@ from boltzgen.cohesion import check_cohesion
 from boltzgen.config import ModelSettings, Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError, UserError
 from boltzgen.files import nearest_existing
+from boltzgen.frames import harmonic_stiffness
+from boltzgen.labels import labels_of
 from boltzgen.observables import check_observables
 from boltzgen.platform import installed_platforms, why_not
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
+from boltzgen.starting_geometry import check_topology, check_unit
 from boltzgen.state_checks import check_states
 from boltzgen.system import MolecularSystem
 from boltzgen.walkers import BATCHED
@@ -28,6 +31,9 @@ from boltzgen.yaml_files import YAMLError, load
 
 HOTTEST_K = 10_000.0
 """A rung of parallel tempering above this breaks any molecule."""
+
+_ROUND_STEP = 0.7
+"""A step of molecular dynamics that is good, over the angular period of the fastest bond."""
 
 _REPLACED = ("data", "model", "samples", "results", "export")
 _LESS = {
@@ -49,6 +55,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     check_states(system.at_temperature(workflow.sample.temperature_k), _keys_of_states(workflow))
     _check_energy(system)
     _check_temperatures(workflow, system)
+    _check_timestep(workflow, system)
     check_observables(workflow.analyze.observables, system)
     _check_platform(workflow, system)
     for key in ("select", "align"):
@@ -177,6 +184,8 @@ def _keys_of_states(workflow: Workflow) -> dict[str, str]:
 
 def _check_energy(system: MolecularSystem) -> None:
     """A finite energy at the reference configuration, of relative positions only, that holds it together."""
+    check_unit(str(system.name), system.positions, system.openmm_system)
+    check_topology(system)
     potential = make_potential(system, backend="openmm", platform="Reference")
     u, gradient = potential.reduced_energy_and_gradient(torch.as_tensor(system.positions)[None])
     if not (u.isfinite().all() and gradient.isfinite().all()):
@@ -208,6 +217,30 @@ def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
     except UserError as error:
         reason = f"{system.name} cannot be batched ({error.what})"
         raise ConfigError("simulate.platform", reason, "use auto") from None
+
+
+def _check_timestep(workflow: Workflow, system: MolecularSystem) -> None:
+    """ConfigError for a step with which the stiffest bond explodes: more than 2 over its angular frequency."""
+    if workflow.data.trajectory or workflow.pretrained:
+        return
+    masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]
+    fastest, (i, j) = max(
+        (
+            (math.sqrt(k * (1 / masses[i] + 1 / masses[j])), (i, j))
+            for (i, j), k in harmonic_stiffness(system).items()
+        ),
+        default=(0.0, (0, 0)),
+    )
+    if workflow.simulate.timestep_fs / 1000 * fastest < 2.0:
+        return
+    atoms = list(system.topology.atoms())
+    raise ConfigError(
+        "simulate.timestep_fs",
+        f"steps of {workflow.simulate.timestep_fs:g} fs are too long for the bond "
+        f"{labels_of(system).bond(atoms[i], atoms[j])}, which vibrates once in "
+        f"{2000 * math.pi / fastest:.3g} fs, as no bond is constrained",
+        f"take {_ROUND_STEP * 1000 / fastest:.1g} fs",
+    )
 
 
 def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:

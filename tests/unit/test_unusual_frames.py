@@ -1,4 +1,4 @@
-"""Frames of small, soft, unbound and anharmonic systems: right ones pass, wrong ones are told by their cause."""
+"""Frames of small, soft, unbound and anharmonic systems: right ones pass, wrong ones are told as such."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_right_frames_pass_without_a_word(
 
 
 def test_digits_lost_are_told_where_no_bond_is_harmonic(said: Callable[..., list[str]]) -> None:
-    with pytest.raises(DataError, match="rounded to 0.01 nm, which alone gives a bond"):
+    with pytest.raises(DataError, match=r"rounded to 0.01 nm, which alone gives a bond"):
         said(morse(), np.round(dynamics(morse()), 2))
 
 
