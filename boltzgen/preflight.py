@@ -220,7 +220,7 @@ def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
 
 
 def _check_timestep(workflow: Workflow, system: MolecularSystem) -> None:
-    """ConfigError for a step with which the stiffest bond explodes: more than 2 over its angular frequency."""
+    """ConfigError for a step with which the stiffest bond explodes: over 2 by its angular frequency."""
     if workflow.data.trajectory or workflow.pretrained:
         return
     masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]

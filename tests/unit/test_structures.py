@@ -148,7 +148,7 @@ def test_files_that_are_no_force_field(tmp_path: Path, lines: Lines) -> None:
     assert "describes something twice" in refusal(pdb, ["amber99sbildn.xml", "amber14-all.xml"])
     assert "holds 2 implicit solvents" in refusal(pdb, [*AMBER, "amber99_obc.xml", "implicit/obc2.xml"])
     typeless = written(tmp_path, ETHANE_FIELD.replace('type="h"', 'type="nope"'), "typeless.xml")
-    assert "lacks `nope`" in refusal(pdb, [typeless])
+    assert "that it needs (nope)" in refusal(pdb, [typeless])
     mismatched = refusal(pdb, ["amber14-all.xml", "amber99_obc.xml"])
     assert "gives no parameters for it" in mismatched and "belong together" in mismatched
 
