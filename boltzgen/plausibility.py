@@ -128,15 +128,14 @@ def _temperature(found: Equipartition, system: MolecularSystem, weighted: bool, 
         f"frames {'with their weights ' if weighted else ''}fit a temperature of {kelvin:.3g} +- "
         f"{uncertain:.2g} K, and {system.name} is at {system.temperature_k:g} K"
     )
-    if abs(ratio - 1.0) < TEMPERATURE_REFUSED or certain < CERTAIN * error:
-        return [f"warning: {where}: {what}"]
-    raise DataError(
-        where,
-        what,
+    remedy = (
         "are data.weights those of these frames for this temperature, and of the right sign?"
         if weighted
-        else "set temperature_k of the system to that of the frames, or give weights (data.weights)",
+        else "set temperature_k of the system to that of the frames, or give weights (data.weights)"
     )
+    if abs(ratio - 1.0) < TEMPERATURE_REFUSED or certain < CERTAIN * error:
+        return [f"warning: {where}: {what}; {remedy}"]
+    raise DataError(where, what, remedy)
 
 
 def _misfit(found: Equipartition, system: MolecularSystem, where: str) -> list[str]:
