@@ -14,6 +14,7 @@ from openmm import app, unit
 from boltzgen.amber import IMPLICIT_SOLVENTS, read_amber
 from boltzgen.errors import MolecularSystemError
 from boltzgen.force_fields import parametrised
+from boltzgen.starting_geometry import check_geometry
 from boltzgen.structures import Structure, read_structure
 from boltzgen.system import CollectiveVariable, MolecularSystem, State
 
@@ -45,6 +46,7 @@ def from_pdb(
     _check_cutoff(name, nonbonded_cutoff_nm)
     structure = read_structure(pdb)
     made = parametrised(pdb, structure, forcefield, _unconstrained(nonbonded_cutoff_nm), residue_templates)
+    check_geometry(pdb, structure, made.system)
     structure = replace(structure, notices=(*structure.notices, *made.notices))
     return _finish(name, structure, made.system, temperature_k, collective_variables, states)
 
@@ -76,6 +78,7 @@ def from_amber(
     _check_cutoff(name, nonbonded_cutoff_nm)
     options = _unconstrained(nonbonded_cutoff_nm)
     structure, system = read_amber(Path(prmtop), Path(coordinates), implicit_solvent, options)
+    check_geometry(coordinates, structure, system)
     return _finish(name, structure, system, temperature_k, collective_variables, states)
 
 
@@ -130,10 +133,26 @@ def _unconstrained(cutoff_nm: float | None) -> dict[str, object]:
     return {**options, "nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": cutoff}
 
 
+SHORTEST_CUTOFF_NM = 0.3
+"""A cutoff below this is inside the repulsion of atoms."""
+
+
 def _check_cutoff(name: str, cutoff_nm: float | None) -> None:
-    if cutoff_nm is not None and not cutoff_nm > 0:
+    if cutoff_nm is None:
+        return
+    if not isinstance(cutoff_nm, int | float):
+        raise MolecularSystemError(
+            name, f"nonbonded_cutoff_nm is {cutoff_nm!r}", "give a number of nm, without a unit"
+        )
+    if not cutoff_nm > 0:
         raise MolecularSystemError(
             name, f"nonbonded_cutoff_nm must be positive, not {cutoff_nm:g}", "leave it out for none"
+        )
+    if cutoff_nm < SHORTEST_CUTOFF_NM:
+        raise MolecularSystemError(
+            name,
+            f"nonbonded_cutoff_nm is {cutoff_nm:g} nm, which is less than atoms are apart",
+            "give 1 nm or more, or leave it out for none",
         )
 
 

@@ -62,7 +62,11 @@ def check(
         invariance = check_system(system)
     except AssertionError as error:
         where, _, what = str(error).partition(": ")
-        raise MolecularSystemError(where, what, "mend its force field or its states") from error
+        raise MolecularSystemError(
+            where,
+            what,
+            "mend its force field (or give atoms that differ other elements or masses), or its states",
+        ) from error
     report(0.1, 1.0, "agreement with OpenMM")
     potentials = {"float64": make_potential(system), "float32": make_potential(system, dtype=torch.float32)}
     throughput = {} if seconds is None else _throughput(system, potentials, seconds, compiled, report)

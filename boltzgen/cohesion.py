@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import networkx as nx
 import numpy as np
@@ -19,6 +20,8 @@ from boltzgen.system import MolecularSystem
 
 HELD_KT = 28.0
 """A well of this depth holds for the time of any simulation: exp(28) attempts are a second of vibrations."""
+NOTHING_KT = 4.0
+"""A well of this depth or less is not worth telling: what is not bonded attracts as much."""
 FAR_NM = (5.0, 20.0, 80.0)
 """How far parts are moved away."""
 _RISES_KT = 0.5
@@ -67,6 +70,14 @@ def check_cohesion(system: MolecularSystem) -> None:
     _check_bonds(system, energies)
 
 
+def stiffness_of(system: MolecularSystem, bonds: Sequence[tuple[int, int]]) -> list[float]:
+    """Force constants [kJ/mol/nm^2] of bonds of any kind in the reference configuration."""
+    if not bonds:
+        return []
+    energies = _Energies(system, make_potential(system, backend="openmm", platform="Reference"))
+    return [system.kT * energies.stiffness(*bond) for bond in bonds]
+
+
 class _Energies:
     """Reduced energies of displaced copies of the reference configuration, relative to its own."""
 
@@ -83,13 +94,16 @@ class _Energies:
         u: NDArray[np.float64] = energy.numpy() / self.potential.kT
         return u
 
-    def escapes(self, part: Part, direction: NDArray[np.float64]) -> bool:
-        """Whether ``part`` flies away along a unit vector: at no great cost, which no longer rises."""
-        last = self([self._moved(part, FAR_NM[-1] * direction)])[0]
+    def escape(self, part: Part, direction: NDArray[np.float64]) -> float:
+        """What it costs [kT] ``part`` to fly away along a unit vector; inf where it is held.
+
+        It is held if the cost is great or keeps rising.
+        """
+        last = float(self([self._moved(part, FAR_NM[-1] * direction)])[0])
         if not last < HELD_KT:
-            return False
+            return math.inf
         before = self([self._moved(part, distance * direction) for distance in FAR_NM[:-1]])
-        return bool(last - before[-1] < _RISES_KT)
+        return last if last - before[-1] < _RISES_KT else math.inf
 
     def stiffness(self, i: int, j: int) -> float:
         """Second derivative of ``u`` in the length of a bond, its direct part [1/nm^2].
@@ -114,13 +128,15 @@ def _check_molecules(system: MolecularSystem, energies: _Energies) -> None:
     for part in _groups(molecules):
         away = system.positions[list(part)].mean(0) - np.delete(system.positions, list(part), 0).mean(0)
         away = away / np.linalg.norm(away) if np.linalg.norm(away) > 0 else _DIRECTIONS[0]
-        if any(energies.escapes(part, direction) for direction in (away, *_DIRECTIONS)):
+        cost = min(energies.escape(part, direction) for direction in (away, *_DIRECTIONS))
+        if cost < math.inf:
             group = [molecule for molecule in molecules if set(molecule) <= set(part)]
             rest = [molecule for molecule in molecules if molecule not in group]
             one, other = sorted((group, rest))
             raise MolecularSystemError(
                 str(system.name),
-                f"nothing holds {_told(system, one)} together with {_told(system, other)}: they fly apart",
+                f"{_held_by(cost)} holds {_told(system, one)} together with {_told(system, other)}: they fly "
+                f"apart",
                 "add a restraint between them, a force that grows with their distance, or take one molecule "
                 "at a time",
             )
@@ -140,7 +156,9 @@ def _check_bonds(system: MolecularSystem, energies: _Energies) -> None:
     harmonic, others = _bonded_pairs(system.openmm_system)
     bridges = {(min(bond), max(bond)) for bond in nx.bridges(system.graph)}
     tried = bridges if len(bridges) <= _MOST_BRIDGES else bridges - harmonic
-    loose = {bond for bond in sorted(tried) if _comes_apart(system, energies, bond)}
+    costs = {bond: _cost_of_breaking(system, energies, bond) for bond in sorted(tried)}
+    _check_breaking(system, {bond: cost for bond, cost in costs.items() if bond in others})
+    loose = {bond for bond, cost in costs.items() if cost < math.inf}
     if _can_tell_pairs(system.openmm_system):
         softest = {
             bond: _SOFTEST / np.linalg.norm(np.diff(system.positions[list(bond)], axis=0)) ** 2
@@ -161,17 +179,37 @@ def _check_bonds(system: MolecularSystem, energies: _Energies) -> None:
     )
 
 
-def _comes_apart(system: MolecularSystem, energies: _Energies, bond: tuple[int, int]) -> bool:
-    """Whether the smaller side of a bond that is in no ring flies away along it."""
+def _check_breaking(system: MolecularSystem, costs: Mapping[tuple[int, int], float]) -> None:
+    """Bonds that have a force, and break at this temperature."""
+    breaking = {bond: cost for bond, cost in costs.items() if NOTHING_KT < cost < math.inf}
+    if not breaking:
+        return
+    atoms, labels = list(system.topology.atoms()), labels_of(system)
+    bonds = [labels.bond(atoms[i], atoms[j]) for i, j in sorted(breaking)]
+    raise MolecularSystemError(
+        str(system.name),
+        f"breaking {listed(bonds)} costs no more than {min(breaking.values()):.3g} kT at "
+        f"{system.temperature_k:g} K: the molecule comes apart",
+        "lower the temperature, or give bonds forces that grow with their length",
+    )
+
+
+def _held_by(cost: float) -> str:
+    """What holds parts together that fly apart at a cost [kT]."""
+    return "nothing" if cost < NOTHING_KT else f"no more than a well of {cost:.3g} kT"
+
+
+def _cost_of_breaking(system: MolecularSystem, energies: _Energies, bond: tuple[int, int]) -> float:
+    """What it costs [kT] the smaller side of a bond that is in no ring to fly away along it, as `escape`."""
     i, j = bond
     cut = nx.restricted_view(system.graph, [], [bond])
     sides = [tuple(nx.node_connected_component(cut, k)) for k in bond]
     along = system.positions[j] - system.positions[i]
     along = along / np.linalg.norm(along)
     return (
-        energies.escapes(sides[1], along)
+        energies.escape(sides[1], along)
         if len(sides[1]) <= len(sides[0])
-        else energies.escapes(sides[0], -along)
+        else energies.escape(sides[0], -along)
     )
 
 

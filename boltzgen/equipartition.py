@@ -6,7 +6,8 @@ For a coordinate q with the Jacobian J(q), integration by parts of the Boltzmann
 
 for any f, where u is the energy in units of kT. The deviation from the mean, f = q - <q>, gives the
 temperature T' of the frames (generalised equipartition; Tolman, Phys. Rev. 11, 261, 1918), and f = 1 the mean
-force, which is that of the Jacobian alone only if the frames are of this energy.
+force, which is that of the Jacobian alone only if the frames are of this energy. For angles both have a
+factor sin q, without which d ln J/dq has no bounds where atoms are in line.
 """
 
 from __future__ import annotations
@@ -21,21 +22,31 @@ import numpy as np
 from boltzgen.ensemble import Array
 from boltzgen.system import MolecularSystem
 
-BLOCKS = 20
-"""Pieces that errors come from; vibrations decorrelate within a fraction of a ps."""
+BLOCKS = (20, 10, 5)
+"""Numbers of pieces that errors come from: vibrations may keep their energy for longer than a short piece."""
+UNSURE = 0.1
+"""Standard error of T'/T from which angles are too soft to say it."""
+FORCELESS = 1e-6
+"""Variance of a slope, in (kT per nm or rad) squared, of a coordinate that nothing but rounding moves."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """A coordinate q [nm or rad] in every frame, and du/dq and d ln J/dq there, each ``(n,)``.
+    """A coordinate q [nm or rad] in every frame, each ``(n,)``, with a factor g(q) for what is averaged.
 
-    ``atoms`` are those of a bond or an angle, or the two that a torsion turns about.
+    atoms
+        Those of a bond or an angle, or the two that a torsion turns about.
+    slope, jacobian
+        ``g du/dq`` and ``dg/dq + g d ln J/dq``.
+    factor
+        ``g``.
     """
 
     atoms: tuple[int, ...]
     value: Array
     slope: Array
     jacobian: Array
+    factor: Array
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,11 @@ class Equipartition:
     misfit_error: float
     worst: tuple[int, ...]
 
+    @property
+    def temperature(self) -> tuple[float, float]:
+        """That of the angles, which rounded positions blur least, or of bonds where angles hardly say it."""
+        return _surest(self.angles, self.bonds)
+
 
 def equipartition(system: MolecularSystem, x: Array, gradient: Array, weights: Array) -> Equipartition:
     """Temperatures and misfit of frames.
@@ -73,7 +89,7 @@ def equipartition(system: MolecularSystem, x: Array, gradient: Array, weights: A
     of_bonds, of_angles = (_temperature(found, weights) for found in (bonds, angles))
     if not bonds:
         return Equipartition(None, _of_virial(system, x, gradient, weights), 0.0, 0.0, ())
-    ratio = (of_angles or of_bonds or (1.0, 0.0))[0]
+    ratio = _surest(of_angles, of_bonds)[0]
     motions = [*bonds, *angles, *_torsions(system, x, gradient)]
     parts = np.array([_misfit(motion, ratio, weights) for motion in motions])
     error = math.sqrt(float((parts[:, 1] ** 2).sum()))
@@ -88,7 +104,8 @@ def _bonds(system: MolecularSystem, x: Array, gradient: Array) -> list[Motion]:
         bond = x[:, j] - x[:, i]
         length = np.linalg.norm(bond, axis=-1)
         force = gradient[:, _side(system.graph, i, j)].sum(axis=1)
-        found.append(Motion((i, j), length, (force * bond).sum(axis=-1) / length, 2.0 / length))
+        slope = (force * bond).sum(axis=-1) / length
+        found.append(Motion((i, j), length, slope, 2.0 / length, np.ones(len(x))))
     return found
 
 
@@ -102,14 +119,16 @@ def _angles(system: MolecularSystem, x: Array, gradient: Array) -> list[Motion]:
                 continue
             j, i = free[-1], pair[pair[0] == free[-1]]
             side = _side(system.graph, middle, j)
-            a, b = x[:, i] - x[:, middle], x[:, j] - x[:, middle]
-            normal = np.cross(a, b)
+            a, b = (
+                arm / np.linalg.norm(arm, axis=-1, keepdims=True)
+                for arm in (x[:, k] - x[:, middle] for k in (i, j))
+            )
+            normal, cosine = np.cross(a, b), (a * b).sum(axis=-1)
             sine = np.linalg.norm(normal, axis=-1)
-            angle = np.arctan2(sine, (a * b).sum(axis=-1))
             arms = x[:, side] - x[:, middle][:, None]
             torque = np.cross(arms, gradient[:, side]).sum(axis=1)
-            slope = (torque * normal).sum(axis=-1) / np.maximum(sine, 1e-12)
-            found.append(Motion((i, middle, j), angle, slope, 1.0 / np.tan(angle)))
+            slope = (torque * normal).sum(axis=-1)
+            found.append(Motion((i, middle, j), np.arctan2(sine, cosine), slope, 2.0 * cosine, sine))
     return found
 
 
@@ -124,7 +143,7 @@ def _torsions(system: MolecularSystem, x: Array, gradient: Array) -> list[Motion
         axis = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
         torque = np.cross(x[:, side] - x[:, j][:, None], gradient[:, side]).sum(axis=1)
         zero = np.zeros(len(x))
-        found.append(Motion((i, j), zero, (torque * axis).sum(axis=-1), zero))
+        found.append(Motion((i, j), zero, (torque * axis).sum(axis=-1), zero, zero + 1.0))
     return found
 
 
@@ -149,7 +168,7 @@ def _temperature(motions: list[Motion], weights: Array) -> tuple[float, float] |
     for motion in motions:
         deviation = motion.value - np.average(motion.value, weights=weights)
         spread += deviation * motion.slope
-        expected += 1.0 + deviation * motion.jacobian
+        expected += motion.factor + deviation * motion.jacobian
     return _ratio(spread, expected, weights)
 
 
@@ -160,9 +179,20 @@ def _of_virial(system: MolecularSystem, x: Array, gradient: Array, weights: Arra
 
 
 def _ratio(above: Array, below: Array, weights: Array) -> tuple[float, float]:
-    """Ratio of two weighted means, and its standard error from blocks."""
-    ratio = float(np.average(above, weights=weights) / np.average(below, weights=weights))
-    return ratio, _error(above - ratio * below, weights) / abs(float(np.average(below, weights=weights)))
+    """Ratio of two weighted means, and its standard error.
+
+    The error is at least that of a ratio of one: coordinates that nothing holds have both means zero, and say
+    nothing of a temperature.
+    """
+    mean = float(np.average(below, weights=weights))
+    ratio = float(np.average(above, weights=weights)) / mean
+    return ratio, max(_error(above - r * below, weights) for r in (ratio, 1.0)) / abs(mean)
+
+
+def _surest(angles: tuple[float, float] | None, bonds: tuple[float, float] | None) -> tuple[float, float]:
+    """The one of the angles if its error is small, else the one of the smaller error; 1 of neither."""
+    found = [pair for pair in (angles, bonds) if pair is not None] or [(1.0, 0.0)]
+    return found[0] if found[0][1] < UNSURE else min(found, key=lambda pair: pair[1])
 
 
 def _misfit(motion: Motion, ratio: float, weights: Array) -> tuple[float, float]:
@@ -170,12 +200,17 @@ def _misfit(motion: Motion, ratio: float, weights: Array) -> tuple[float, float]
     excess = motion.slope - ratio * motion.jacobian
     mean, error = float(np.average(excess, weights=weights)), _error(excess, weights)
     variance = float(np.average((excess - mean) ** 2, weights=weights))
+    if variance < FORCELESS:
+        return 0.0, 0.0
     return 0.5 * (mean**2 - error**2) / variance, error * math.hypot(mean, error) / variance
 
 
 def _error(values: Array, weights: Array) -> float:
-    """Standard error of a weighted mean, from that of blocks of consecutive frames."""
+    """Standard error of a weighted mean, the largest of those from blocks of consecutive frames."""
     shares = weights / weights.sum()
-    mean = float(shares @ values)
-    sums = np.add.reduceat(shares * (values - mean), np.arange(BLOCKS) * len(values) // BLOCKS)
-    return math.sqrt(BLOCKS / (BLOCKS - 1) * float(sums @ sums))
+    parts = shares * (values - float(shares @ values))
+    squares = []
+    for n in BLOCKS:
+        sums = np.add.reduceat(parts, np.arange(n) * len(values) // n)
+        squares.append(n / (n - 1) * float(sums @ sums))
+    return math.sqrt(max(squares))

@@ -24,6 +24,7 @@ RESIDUE_TEMPLATES = "system.parameters.residue_templates"
 _AMBIGUOUS = re.compile(
     r"Multiple non-identical matching templates found for residue (-?\d+) \(.*?\): (.*)\.$"
 )
+_UNDESCRIBED = re.compile(r"No parameters defined for atom type (\S+)")
 _MOST_CHOICES = 100
 """Residues with several templates that are decided one after another."""
 
@@ -99,6 +100,8 @@ def _check_solvents(called: str, system: openmm.System) -> None:
 def _explained(
     where: Path | str, structure: Structure, field: app.ForceField, called: str, error: Exception
 ) -> MolecularSystemError:
+    if undescribed := _UNDESCRIBED.search(str(error)):
+        return _type_without_parameters(where, structure, field, called, undescribed.group(1))
     found: Misfit | None = misfit(structure, field, called, str(error))
     if found is None:
         return MolecularSystemError(
@@ -107,6 +110,23 @@ def _explained(
             "check that the force-field files belong together and describe every atom",
         )
     return MolecularSystemError(where, found.what, found.remedy)
+
+
+def _type_without_parameters(
+    where: Path | str, structure: Structure, field: app.ForceField, called: str, atom_type: str
+) -> MolecularSystemError:
+    """A type of atoms that some of the files know and one that comes with them does not."""
+    known = {t.name for t in field._templates.values() if any(a.type == atom_type for a in t.atoms)}
+    labels = Labels(structure.topology, structure.names)
+    residues = [r for r in structure.topology.residues() if r.name in known]
+    among = f", as in {labels.residue(residues[0])}" if residues else ""
+    return MolecularSystemError(
+        where,
+        f"of the files {called} one, such as that of the solvent, has no parameters for atoms of the type "
+        f"{atom_type}{among}",
+        "take files of one family that each describe every atom (an implicit solvent and its protein), or "
+        "take these atoms out of the structure",
+    )
 
 
 def _chosen(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from boltzgen.cohesion import stiffness_of
 from boltzgen.contradictions import LEAST_FRAMES
 from boltzgen.domain import COUNTS, domain_of
 from boltzgen.ensemble import WeightedEnsemble
@@ -29,6 +31,9 @@ UNITS = {
 
 UNIT_TOLERANCE = 1.25
 """Factor that nearly every length may be away from one of these."""
+
+OTHER_LENGTHS = 1.5
+"""Factor that the nearest atoms, in the closest frame, are away from those of the reference configuration."""
 
 STEPS_NM = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """Steps of positions that are looked for, the coarsest first."""
@@ -54,26 +59,48 @@ def check_finite(x: NDArray[np.float32], where: str) -> None:
 
 
 def check_unit(system: MolecularSystem, x: NDArray[np.float32], where: str) -> None:
-    """Refuse positions in another unit than that of the file's format."""
+    """Refuse positions in another unit than that of the file's format, as bonds tell it.
+
+    Where there are no bonds it is the nearest atoms in the closest frame that tell it: for frames whose
+    energies are found to be impossible, as molecules may be far apart in others.
+    """
     pairs = np.array(system.bonds or list(itertools.combinations(range(system.n_atoms), 2)))
     first, second = pairs.T
     usual = np.linalg.norm(system.positions[first] - system.positions[second], axis=-1)
-    found = np.median(np.linalg.norm(x[:, first] - x[:, second], axis=-1), axis=0)
-    ratios = np.quantile(np.maximum(found, 1e-9) / usual, (0.1, 0.5, 0.9))
+    lengths = np.linalg.norm(x[:, first] - x[:, second], axis=-1)
+    if system.bonds:
+        what, found = "bonds are", np.median(lengths, axis=0)
+    else:
+        what, found, usual = "the nearest atoms are", lengths.min(keepdims=True)[0], usual.min(keepdims=True)
+    ratios = np.quantile(np.maximum(found, 1e-9) / np.maximum(usual, 1e-9), (0.1, 0.5, 0.9))
     for factor, cause in UNITS.items():
         if (np.abs(np.log(ratios / factor)) < math.log(UNIT_TOLERANCE)).all():
-            what = "bonds" if system.bonds else "distances"
             raise DataError(
                 where,
-                f"{what} are {ratios[1]:.3g} times as long as in {system.name}: {cause}",
+                f"{what} {ratios[1]:.3g} times as {_far(system)} as in {system.name}: {cause}",
                 f"divide the positions by {factor:g} and save them anew",
             )
+    if not system.bonds and max(ratios[1], 1 / ratios[1]) > OTHER_LENGTHS:
+        raise DataError(
+            where,
+            f"{what} {ratios[1]:.3g} times as {_far(system)} as in {system.name}: lengths are in another "
+            "unit, or frames are of another system",
+            "save them in the unit of the file's format, of the system's own scale",
+        )
+
+
+def _far(system: MolecularSystem) -> str:
+    return "long" if system.bonds else "far apart"
 
 
 def check_rounding(system: MolecularSystem, x: NDArray[np.float32], where: str) -> float:
     """The step [nm] that positions are rounded to, 0 where they are not; refuse one that ruins energies."""
     step = next((step for step in STEPS_NM if _on_grid(x, step)), 0.0)
-    stiffest = max(_bond_stiffness(system).values(), default=0.0)
+    if not step:
+        return 0.0
+    harmonic = harmonic_stiffness(system)
+    others = [bond for bond in system.bonds if not harmonic.get(bond)]
+    stiffest = max([*harmonic.values(), *stiffness_of(system, others)], default=0.0)
     blur = 0.5 * stiffest * step**2 / 6 / system.kT  # variance of a distance between two rounded ends
     if blur > MOST_BLUR:
         raise DataError(
@@ -114,7 +141,7 @@ def check_number(x: NDArray[np.float32], where: str) -> list[str]:
 def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: float, where: str) -> None:
     """Refuse bonds that are too long to be bonds, cut by a periodic box, or too stiff to be free."""
     atoms, labels = list(system.topology.atoms()), labels_of(system)
-    stiffness = _bond_stiffness(system)
+    stiffness = harmonic_stiffness(system)
     noise = resolution_nm**2 / 6  # variance of a distance between two coordinates rounded to the step
     for i, j in system.bonds:
         lengths = np.linalg.norm(x[:, i].astype(np.float64) - x[:, j], axis=-1)
@@ -147,14 +174,14 @@ def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: 
             )
 
 
-def _bond_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:
-    """Force constants [kJ/mol/nm^2] of harmonic bonds, by atom pair ``i < j``."""
-    found = {}
+def harmonic_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:
+    """Force constants [kJ/mol/nm^2] of harmonic bonds, by atom pair ``i < j``; several of one pair add up."""
+    found: dict[tuple[int, int], float] = defaultdict(float)
     for force in system.openmm_system.getForces():
         if type(force).__name__ == "HarmonicBondForce":
             for k in range(force.getNumBonds()):
                 i, j, _, stiffness = force.getBondParameters(k)
-                found[min(i, j), max(i, j)] = float(stiffness._value)
+                found[min(i, j), max(i, j)] += float(stiffness._value)
     return found
 
 

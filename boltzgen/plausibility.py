@@ -21,6 +21,8 @@ MOST_FRAMES = 5000
 """As many frames, evenly spaced, as forces are looked at."""
 SURE = 4.0
 """Standard errors from which a deviation is told."""
+CERTAIN = 6.0
+"""Standard errors from which another temperature is refused; those of very short dynamics are too small."""
 TEMPERATURE_SAID, TEMPERATURE_REFUSED = 0.03, 0.15
 """Relative deviations of the temperature that are told, and that are refused."""
 BLURRED = 0.25
@@ -29,6 +31,10 @@ MISFIT_SAID, MISFIT_REFUSED = 0.01, 2.0
 """Misfits [nats] of mean forces that are told, and that are refused."""
 HIGHEST_ENERGY = 5.0
 """Energy above the reference configuration, in kT per degree of freedom, that no frame has; 0.5 is usual."""
+LEAST_HIGH_KT = 40.0
+"""Few degrees of freedom may have so much: a complex that comes apart, in frames that a bias took there."""
+USUAL_ENERGY = 1.5
+"""Where half of the frames lie above this, it isn't single ones that are at fault."""
 
 
 def check_energies(
@@ -44,7 +50,8 @@ def check_energies(
             where, f"frame {rows[bad[0]]} has no finite energy", "is it the same molecule, whole? cut it out"
         )
     per_dof = (u - u_reference) / system.dof
-    if np.median(per_dof) > HIGHEST_ENERGY:
+    high = np.flatnonzero(per_dof > max(HIGHEST_ENERGY, LEAST_HIGH_KT / system.dof))
+    if len(high) and np.median(per_dof) > USUAL_ENERGY:
         raise DataError(
             where,
             f"half of the frames lie more than {np.median(per_dof) * system.dof:.3g} kT above the reference "
@@ -52,15 +59,19 @@ def check_energies(
             f"are the atoms in the order of {system.name}, was its force field used, and is its temperature, "
             f"{system.temperature_k:g} K, right?",
         )
-    high = np.flatnonzero(per_dof > HIGHEST_ENERGY)
     if len(high):
         raise DataError(
             where,
             f"{len(high)} frames of {len(u)}, the first of them frame {rows[high[0]]}, lie more than "
-            f"{HIGHEST_ENERGY * system.dof:.3g} kT above the reference configuration: dynamics that broke "
-            "down, or a molecule cut by a periodic box",
+            f"{max(HIGHEST_ENERGY * system.dof, LEAST_HIGH_KT):.3g} kT above the reference "
+            "configuration: dynamics that broke down, or a molecule cut by a periodic box",
             "cut them out, or make molecules whole",
         )
+
+
+def is_possible(system: MolecularSystem, u: Array, u_reference: float) -> bool:
+    """Whether frames have the energies that molecular dynamics gives, but for single ones."""
+    return bool(np.median((u - u_reference) / system.dof) < HIGHEST_ENERGY)
 
 
 def check_physics(
@@ -78,41 +89,55 @@ def check_physics(
     gradient = potential.reduced_energy_and_gradient(torch.as_tensor(positions))[1].double().numpy()
     found = equipartition(system, positions, gradient, weights[some])
     _refuse_blur(found, system, where)
-    return [*_temperature(found, system, where), *_misfit(found, system, where)]
+    weighted = bool(np.ptp(weights[some]) > 0)
+    return [*_temperature(found, system, weighted, where), *_misfit(found, system, where)]
 
 
 def _refuse_blur(found: Equipartition, system: MolecularSystem, where: str) -> None:
+    """DataError where bonds and angles are not of one temperature: rounded or averaged positions."""
     if found.angles is None or found.bonds is None:
         return
     excess, error = found.bonds[0] - found.angles[0], math.hypot(found.bonds[1], found.angles[1])
-    if excess > max(BLURRED, SURE * error):
-        kelvin = [f"{ratio * system.temperature_k:.0f} K" for ratio, _ in (found.bonds, found.angles)]
+    averaged = found.bonds[0] < 1.0 - TEMPERATURE_REFUSED and found.angles[0] < 1.0 - TEMPERATURE_REFUSED
+    least = BLURRED * (abs(found.angles[0]) if averaged else 1.0)
+    if abs(excess) < max(least, SURE * error) or (excess < 0.0 and not averaged):
+        return
+    kelvin = [f"{ratio * system.temperature_k:.0f} K" for ratio, _ in (found.bonds, found.angles)]
+    what = f"bonds vibrate as at {kelvin[0]} and angles as at {kelvin[1]}: "
+    if averaged:
         raise DataError(
             where,
-            f"bonds vibrate as at {kelvin[0]} and angles as at {kelvin[1]}: positions have lost digits "
-            "(rounded, then moved?)",
-            "take the trajectory with full precision (a step of 0.001 nm or less)",
+            f"{what}positions are averages (smoothed?), not frames",
+            "give frames as the dynamics had them",
         )
+    raise DataError(
+        where,
+        f"{what}positions have lost digits (rounded, then moved?)",
+        "take the trajectory with full precision (a step of 0.001 nm or less)",
+    )
 
 
-def _temperature(found: Equipartition, system: MolecularSystem, where: str) -> list[str]:
+def _temperature(found: Equipartition, system: MolecularSystem, weighted: bool, where: str) -> list[str]:
     """A line for a temperature somewhat off; DataError for another one."""
-    ratio, error = found.angles or found.bonds or (1.0, 0.0)
-    if abs(ratio - 1.0) < max(TEMPERATURE_SAID, SURE * error):
+    ratio, error = found.temperature
+    # A ratio is as uncertain, relatively, whatever the temperature.
+    certain = abs(ratio * math.log(ratio)) if 0.0 < ratio < 1.0 else ratio - 1.0
+    if abs(ratio - 1.0) < TEMPERATURE_SAID or certain < SURE * error:
         return []
     kelvin, uncertain = ratio * system.temperature_k, error * system.temperature_k
     what = (
-        f"frames fit a temperature of {kelvin:.0f} +- {uncertain:.0f} K, and {system.name} is at "
-        f"{system.temperature_k:g} K"
+        f"frames {'with their weights ' if weighted else ''}fit a temperature of {kelvin:.3g} +- "
+        f"{uncertain:.2g} K, and {system.name} is at {system.temperature_k:g} K"
     )
-    if abs(ratio - 1.0) < TEMPERATURE_REFUSED:
-        return [f"warning: {where}: {what}"]
-    raise DataError(
-        where,
-        what,
-        "set temperature_k of the system to that of the frames, or give weights for the system's as an .npy "
-        "file (data.weights): exp(-U/k (1/T - 1/T_frames)), one for each frame",
+    remedy = (
+        "are data.weights those of these frames for this temperature, and of the right sign?"
+        if weighted
+        else "set temperature_k of the system to that of the frames, or give weights for the system's as an "
+        ".npy file (data.weights): exp(-U/k (1/T - 1/T_frames)), one for each frame"
     )
+    if abs(ratio - 1.0) < TEMPERATURE_REFUSED or certain < CERTAIN * error:
+        return [f"warning: {where}: {what}; {remedy}"]
+    raise DataError(where, what, remedy)
 
 
 def _misfit(found: Equipartition, system: MolecularSystem, where: str) -> list[str]:

@@ -17,12 +17,15 @@ from boltzgen.config import ModelSettings, Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError, UserError
 from boltzgen.files import nearest_existing
 from boltzgen.forecast import size
+from boltzgen.frames import harmonic_stiffness
+from boltzgen.labels import labels_of
 from boltzgen.observables import check_observables
 from boltzgen.platform import installed_platforms, why_not
 from boltzgen.potential import make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
 from boltzgen.selection import selected_atoms
 from boltzgen.stage import Run, Stage
+from boltzgen.starting_geometry import check_topology, check_unit
 from boltzgen.state_checks import check_states
 from boltzgen.system import MolecularSystem
 from boltzgen.walkers import BATCHED
@@ -30,6 +33,9 @@ from boltzgen.yaml_files import YAMLError, load
 
 HOTTEST_K = 10_000.0
 """A rung of parallel tempering above this breaks any molecule."""
+
+_ROUND_STEP = 0.7
+"""A step of molecular dynamics that is good, over the angular period of the fastest bond."""
 
 _REPLACED = ("data", "model", "samples", "results", "export")
 
@@ -47,6 +53,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     _check_energy(system)
     _check_temperatures(workflow, system)
     check_cohesion(system.at_temperature(_hottest_k(workflow, system)))
+    _check_timestep(workflow, system)
     check_observables(workflow.analyze.observables, system)
     _check_platform(workflow, system)
     for key in ("select", "align"):
@@ -167,6 +174,8 @@ def _keys_of_states(workflow: Workflow) -> dict[str, str]:
 
 def _check_energy(system: MolecularSystem) -> None:
     """A finite energy at the reference configuration, of relative positions only, that holds it together."""
+    check_unit(str(system.name), system.positions, system.openmm_system)
+    check_topology(system)
     potential = make_potential(system, backend="openmm", platform="Reference")
     u, gradient = potential.reduced_energy_and_gradient(torch.as_tensor(system.positions)[None])
     if not (u.isfinite().all() and gradient.isfinite().all()):
@@ -197,6 +206,30 @@ def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
     except UserError as error:
         reason = f"{system.name} cannot be batched ({error.what})"
         raise ConfigError("simulate.platform", reason, "use auto") from None
+
+
+def _check_timestep(workflow: Workflow, system: MolecularSystem) -> None:
+    """ConfigError for a step with which the stiffest bond explodes: over 2 by its angular frequency."""
+    if workflow.data.trajectory or workflow.pretrained:
+        return
+    masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]
+    fastest, (i, j) = max(
+        (
+            (math.sqrt(k * (1 / masses[i] + 1 / masses[j])), (i, j))
+            for (i, j), k in harmonic_stiffness(system).items()
+        ),
+        default=(0.0, (0, 0)),
+    )
+    if workflow.simulate.timestep_fs / 1000 * fastest < 2.0:
+        return
+    atoms = list(system.topology.atoms())
+    raise ConfigError(
+        "simulate.timestep_fs",
+        f"steps of {workflow.simulate.timestep_fs:g} fs are too long for the bond "
+        f"{labels_of(system).bond(atoms[i], atoms[j])}, which vibrates once in "
+        f"{2000 * math.pi / fastest:.3g} fs, as no bond is constrained",
+        f"take {_ROUND_STEP * 1000 / fastest:.1g} fs",
+    )
 
 
 def _hottest_k(workflow: Workflow, system: MolecularSystem) -> float:

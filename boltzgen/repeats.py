@@ -9,6 +9,8 @@ SAME_NM = 1e-5
 """Two frames whose distances differ by less than this are one frame, however they lie in space."""
 SHORTEST_OVERLAP = 2
 """So many frames in a row, all seen before in the same order, were written twice; single ones may recur."""
+LEAST_COMPARED = 6
+"""Distances at least that agree in these: fewer do so by chance, as those of frames of two atoms."""
 
 
 def first_seen(x: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -35,13 +37,15 @@ def first_seen(x: NDArray[np.float32]) -> NDArray[np.int64]:
     return first
 
 
-def written_twice(first: NDArray[np.int64]) -> NDArray[np.bool_]:
+def written_twice(first: NDArray[np.int64], n_atoms: int) -> NDArray[np.bool_]:
     """Frames of an overlap: rows in a row that repeat earlier rows in a row, of which a restart made both.
 
     A frame that repeats the one before is none: dynamics that rejects moves stays where it is.
     """
-    rows = np.arange(len(first))
-    back = rows - first
-    copied = back > 1
-    with_next = np.append(copied[:-1] & copied[1:] & (np.diff(first) == 1), False)
-    return with_next | np.roll(with_next, 1)
+    free = max(1, 3 * n_atoms - 6)
+    shortest = max(SHORTEST_OVERLAP, -(-LEAST_COMPARED // free))
+    copied = np.arange(len(first)) - first > 1
+    starts = np.ones(len(first), dtype=bool)
+    starts[1:] = ~(copied[:-1] & copied[1:] & (np.diff(first) == 1))
+    piece = np.cumsum(starts) - 1
+    return copied & (np.bincount(piece, minlength=1)[piece] >= shortest)

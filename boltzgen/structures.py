@@ -149,6 +149,9 @@ def _notices(path: Path, lines: list[str], renamed: list[Renamed]) -> tuple[str,
         notices.append(
             f"{path}: of the alternate locations {', '.join(alternates)} the first of each atom is taken"
         )
+    models = sum(line.startswith("MODEL ") for line in lines)
+    if models > 1:
+        notices.append(f"{path}: of {models} models the first is taken")
     return tuple(notices)
 
 

@@ -290,6 +290,10 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
         raise MolecularSystemError(
             name, "the reference configuration has positions that are not finite", "give a relaxed structure"
         )
+    if not isinstance(system.temperature_k, int | float):
+        raise MolecularSystemError(
+            name, f"temperature_k is {system.temperature_k!r}", "give a number of K, without a unit"
+        )
     if not 0 < system.temperature_k < math.inf:
         raise MolecularSystemError(
             name, f"temperature_k is {system.temperature_k:g}", "give a positive one, in K"

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from boltzgen import frames
 from boltzgen.config import DataSettings
+from boltzgen.contradictions import LEAST_FRAMES
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.errors import DataError
-from boltzgen.plausibility import check_energies, check_physics
+from boltzgen.plausibility import check_energies, check_physics, is_possible
 from boltzgen.potential import make_potential
 from boltzgen.repeats import first_seen, written_twice
 from boltzgen.stretches import with_stretches
@@ -65,7 +66,8 @@ def load_trajectories(
     for piece in pieces:
         name = str(piece.path)
         frames.check_finite(piece.x, name)
-        frames.check_unit(system, piece.x, name)
+        if system.bonds:
+            frames.check_unit(system, piece.x, name)
         resolution = max(resolution, frames.check_rounding(system, piece.x, name))
     for line in (_once(pieces, where), *frames.check_number(np.concatenate([p.x for p in pieces]), where)):
         if line:
@@ -102,7 +104,30 @@ def _read(
             say(f"warning: {settings.weights}: {zero} frames have weight zero and are left out")
         for piece in pieces:
             piece.keep(np.isfinite(piece.log_weights))
-    return [piece for piece in pieces if len(piece.x)]
+        pieces = [piece for piece in pieces if len(piece.x)]
+        _check_effective(settings, pieces)
+    return pieces
+
+
+def _check_effective(settings: DataSettings, pieces: list[Piece]) -> None:
+    """DataError for weights that leave hardly a frame, after what is skipped."""
+    where = f"data.weights: {settings.weights}"
+    if not pieces:
+        raise DataError(
+            where,
+            "every frame that data.skip_frames and data.stride leave has weight zero",
+            "skip fewer, or give the weights of these frames",
+        )
+    log_weights = np.concatenate([piece.log_weights for piece in pieces])
+    weights = np.exp(log_weights - log_weights.max())
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
+    if effective < LEAST_FRAMES <= len(weights):
+        raise DataError(
+            where,
+            f"{len(weights)} weighted frames are worth {effective:.1f} equal ones, the heaviest alone has "
+            f"{1 / weights.sum():.0%} of the weight",
+            f"at least {LEAST_FRAMES} are needed: are these the right weights? bias less, or sample longer",
+        )
 
 
 def _weights(settings: DataSettings, base: Path, lengths: list[int]) -> list[Array]:
@@ -116,11 +141,18 @@ def _weights(settings: DataSettings, base: Path, lengths: list[int]) -> list[Arr
         weights = np.load(path, allow_pickle=False)
     except (ValueError, OSError) as error:
         raise DataError(path, "is no NumPy .npy file of numbers", "write one with numpy.save") from error
-    if not isinstance(weights, np.ndarray) or weights.shape != (n,):
-        shape = getattr(weights, "shape", "of an archive")
+    if not isinstance(weights, np.ndarray):
+        raise DataError(path, "is an archive of arrays", "save the weights alone, with numpy.save")
+    if weights.ndim == 2 and 1 in weights.shape:
+        weights = weights.ravel()  # a column or a row
+    if weights.shape != (n,):
         raise DataError(
-            path, f"has shape {shape}, the trajectories have {n} frames in all", "give one for each"
+            path,
+            f"has {_shape(weights)}, the trajectories have {n} frames in all",
+            "give one for each, before data.skip_frames and data.stride",
         )
+    if weights.dtype == bool:
+        weights = weights.astype(np.float64)
     if not np.issubdtype(weights.dtype, np.number) or np.iscomplexobj(weights):
         raise DataError(path, "holds no real numbers", "give one weight for each frame")
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
@@ -135,9 +167,17 @@ def _weights(settings: DataSettings, base: Path, lengths: list[int]) -> list[Arr
     return np.split(weights.astype(np.float64), np.cumsum(lengths)[:-1])
 
 
+def _shape(weights: Array) -> str:
+    """How many numbers an array holds, and how."""
+    if weights.ndim == 1:
+        return f"{len(weights)} weights"
+    return f"a table of {' x '.join(map(str, weights.shape))} numbers" if weights.ndim else "a single number"
+
+
 def _once(pieces: list[Piece], where: str) -> str:
     """Leave out frames that a restart wrote again, and a line that says how many."""
-    twice = written_twice(first_seen(np.concatenate([piece.x for piece in pieces])))
+    x = np.concatenate([piece.x for piece in pieces])
+    twice = written_twice(first_seen(x), x.shape[1])
     if not twice.any():
         return ""
     for piece, again in zip(pieces, np.split(twice, np.cumsum([len(p.x) for p in pieces])[:-1]), strict=True):
@@ -154,6 +194,8 @@ def _ensemble(system: MolecularSystem, pieces: list[Piece], say: Callable[[str],
     u_reference = float(potential(torch.as_tensor(system.positions)[None])[0])
     for piece in pieces:
         u = potential(torch.as_tensor(piece.x)).double().numpy()
+        if not system.bonds and not is_possible(system, u, u_reference):
+            frames.check_unit(system, piece.x, str(piece.path))
         check_energies(system, u, u_reference, piece.rows, str(piece.path))
         for line in check_physics(system, potential, piece.x, np.exp(piece.log_weights), str(piece.path)):
             say(line)

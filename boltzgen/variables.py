@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -76,15 +77,14 @@ def _entries(where: str, given: Entries | None, model: type[Entry]) -> dict[str,
 
 def _variable(system: MolecularSystem, where: str, name: str, entry: VariableSettings) -> CollectiveVariable:
     atoms = _atoms(system, f"{where}.{name}.atoms", entry)
-    if entry.kind != "rmsd":
-        try:
-            return CollectiveVariable(name, entry.kind, atoms)
-        except MolecularSystemError as error:
-            raise MolecularSystemError(f"{where}.{name}.atoms", error.what, error.remedy) from None
     _check_indices(f"{where}.{name}.atoms", atoms, system.n_atoms)
+    if entry.kind != "rmsd":
+        with _at(f"{where}.{name}.atoms"):
+            return CollectiveVariable(name, entry.kind, atoms)
     rows = system.positions[list(atoms)] if atoms else system.positions
     reference = tuple(tuple(row) for row in rows.round(6).tolist())  # digits that every machine agrees on
-    return CollectiveVariable(name, entry.kind, atoms, reference)
+    with _at(f"{where}.{name}"):
+        return CollectiveVariable(name, entry.kind, atoms, reference)
 
 
 def _atoms(system: MolecularSystem, key: str, entry: VariableSettings) -> tuple[int, ...]:
@@ -123,7 +123,7 @@ def _doubt(system: MolecularSystem, key: str, entry: VariableSettings) -> str:
 def _check_indices(key: str, atoms: tuple[int, ...], n_atoms: int) -> None:
     if atoms and not 0 <= min(atoms) <= max(atoms) < n_atoms:
         raise MolecularSystemError(
-            key, f"{list(atoms)} is out of range", f"there are atoms 0 to {n_atoms - 1}"
+            key, f"{list(atoms)} is out of range", f"there are atoms 0 to {n_atoms - 1}, the first is 0"
         )
 
 
@@ -142,7 +142,14 @@ def _state(where: str, name: str, entry: StateSettings, variables: Mapping[str, 
             f"{entry.cv} is no collective variable",
             f"defined: {', '.join(variables) or 'none'}",
         )
-    try:
+    with _at(f"{where}.{name}.intervals"):
         return State(name, variables[entry.cv], entry.intervals)
+
+
+@contextmanager
+def _at(key: str) -> Iterator[None]:
+    """What is wrong with a variable or a state, told by its dotted key."""
+    try:
+        yield
     except MolecularSystemError as error:
-        raise MolecularSystemError(f"{where}.{name}.intervals", error.what, error.remedy) from None
+        raise MolecularSystemError(key, error.what, error.remedy) from None

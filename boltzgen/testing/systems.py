@@ -115,8 +115,7 @@ def _exchange_error(
             system,
             change <= allowed,
             f"atoms {i} and {j} look equivalent (same bonds, element, mass and charge) but exchanging them "
-            f"changes u by {change:.2g}; "
-            "give them different elements or masses, or mend the force field",
+            f"changes u by {change:.2g} kT: their terms in the force field differ",
         )
         worst = max(worst, change)
     return worst

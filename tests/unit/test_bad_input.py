@@ -162,6 +162,12 @@ def test_settings_that_cannot_work_together(refused: Refused, assignments: list[
     assert expected in refused("run", "harmonic_dimer", *overrides(*assignments))
 
 
+def test_a_step_that_is_too_long_for_a_bond(refused: Refused) -> None:
+    line = refused("run", "alanine_dipeptide", *overrides("simulate.timestep_fs=4"))
+    assert "alanine_dipeptide" in line or "command line" in line
+    assert "simulate.timestep_fs: steps of 4 fs are too long for the bond N - H of NME 3" in line
+
+
 def test_memory_that_is_not_there(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from boltzgen import preflight
 
@@ -436,7 +442,9 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
         ({"forcefield": "absent.xml"}, "absent.xml"),
         ({"forcefield": "my.pdb"}, "my.pdb"),
         ({"temperature_k": 0}, "temperature_k is 0; give a positive one"),
+        ({"temperature_k": "300 K"}, "temperature_k is '300 K'; give a number of K, without a unit"),
         ({"nonbonded_cutoff_nm": -1}, "nonbonded_cutoff_nm must be positive"),
+        ({"nonbonded_cutoff_nm": 0.05}, "nonbonded_cutoff_nm is 0.05 nm, which is less than atoms are apart"),
         ({"cvs": [1]}, "system.parameters.cvs: [1] names nothing"),
         (
             {"cvs": {"phi": {"kind": "dihedral"}}},

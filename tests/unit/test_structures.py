@@ -150,7 +150,7 @@ def test_files_that_are_no_force_field(tmp_path: Path, lines: Lines) -> None:
     typeless = written(tmp_path, ETHANE_FIELD.replace('type="h"', 'type="nope"'), "typeless.xml")
     assert "it needs (nope)" in refusal(pdb, [typeless])
     mismatched = refusal(pdb, ["amber14-all.xml", "amber99_obc.xml"])
-    assert "gives no parameters for it" in mismatched and "belong together" in mismatched
+    assert "has no parameters for atoms of the type protein-" in mismatched and "one family" in mismatched
 
 
 @pytest.mark.parametrize(
