@@ -12,6 +12,7 @@ import openmm
 import torch
 from numpy.typing import NDArray
 
+from boltzgen.bonds import custom_bonds, harmonic_bonds
 from boltzgen.errors import MolecularSystemError
 from boltzgen.labels import labels_of, listed
 from boltzgen.platform import installed_platforms
@@ -153,7 +154,7 @@ def _groups(molecules: Sequence[Part]) -> list[Part]:
 
 
 def _check_bonds(system: MolecularSystem, energies: _Energies) -> None:
-    harmonic, others = _bonded_pairs(system.openmm_system)
+    harmonic, others = set(harmonic_bonds(system.openmm_system)), custom_bonds(system.openmm_system)
     bridges = {(min(bond), max(bond)) for bond in nx.bridges(system.graph)}
     tried = bridges if len(bridges) <= _MOST_BRIDGES else bridges - harmonic
     costs = {bond: _cost_of_breaking(system, energies, bond) for bond in sorted(tried)}
@@ -211,21 +212,6 @@ def _cost_of_breaking(system: MolecularSystem, energies: _Energies, bond: tuple[
         if len(sides[1]) <= len(sides[0])
         else energies.escape(sides[0], -along)
     )
-
-
-def _bonded_pairs(system: openmm.System) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """Pairs with a harmonic term, which grows without end, and those with another of their own."""
-    harmonic, others = set(), set()
-    for force in system.getForces():
-        if isinstance(force, openmm.HarmonicBondForce):
-            for k in range(force.getNumBonds()):
-                i, j, _, stiffness = force.getBondParameters(k)
-                if stiffness._value > 0:
-                    harmonic.add((min(i, j), max(i, j)))
-        elif isinstance(force, openmm.CustomBondForce):
-            pairs = (force.getBondParameters(k)[:2] for k in range(force.getNumBonds()))
-            others |= {(min(i, j), max(i, j)) for i, j in pairs}
-    return harmonic, others
 
 
 def _can_tell_pairs(system: openmm.System) -> bool:

@@ -20,10 +20,11 @@ import networkx as nx
 import numpy as np
 
 from boltzgen.ensemble import Array
+from boltzgen.stretches import statistical_inefficiencies
 from boltzgen.system import MolecularSystem
 
-BLOCKS = (20, 10, 5)
-"""Numbers of pieces that errors come from: vibrations may keep their energy for longer than a short piece."""
+LEAST_INDEPENDENT = 20.0
+"""Effective frames, beside the time that vibrations keep their energy, below which nothing is said."""
 UNSURE = 0.1
 """Standard error of T'/T from which angles are too soft to say it."""
 FORCELESS = 1e-6
@@ -85,79 +86,102 @@ def equipartition(system: MolecularSystem, x: Array, gradient: Array, weights: A
 
     A system without bonds has the virial in place of bonds.
     """
-    bonds, angles = _bonds(system, x, gradient), _angles(system, x, gradient)
+    loads = _Loads(system, x, gradient)
+    bonds, angles = _bonds(system, loads), _angles(system, loads)
     of_bonds, of_angles = (_temperature(found, weights) for found in (bonds, angles))
     if not bonds:
         return Equipartition(None, _of_virial(system, x, gradient, weights), 0.0, 0.0, ())
     ratio = _surest(of_angles, of_bonds)[0]
-    motions = [*bonds, *angles, *_torsions(system, x, gradient)]
+    motions = [*bonds, *angles, *_torsions(system, loads)]
     parts = np.array([_misfit(motion, ratio, weights) for motion in motions])
     error = math.sqrt(float((parts[:, 1] ** 2).sum()))
     worst = motions[int(parts[:, 0].argmax())].atoms
     return Equipartition(of_angles, of_bonds, float(parts[:, 0].sum()), error, worst)
 
 
-def _bonds(system: MolecularSystem, x: Array, gradient: Array) -> list[Motion]:
+class _Loads:
+    """Total force and torque on what hangs on an atom when one of its bonds is cut, in every frame."""
+
+    def __init__(self, system: MolecularSystem, x: Array, gradient: Array) -> None:
+        self.graph, self.x, self.gradient = system.graph, x, gradient
+        self.torque = np.cross(x, gradient)
+        self.bridges = {frozenset(bond) for bond in nx.bridges(system.graph)}
+        self.sides: dict[tuple[int, int], list[int]] = {}
+
+    def hangs(self, i: int, j: int) -> bool:
+        """Whether the bond is in no ring, so that what hangs on j moves freely about i."""
+        return frozenset((i, j)) in self.bridges
+
+    def of(self, i: int, j: int) -> tuple[Array, Array]:
+        """Sums of the gradient and of its torque about the origin over the side of j, ``(n, 3)`` each.
+
+        Over j alone where a ring leads back to i. Both vanish for the whole molecule, so that the larger side
+        has those of the smaller one, reversed.
+        """
+        if not self.hangs(i, j):
+            return self.gradient[:, j], self.torque[:, j]
+        side, sign = self._side(i, j), 1.0
+        if 2 * len(side) > len(self._molecule(j)):
+            side, sign = self._side(j, i), -1.0
+        return sign * self.gradient[:, side].sum(axis=1), sign * self.torque[:, side].sum(axis=1)
+
+    def about(self, i: int, j: int, pivot: Array) -> Array:
+        """Torque of the side of j about points ``(n, 3)``."""
+        force, torque = self.of(i, j)
+        return torque - np.cross(pivot, force)
+
+    def _side(self, i: int, j: int) -> list[int]:
+        if (i, j) not in self.sides:
+            cut = nx.restricted_view(self.graph, [], [(i, j)])
+            self.sides[i, j] = sorted(nx.node_connected_component(cut, j))
+        return self.sides[i, j]
+
+    def _molecule(self, j: int) -> set[int]:
+        return set(nx.node_connected_component(self.graph, j))
+
+
+def _bonds(system: MolecularSystem, loads: _Loads) -> list[Motion]:
     """Stretching of every bond: all that hangs on its far atom moves along."""
-    found = []
+    found, ones = [], np.ones(len(loads.x))
     for i, j in system.bonds:
-        bond = x[:, j] - x[:, i]
+        bond = loads.x[:, j] - loads.x[:, i]
         length = np.linalg.norm(bond, axis=-1)
-        force = gradient[:, _side(system.graph, i, j)].sum(axis=1)
-        slope = (force * bond).sum(axis=-1) / length
-        found.append(Motion((i, j), length, slope, 2.0 / length, np.ones(len(x))))
+        slope = (loads.of(i, j)[0] * bond).sum(axis=-1) / length
+        found.append(Motion((i, j), length, slope, 2.0 / length, ones))
     return found
 
 
-def _angles(system: MolecularSystem, x: Array, gradient: Array) -> list[Motion]:
+def _angles(system: MolecularSystem, loads: _Loads) -> list[Motion]:
     """Bending of every angle that opens without straining a ring: one side turns about the middle atom."""
-    found = []
+    found, x = [], loads.x
     for middle in system.graph:
         for pair in itertools.combinations(sorted(system.graph[middle]), 2):
-            free = [j for j in pair if _hangs(system.graph, middle, j)]
+            free = [j for j in pair if loads.hangs(middle, j)]
             if not free:
                 continue
             j, i = free[-1], pair[pair[0] == free[-1]]
-            side = _side(system.graph, middle, j)
             a, b = (
                 arm / np.linalg.norm(arm, axis=-1, keepdims=True)
                 for arm in (x[:, k] - x[:, middle] for k in (i, j))
             )
             normal, cosine = np.cross(a, b), (a * b).sum(axis=-1)
             sine = np.linalg.norm(normal, axis=-1)
-            arms = x[:, side] - x[:, middle][:, None]
-            torque = np.cross(arms, gradient[:, side]).sum(axis=1)
-            slope = (torque * normal).sum(axis=-1)
+            slope = (loads.about(middle, j, x[:, middle]) * normal).sum(axis=-1)
             found.append(Motion((i, middle, j), np.arctan2(sine, cosine), slope, 2.0 * cosine, sine))
     return found
 
 
-def _torsions(system: MolecularSystem, x: Array, gradient: Array) -> list[Motion]:
+def _torsions(system: MolecularSystem, loads: _Loads) -> list[Motion]:
     """Turning about every bond that has further atoms at both ends and is in no ring."""
-    found = []
+    found, zero = [], np.zeros(len(loads.x))
     for i, j in system.bonds:
-        if not _hangs(system.graph, i, j) or 1 in (len(system.graph[i]), len(system.graph[j])):
+        if not loads.hangs(i, j) or 1 in (len(system.graph[i]), len(system.graph[j])):
             continue
-        side = _side(system.graph, i, j)
-        axis = x[:, j] - x[:, i]
+        axis = loads.x[:, j] - loads.x[:, i]
         axis = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
-        torque = np.cross(x[:, side] - x[:, j][:, None], gradient[:, side]).sum(axis=1)
-        zero = np.zeros(len(x))
-        found.append(Motion((i, j), zero, (torque * axis).sum(axis=-1), zero, zero + 1.0))
+        slope = (loads.about(i, j, loads.x[:, j]) * axis).sum(axis=-1)
+        found.append(Motion((i, j), zero, slope, zero, zero + 1.0))
     return found
-
-
-def _side(graph: nx.Graph, i: int, j: int) -> list[int]:
-    """Atoms that hang on j when its bond to i is cut; j alone where a ring leads back to i."""
-    rest = graph.copy()
-    rest.remove_edge(i, j)
-    side = nx.node_connected_component(rest, j)
-    return [j] if i in side else sorted(side)
-
-
-def _hangs(graph: nx.Graph, i: int, j: int) -> bool:
-    """Whether the bond between i and j is in no ring, so that what hangs on j moves freely about i."""
-    return len(_side(graph, i, j)) > 1 or len(graph[j]) == 1
 
 
 def _temperature(motions: list[Motion], weights: Array) -> tuple[float, float] | None:
@@ -200,17 +224,18 @@ def _misfit(motion: Motion, ratio: float, weights: Array) -> tuple[float, float]
     excess = motion.slope - ratio * motion.jacobian
     mean, error = float(np.average(excess, weights=weights)), _error(excess, weights)
     variance = float(np.average((excess - mean) ** 2, weights=weights))
-    if variance < FORCELESS:
+    if variance < FORCELESS or error == math.inf:
         return 0.0, 0.0
     return 0.5 * (mean**2 - error**2) / variance, error * math.hypot(mean, error) / variance
 
 
 def _error(values: Array, weights: Array) -> float:
-    """Standard error of a weighted mean, the largest of those from blocks of consecutive frames."""
+    """Standard error of a weighted mean over time; infinite where too little of it is independent."""
     shares = weights / weights.sum()
     parts = shares * (values - float(shares @ values))
-    squares = []
-    for n in BLOCKS:
-        sums = np.add.reduceat(parts, np.arange(n) * len(values) // n)
-        squares.append(n / (n - 1) * float(sums @ sums))
-    return math.sqrt(max(squares))
+    if not parts.any():
+        return 0.0
+    inefficiency = float(statistical_inefficiencies(parts[None], [np.arange(len(parts))])[0])
+    if 1.0 / (shares @ shares) < LEAST_INDEPENDENT * inefficiency:
+        return math.inf
+    return math.sqrt(inefficiency * float(parts @ parts))

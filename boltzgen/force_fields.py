@@ -18,7 +18,7 @@ from boltzgen import formats
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.labels import Labels
 from boltzgen.structures import Structure, checked_file
-from boltzgen.templates import Misfit, misfit
+from boltzgen.templates import Fault, telling_fault
 
 RESIDUE_TEMPLATES = "system.parameters.residue_templates"
 _AMBIGUOUS = re.compile(
@@ -102,7 +102,7 @@ def _explained(
 ) -> MolecularSystemError:
     if undescribed := _UNDESCRIBED.search(str(error)):
         return _type_without_parameters(where, structure, field, called, undescribed.group(1))
-    found: Misfit | None = misfit(structure, field, called, str(error))
+    found: Fault | None = telling_fault(structure, field, called, str(error))
     if found is None:
         return MolecularSystemError(
             where,

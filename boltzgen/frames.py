@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from boltzgen.bonds import harmonic_bonds
 from boltzgen.cohesion import stiffness_of
 from boltzgen.contradictions import LEAST_FRAMES
 from boltzgen.domain import COUNTS, domain_of
@@ -51,9 +51,9 @@ MOST_REPEATED = 0.1
 """Fraction of frames that may repeat the one before; more are no molecular dynamics of this system."""
 
 
-def check_finite(x: NDArray[np.float32], where: str) -> None:
-    """Refuse positions that are not finite."""
-    bad = np.flatnonzero(~np.isfinite(x).all(axis=(1, 2)))
+def check_finite(x: NDArray[np.float32], rows: NDArray[np.int64], where: str) -> None:
+    """Refuse positions that are not finite; ``rows`` are the numbers of the frames in their file."""
+    bad = rows[~np.isfinite(x).all(axis=(1, 2))]
     if len(bad):
         raise DataError(where, f"frame {bad[0]} has positions that are not finite", "cut it out")
 
@@ -98,9 +98,9 @@ def check_rounding(system: MolecularSystem, x: NDArray[np.float32], where: str) 
     step = next((step for step in STEPS_NM if _on_grid(x, step)), 0.0)
     if not step:
         return 0.0
-    harmonic = harmonic_stiffness(system)
-    others = [bond for bond in system.bonds if not harmonic.get(bond)]
-    stiffest = max([*harmonic.values(), *stiffness_of(system, others)], default=0.0)
+    harmonic = harmonic_bonds(system.openmm_system)
+    others = [bond for bond in system.bonds if bond not in harmonic]
+    stiffest = max([*(k for _, k in harmonic.values()), *stiffness_of(system, others)], default=0.0)
     blur = 0.5 * stiffest * step**2 / 6 / system.kT  # variance of a distance between two rounded ends
     if blur > MOST_BLUR:
         raise DataError(
@@ -118,36 +118,52 @@ def _on_grid(x: NDArray[np.float32], step: float) -> bool:
     return bool(np.abs(some - np.round(some / step) * step).max() < 0.02 * step + 3e-7 * np.abs(some).max())
 
 
-def check_number(x: NDArray[np.float32], where: str) -> list[str]:
-    """Refuse too few frames and many that repeat the one before; a line of warning for a few of these."""
-    if len(x) < LEAST_FRAMES:
+def check_number(n: int, where: str) -> None:
+    """Refuse too few frames."""
+    if n < LEAST_FRAMES:
         raise DataError(
             where,
-            f"leave {len(x)} frames to train on",
+            f"leave {n} frames to train on",
             f"at least {LEAST_FRAMES} are needed, and thousands are usual",
         )
-    repeated = int((np.abs(x[1:] - x[:-1]).max(axis=(1, 2)) == 0).sum())
-    if repeated > MOST_REPEATED * len(x):
+
+
+def check_repeats(pieces: list[NDArray[np.float32]], where: str) -> str:
+    """Refuse many frames that repeat the one before in their file; a line of warning for a few.
+
+    ``pieces`` are positions ``(n, n_atoms, 3)`` of each file.
+    """
+    n = sum(map(len, pieces))
+    repeated = sum(int((x[1:] == x[:-1]).all(axis=(1, 2)).sum()) for x in pieces)
+    if repeated > MOST_REPEATED * n:
         raise DataError(
             where,
-            f"{repeated} of {len(x)} frames repeat the one before",
+            f"{repeated} of {n} frames repeat the one before",
             "cut them out, or keep fewer with data.stride",
         )
-    if repeated:
-        return [f"warning: {where}: {repeated} of {len(x)} frames repeat the one before"]
-    return []
+    return f"warning: {where}: {repeated} of {n} frames repeat the one before" if repeated else ""
 
 
-def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: float, where: str) -> None:
-    """Refuse bonds that are too long to be bonds, cut by a periodic box, or too stiff to be free."""
+def check_bonds(
+    system: MolecularSystem,
+    x: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    resolution_nm: float,
+    where: str,
+) -> None:
+    """Refuse bonds that are too long to be bonds, cut by a periodic box, or too stiff to be free.
+
+    ``rows`` are the numbers of the frames in their file, ``resolution_nm`` is the step of their positions.
+    """
     atoms, labels = list(system.topology.atoms()), labels_of(system)
-    stiffness = harmonic_stiffness(system)
+    harmonic = harmonic_bonds(system.openmm_system)
     noise = resolution_nm**2 / 6  # variance of a distance between two coordinates rounded to the step
     for i, j in system.bonds:
         lengths = np.linalg.norm(x[:, i].astype(np.float64) - x[:, j], axis=-1)
         bond, median = labels.bond(atoms[i], atoms[j]), float(np.median(lengths))
-        thermal = math.sqrt(system.kT / stiffness[i, j]) if stiffness.get((i, j)) else math.inf
-        usual = float(np.linalg.norm(system.positions[i] - system.positions[j]))
+        distance = float(np.linalg.norm(system.positions[i] - system.positions[j]))
+        usual, stiffness = harmonic.get((i, j), (distance, 0.0))
+        thermal = math.sqrt(system.kT / stiffness) if stiffness else math.inf
         if abs(median - usual) > max(0.3 * usual, 6 * thermal):
             raise DataError(
                 where,
@@ -159,7 +175,7 @@ def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: 
         if len(broken):
             raise DataError(
                 where,
-                f"in {len(broken)} frames, the first of them frame {broken[0]}, the bond {bond} is "
+                f"in {len(broken)} frames, the first of them frame {rows[broken[0]]}, the bond {bond} is "
                 f"{lengths[broken[0]]:.2f} nm long: the molecule is cut by a periodic box, or has come apart",
                 "make molecules whole (GROMACS: trjconv -pbc mol; MDTraj: t.make_molecules_whole())",
             )
@@ -172,17 +188,6 @@ def check_bonds(system: MolecularSystem, x: NDArray[np.float32], resolution_nm: 
                 "constrained, and constrained bonds have no density in Cartesian space",
                 "run the dynamics with constraints=None",
             )
-
-
-def harmonic_stiffness(system: MolecularSystem) -> dict[tuple[int, int], float]:
-    """Force constants [kJ/mol/nm^2] of harmonic bonds, by atom pair ``i < j``; several of one pair add up."""
-    found: dict[tuple[int, int], float] = defaultdict(float)
-    for force in system.openmm_system.getForces():
-        if type(force).__name__ == "HarmonicBondForce":
-            for k in range(force.getNumBonds()):
-                i, j, _, stiffness = force.getBondParameters(k)
-                found[min(i, j), max(i, j)] += float(stiffness._value)
-    return found
 
 
 def reflected(system: MolecularSystem, x: NDArray[np.float32], where: str) -> tuple[NDArray[np.float32], str]:

@@ -12,12 +12,12 @@ import psutil
 import torch
 
 from boltzgen import shipped
+from boltzgen.bonds import harmonic_bonds
 from boltzgen.cohesion import check_cohesion
 from boltzgen.config import ModelSettings, Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError, UserError
 from boltzgen.files import nearest_existing
 from boltzgen.forecast import size
-from boltzgen.frames import harmonic_stiffness
 from boltzgen.labels import labels_of
 from boltzgen.observables import check_observables
 from boltzgen.platform import installed_platforms, why_not
@@ -216,7 +216,7 @@ def _check_timestep(workflow: Workflow, system: MolecularSystem) -> None:
     fastest, (i, j) = max(
         (
             (math.sqrt(k * (1 / masses[i] + 1 / masses[j])), (i, j))
-            for (i, j), k in harmonic_stiffness(system).items()
+            for (i, j), (_, k) in harmonic_bonds(system.openmm_system).items()
         ),
         default=(0.0, (0, 0)),
     )

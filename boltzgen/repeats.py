@@ -23,11 +23,10 @@ def first_seen(x: NDArray[np.float32]) -> NDArray[np.int64]:
     features = np.concatenate([steps, across], axis=1)
     key = features @ np.cos(np.arange(features.shape[1]))
     order = np.argsort(key, kind="stable")
-    reach = SAME_NM * features.shape[1]
     first = np.arange(len(x))
     for shift in range(1, len(x)):
         a, b = order[:-shift], order[shift:]
-        near = key[b] - key[a] < reach
+        near = key[b] - key[a] < SAME_NM
         if not near.any():
             break
         a, b = a[near], b[near]

@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from boltzgen.bonds import harmonic_terms
 from boltzgen.errors import MolecularSystemError
 from boltzgen.labels import Labels, labels_of, listed
 from boltzgen.structures import Structure
@@ -83,13 +84,3 @@ def check_topology(system: MolecularSystem) -> None:
             f"the topology lacks {lacks} that the force field has: {listed(missing)}",
             "add them to the topology, which tells what the molecule is",
         )
-
-
-def harmonic_terms(system: openmm.System) -> list[tuple[int, int, float, float]]:
-    """Pairs of atoms with a harmonic bond, its length [nm] and its force constant [kJ/mol/nm^2]."""
-    return [
-        (i, j, length._value, stiffness._value)
-        for force in system.getForces()
-        if isinstance(force, openmm.HarmonicBondForce)
-        for i, j, length, stiffness in map(force.getBondParameters, range(force.getNumBonds()))
-    ]

@@ -13,6 +13,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from boltzgen.bonds import Pair, custom_bonds, harmonic_bonds
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import ConfigError
 from boltzgen.system import CollectiveVariable, MolecularSystem, State
@@ -174,19 +175,12 @@ def _reach(system: MolecularSystem, atoms: tuple[int, ...]) -> float:
     return farthest
 
 
-def _longest_bonds(system: MolecularSystem) -> dict[Range, float]:
+def _longest_bonds(system: MolecularSystem) -> dict[Pair, float]:
     """Length [nm] that each bond of a harmonic force has at most; another force may let a bond break."""
-    found, free = {}, set()
-    bonds = set(system.bonds)
-    for force in system.openmm_system.getForces():
-        kind, number = type(force).__name__, getattr(force, "getNumBonds", lambda: 0)()
-        for k in range(number if kind in ("HarmonicBondForce", "CustomBondForce") else 0):
-            i, j, *parameters = force.getBondParameters(k)
-            pair = min(i, j), max(i, j)
-            if kind == "CustomBondForce":
-                free.add(pair)
-            elif pair in bonds and parameters[1]._value > 0:
-                length = float(np.linalg.norm(system.positions[i] - system.positions[j]))
-                thermal = math.sqrt(system.kT / parameters[1]._value)
-                found[pair] = max(STRETCH * length, length + DEVIATIONS * thermal)
-    return {pair: length for pair, length in found.items() if pair not in free}
+    found, free = {}, custom_bonds(system.openmm_system)
+    for (i, j), (_, stiffness) in harmonic_bonds(system.openmm_system).items():
+        if (i, j) in system.bonds and (i, j) not in free:
+            length = float(np.linalg.norm(system.positions[i] - system.positions[j]))
+            thermal = math.sqrt(system.kT / stiffness)
+            found[i, j] = max(STRETCH * length, length + DEVIATIONS * thermal)
+    return found

@@ -28,7 +28,7 @@ _CONECT = "add CONECT records of its atoms' serial numbers (struct_conn or chem_
 
 
 @dataclass(frozen=True)
-class Misfit:
+class Fault:
     """What is wrong with a structure, the most telling fault of all its residues; ``rank`` orders them."""
 
     rank: int
@@ -36,7 +36,7 @@ class Misfit:
     remedy: str
 
 
-def misfit(structure: Structure, field: app.ForceField, called: str, said: str) -> Misfit | None:
+def telling_fault(structure: Structure, field: app.ForceField, called: str, said: str) -> Fault | None:
     """What keeps residues from fitting the templates of a force field; None where that is not the matter.
 
     called
@@ -78,7 +78,7 @@ class _Faults:
         self.bonds = list(structure.topology.bonds())
         self.bonded = Counter(atom.index for bond in self.bonds for atom in bond)
 
-    def of(self, residue: Any) -> Misfit | None:
+    def of(self, residue: Any) -> Fault | None:
         template = self._nearest(residue)
         label = self.labels.residue(residue)
         if template is None or not self.is_known(residue):
@@ -90,7 +90,7 @@ class _Faults:
             return self._other_atoms(residue, template, label)
         if alone := self._alone(residue):
             if len(alone) == len(list(residue.atoms())):
-                return Misfit(
+                return Fault(
                     self.NO_BONDS,
                     f"the file has no bonds of {label}, and they are not taken from the force field",
                     _CONECT,
@@ -105,12 +105,12 @@ class _Faults:
             _differences(residue, self._nearest(residue))[0]["H"] for residue in residues if self.templates
         )
 
-    def without_hydrogens(self) -> Misfit:
+    def without_hydrogens(self) -> Fault:
         """A structure of heavy atoms alone."""
         names = listed(self.labels.residue(residue) for residue in self.structure.topology.residues())
-        return Misfit(self.HYDROGENS, f"there are no hydrogens in {names}", _HYDROGENS)
+        return Fault(self.HYDROGENS, f"there are no hydrogens in {names}", _HYDROGENS)
 
-    def hydrogens(self, residues: Iterable[Any]) -> Misfit:
+    def hydrogens(self, residues: Iterable[Any]) -> Fault:
         """Residues that fit but for their hydrogens."""
         names, missing, number = list[str](), list[str](), 0
         for residue in residues:
@@ -124,9 +124,9 @@ class _Faults:
                     a.name for a in template.atoms if a.name not in ours and _symbol(a.element) == "H"
                 ]
         told = f" ({listed(missing, 6)})" if len(missing) == number else ""
-        return Misfit(self.HYDROGENS, f"lacks {_hydrogens(number)} of {listed(names)}{told}", _HYDROGENS)
+        return Fault(self.HYDROGENS, f"lacks {_hydrogens(number)} of {listed(names)}{told}", _HYDROGENS)
 
-    def beside_patches(self, first: Any, unmatched: Iterable[Any]) -> Misfit:
+    def beside_patches(self, first: Any, unmatched: Iterable[Any]) -> Fault:
         """What can be said where a force field mends residues by patches: the first one, or one unknown."""
         known = [residue for residue in self.structure.topology.residues() if self.is_known(residue)]
         for residue in unmatched:
@@ -135,7 +135,7 @@ class _Faults:
         fault = self.of(first) if first in known else None
         if fault is not None and fault.rank in (self.HYDROGENS, self.ELEMENTS, self.NO_BONDS, self.NAMES):
             return fault
-        return Misfit(
+        return Fault(
             self.OTHER,
             f"{self.labels.residue(first)} or an end of its chain fits nothing in {self.called}",
             "complete both ends of the chain and every residue as the force field has them",
@@ -155,21 +155,21 @@ class _Faults:
         atoms = list(residue.atoms())
         return [atom for atom in atoms if not self.bonded[atom.index]] if len(atoms) > 1 else []
 
-    def split_residue(self, first: Any) -> Misfit | None:
+    def split_residue(self, first: Any) -> Fault | None:
         """Atoms of one residue in two places of the file."""
         labels = [self.labels.residue(residue) for residue in first.chain.residues()]
         label = self.labels.residue(first)
         if labels.count(label) < 2:
             return None
-        return Misfit(
+        return Fault(
             self.UNKNOWN,
             f"the atoms of {label} are in {labels.count(label)} places of the file",
             "put all atoms of a residue one after another, or number residues anew",
         )
 
-    def _unknown(self, residue: Any, label: str) -> Misfit:
+    def _unknown(self, residue: Any, label: str) -> Fault:
         if not self.templates:
-            return Misfit(
+            return Fault(
                 self.UNKNOWN,
                 f"{self.called} describes no residues",
                 "add a force field that does, such as amber14-all.xml",
@@ -183,13 +183,13 @@ class _Faults:
             if not any(_differences(residue, template)) and _overlap(residue, template) > _ALIKE
         ]
         meant = f"call it {alike[0]} if that is meant, or " if alike else ""
-        return Misfit(
+        return Fault(
             self.UNKNOWN,
             f"the residue {label} is unknown to {self.called}{why}",
             f"{meant}give a force-field file that describes it",
         )
 
-    def _other_atoms(self, residue: Any, template: Any, label: str) -> Misfit:
+    def _other_atoms(self, residue: Any, template: Any, label: str) -> Fault:
         """Atoms too many or too few, or of other elements than the template's."""
         lacks, extra = _differences(residue, template)
         theirs = {atom.name: _symbol(atom.element) for atom in template.atoms}
@@ -202,7 +202,7 @@ class _Faults:
             told = [
                 f"{self.labels.name(a)} is {_symbol(a.element) or 'no element'}, not {s}" for a, s in other
             ]
-            return Misfit(
+            return Fault(
                 self.ELEMENTS,
                 f"{label} has atoms of another element than in {self.called}: {listed(told)}",
                 "mend the columns of names and elements in the file",
@@ -216,23 +216,23 @@ class _Faults:
         ]
         told = [f"lacks {missing}"] if lacks else []
         told += [f"has {_names_or_number(beyond, extra)} too many"] if extra else []
-        return Misfit(
+        return Fault(
             self.ATOMS,
             f"{label} {' and '.join(told)} beside the {template.name} of {self.called}",
             "mend the file, or give a force-field file that describes this form of the residue",
         )
 
-    def _misnamed(self, residue: Any, alone: list[Any], template: Any, label: str) -> Misfit:
+    def _misnamed(self, residue: Any, alone: list[Any], template: Any, label: str) -> Fault:
         ours = {atom.name for atom in residue.atoms()}
         free = [atom.name for atom in template.atoms if atom.name not in ours]
         meant = f"; {template.name} has {listed(free)} instead" if free else ""
-        return Misfit(
+        return Fault(
             self.NAMES,
             f"no bond holds {listed(self.labels.name(a) for a in alone)} of {label}{meant}",
             "name atoms as in the force field, or add CONECT records for their bonds",
         )
 
-    def _open(self, residue: Any, template: Any, label: str) -> Misfit | None:
+    def _open(self, residue: Any, template: Any, label: str) -> Fault | None:
         """Bonds to other residues that the force field expects and that are missing, or that are too many."""
         ours = {atom.name: atom for atom in residue.atoms()}
         outward = {a.index for bond in self.bonds if bond[0].residue is not bond[1].residue for a in bond}
@@ -240,7 +240,7 @@ class _Faults:
         missing = [ours[name] for name in wanted if name in ours and ours[name].index not in outward]
         for atom in missing:
             if (near := self._neighbour(atom)) is not None:
-                return Misfit(
+                return Fault(
                     self.OPEN,
                     f"{self.labels.atom(atom)} and {self.labels.atom(near[0])} are {near[1]:.3f} nm apart "
                     "and not bonded in the file, as if a ring or a crosslink were open",
@@ -248,7 +248,7 @@ class _Faults:
                 )
         if missing:
             atoms = listed(self.labels.name(atom) for atom in missing)
-            return Misfit(
+            return Fault(
                 self.OPEN,
                 f"{label} is an end of the chain that {self.called} does not know: nothing more is bonded to "
                 f"its {atoms}",
@@ -257,13 +257,13 @@ class _Faults:
             )
         beyond = [a for a in residue.atoms() if a.index in outward and a.name not in wanted]
         if beyond:
-            return Misfit(
+            return Fault(
                 self.OPEN,
                 f"{listed(self.labels.name(a) for a in beyond)} of {label} is bonded to another residue, "
                 f"which {self.called} does not expect of {template.name}",
                 "mend the bonds in the file, or give a force-field file that describes this residue",
             )
-        return Misfit(
+        return Fault(
             self.OTHER,
             f"the atoms of {label} are those of {template.name} in {self.called}, bonded otherwise",
             "mend the names of atoms and the bonds in the file",

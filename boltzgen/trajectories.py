@@ -65,15 +65,16 @@ def load_trajectories(
     where, resolution = ", ".join(settings.trajectory), 0.0
     for piece in pieces:
         name = str(piece.path)
-        frames.check_finite(piece.x, name)
+        frames.check_finite(piece.x, piece.rows, name)
         if system.bonds:
             frames.check_unit(system, piece.x, name)
         resolution = max(resolution, frames.check_rounding(system, piece.x, name))
-    for line in (_once(pieces, where), *frames.check_number(np.concatenate([p.x for p in pieces]), where)):
+    for line in (frames.check_repeats([piece.x for piece in pieces], where), _once(pieces, where)):
         if line:
             say(line)
+    frames.check_number(sum(len(piece.x) for piece in pieces), where)
     for piece in pieces:
-        frames.check_bonds(system, piece.x, resolution, str(piece.path))
+        frames.check_bonds(system, piece.x, piece.rows, resolution, str(piece.path))
         piece.x, line = frames.reflected(system, piece.x, str(piece.path))
         if line:
             say(line)

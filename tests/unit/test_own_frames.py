@@ -309,9 +309,9 @@ def test_equipartition_of_the_own_frames(system: MolecularSystem, x: np.ndarray)
 
 
 def test_a_bond_of_another_length_is_found(system: MolecularSystem, x: np.ndarray, tmp_path: Path) -> None:
-    """One bond of the target is 0.002 nm longer than in the frames; it is named, and the frames are refused
+    """One bond of the target is 0.003 nm longer than in the frames; it is named, and the frames are refused
     where it is 0.02 nm."""
-    mended = {0.0: "", 0.002: "warning", 0.02: "refused"}
+    mended = {0.0: "", 0.003: "warning", 0.02: "refused"}
     for change, what in mended.items():
         other = replace(system, openmm_system=openmm.XmlSerializer.clone(system.openmm_system))
         force = next(f for f in other.openmm_system.getForces() if isinstance(f, openmm.HarmonicBondForce))

@@ -11,13 +11,13 @@ import mdtraj
 import numpy as np
 import openmm
 import pytest
+from helpers.molecules import molecule
 
 from boltzgen.config import DataSettings
 from boltzgen.errors import DataError
 from boltzgen.repeats import written_twice
 from boltzgen.system import MolecularSystem
 from boltzgen.trajectories import load_trajectories
-from tests.unit.helpers.molecules import molecule
 
 LINE = [[-0.15, 0, 0], [0, 0, 0], [0.15, 0, 0]]
 ZIGZAG = [[0, 0, 0], [0.15, 0, 0], [0.2, 0.14, 0], [0.35, 0.15, 0.03]]
