@@ -8,6 +8,7 @@ from pathlib import Path
 
 import openmm
 import pytest
+from helpers.molecules import molecule
 from openmm import app, unit
 
 from boltzgen.builders import from_pdb
@@ -15,7 +16,6 @@ from boltzgen.cohesion import check_cohesion
 from boltzgen.errors import MolecularSystemError
 from boltzgen.registry import load_system
 from boltzgen.starting_geometry import check_topology, check_unit
-from tests.unit.helpers.molecules import molecule
 
 CHAIN = [(0, 1), (1, 2), (2, 3)]
 ZIGZAG = [[0, 0, 0], [0.15, 0, 0], [0.2, 0.14, 0], [0.35, 0.15, 0.03]]
