@@ -61,10 +61,9 @@ def check(
     try:
         invariance = check_system(system)
     except AssertionError as error:
-        where, _, what = str(error).partition(": ")
         raise MolecularSystemError(
-            where,
-            what,
+            str(system.name),
+            str(error).removeprefix(f"{system.name}: "),
             "mend its force field (or give atoms that differ other elements or masses), or its states",
         ) from error
     report(0.1, 1.0, "agreement with OpenMM")

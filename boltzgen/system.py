@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -290,7 +291,7 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
         raise MolecularSystemError(
             name, "the reference configuration has positions that are not finite", "give a relaxed structure"
         )
-    if not isinstance(system.temperature_k, int | float):
+    if not isinstance(system.temperature_k, numbers.Real):
         raise MolecularSystemError(
             name, f"temperature_k is {system.temperature_k!r}", "give a number of K, without a unit"
         )
