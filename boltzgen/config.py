@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from boltzgen.choices import Kernel, LevelChoice, Objective, Prior, Scheme
+from boltzgen.export_formats import DEFAULT as DEFAULT_FORMATS
+from boltzgen.export_formats import known_format
 from boltzgen.settings import Settings, StateSettings, VariableSettings
 
 Positive = Annotated[float, Field(gt=0)]
@@ -225,7 +227,9 @@ class AnalyzeSettings(Settings):
 class ExportSettings(Settings):
     """Trajectories for MD tools."""
 
-    formats: tuple[Literal["dcd", "xtc", "pdb", "nc", "h5"], ...] = ("dcd", "xtc", "pdb", "nc", "h5")
+    formats: tuple[Annotated[str, AfterValidator(known_format)], ...] = Field(
+        DEFAULT_FORMATS, description="file formats, of those in `boltzgen.export_formats`"
+    )
     n_resampled: Count = Field(1000, description="frames of the equally weighted trajectory")
     stride: Count = Field(1, description="keep every n-th weighted configuration, with its weight")
     select: str | None = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import mdtraj
@@ -12,11 +11,11 @@ from boltzgen.bounds import CONFIDENCE, MARGIN
 from boltzgen.config import ExportSettings
 from boltzgen.ensemble import WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
+from boltzgen.export_formats import FORMATS, ExportedFrames
 from boltzgen.files import atomic_directory
 from boltzgen.free_energy import normalised_weights
 from boltzgen.restart import write_openmm
 from boltzgen.selection import selected_atoms
-from boltzgen.storage import save_ensemble
 from boltzgen.structure_files import write_pdb
 from boltzgen.system import MolecularSystem
 
@@ -45,8 +44,10 @@ def export_samples(
         write_pdb(trajectory(system, system.positions[None], settings), partial / "topology.pdb")
         for stem, ensemble in (("weighted", weighted), ("resampled", resampled)):
             frames = trajectory(system, ensemble.positions, settings)
+            topology = frames.topology.to_openmm() if settings.select else system.topology
+            exported = ExportedFrames(frames, ensemble, topology)
             for suffix in settings.formats:
-                _save_frames(frames, ensemble, system, settings, partial / f"{stem}.{suffix}")
+                FORMATS[suffix].write(exported, partial / f"{stem}.{suffix}")
         weights = normalised_weights(weighted)
         np.save(partial / "weights.npy", weights)
         np.save(partial / "log_weights.npy", _normalised_log_weights(weighted))
@@ -111,22 +112,6 @@ def _normalised_log_weights(ensemble: WeightedEnsemble) -> np.ndarray:
     return ensemble.log_weights - log_sum_exp(ensemble.log_weights)
 
 
-def _save_frames(
-    frames: mdtraj.Trajectory,
-    ensemble: WeightedEnsemble,
-    system: MolecularSystem,
-    settings: ExportSettings,
-    path: Path,
-) -> None:
-    if path.suffix == ".pdb":
-        write_pdb(frames, path)
-    elif path.suffix == ".h5":
-        topology = frames.topology.to_openmm() if settings.select else system.topology
-        save_ensemble(replace(ensemble, positions=frames.xyz), topology, path)
-    else:
-        frames.save(str(path))
-
-
 def _log_z_line(weighted: WeightedEnsemble) -> str:
     """log Z with its standard error, or the bound that is left without one."""
     if weighted.log_z is None:
@@ -147,7 +132,7 @@ def _readme(
     log_z = _log_z_line(weighted)
     formats = ", ".join(settings.formats)
     suffix = next((f for f in settings.formats if f != "h5"), "h5")
-    top = "" if suffix in ("pdb", "h5") else ', top="topology.pdb"'
+    top = "" if FORMATS[suffix].own_topology else ', top="topology.pdb"'
     return f"""{system.name} at {weighted.temperature_k:g} K: weighted Boltzmann samples{log_z}
 
 topology.pdb       atoms, bonds and the reference configuration
@@ -161,8 +146,8 @@ resampled.*        {len(resampled)} equally weighted frames drawn from them; rep
 
 Left out because their weight is zero: {dropped} configurations.
 Kish effective sample size of the weighted frames, blind to shared ancestry: {weighted.ess:.1f}.
-Lengths: Angstrom in .dcd, .nc and .pdb, nm in .xtc and .h5, as the formats ask; MDTraj converts all to nm
-and MDAnalysis all to Angstrom. Stored to 0.001 nm in .xtc and 0.0001 nm in .pdb. {_treatment(settings)}
+{_lengths(settings)} MDTraj converts all to nm and MDAnalysis all to
+Angstrom. {_treatment(settings)}
 A .pdb has all bonds as CONECT records, and names of four characters at most, of which no two atoms of a
 residue share one.
 
@@ -186,6 +171,17 @@ def _states_line(n: int) -> str:
         return ""
     return f"""
 openmm/            system.xml and {n} states of resampled frames with velocities: simulation.loadState(...)"""
+
+
+def _lengths(settings: ExportSettings) -> str:
+    """Units of lengths, and the steps that some formats store them to."""
+    of_unit: dict[str, list[str]] = {}
+    for suffix in settings.formats:
+        of_unit.setdefault(FORMATS[suffix].unit, []).append(f".{suffix}")
+    units = ", ".join(f"{unit} in {' and '.join(suffixes)}" for unit, suffixes in of_unit.items())
+    rounded = [f for f in (FORMATS[suffix] for suffix in settings.formats) if f.rounding_nm]
+    steps = ", ".join(f"to {f.rounding_nm:g} nm in .{f.suffix}" for f in rounded)
+    return f"Lengths: {units}, as the formats ask" + (f"; stored {steps}." if steps else ".")
 
 
 def _treatment(settings: ExportSettings) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from boltzgen import shipped
 from boltzgen.config import SampleSettings, Workflow
+from boltzgen.export_formats import FORMATS
 from boltzgen.network_policy import network_chunk, will_compile
 from boltzgen.progress import clock
 
@@ -25,8 +26,6 @@ MOST_FRAMES = 20_000
 BYTES_PER_PAIR = 10_000.0
 """That a training step holds for each pair of atoms in a noised configuration of the parts at work, with 2
 layers of 32 channels, at least: 11 kB were measured for 55 atoms without bonds, 24 for alanine dipeptide."""
-_BYTES_PER_ATOM = {"xtc": 5, "pdb": 81}
-"""Of a frame in formats that are not plain float32 positions."""
 
 
 def of_simulation(this: Run) -> str:
@@ -116,8 +115,8 @@ def disk_of_export(this: Run) -> float:
     """Copies of the sample in every format."""
     workflow = this.workflow
     n_frames = workflow.sample.n_particles + workflow.export.n_resampled
-    per_atom = sum(_BYTES_PER_ATOM.get(suffix, 12) for suffix in workflow.export.formats)
-    return n_frames * this.system.n_atoms * float(per_atom)
+    per_atom = sum(FORMATS[suffix].bytes_per_atom for suffix in workflow.export.formats)
+    return n_frames * this.system.n_atoms * per_atom
 
 
 def memory_of_data(this: Run) -> float:
@@ -165,7 +164,8 @@ def _n_frames(n_atoms: int, workflow: Workflow) -> float:
         return 0.0
     if workflow.data.trajectory:
         files = [path for path in map(Path, workflow.data.trajectory) if path.is_file()]
-        per_atom = [_BYTES_PER_ATOM.get(path.suffix.lower().lstrip("."), 12) for path in files]
+        formats = [FORMATS.get(path.suffix.lower().lstrip(".")) for path in files]
+        per_atom = [12.0 if each is None else each.bytes_per_atom for each in formats]
         sizes = zip(files, per_atom, strict=True)
         return sum(path.stat().st_size / (each * n_atoms) for path, each in sizes)
     simulate = workflow.simulate

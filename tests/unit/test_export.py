@@ -15,10 +15,12 @@ import pytest
 from helpers.chain import PHI, chain_ensemble, chain_system
 from MDAnalysis.lib.distances import calc_bonds
 from openmm import app
+from pydantic import ValidationError
 
 from boltzgen.config import ExportSettings
 from boltzgen.errors import ConfigError, NumericalError
 from boltzgen.export import export_samples, write_colvar
+from boltzgen.export_formats import FORMATS, ExportedFrames, Format, register
 from boltzgen.files import atomic_directory
 from boltzgen.storage import load_ensemble
 
@@ -292,3 +294,24 @@ def test_atomic_directory_replaces_whole_or_not_at_all(tmp_path: Path):
         (partial / "new").write_text("2")
     assert [p.name for p in target.iterdir()] == ["new"]
     assert [p.name for p in target.parent.iterdir()] == ["results"]
+
+
+def test_a_format_is_added_by_one_registration(tmp_path: Path) -> None:
+    """As a third party would: no other file knows of it."""
+
+    def write(exported: ExportedFrames, path: Path) -> None:
+        np.savetxt(path, exported.frames.xyz.reshape(len(exported.ensemble), -1), fmt="%.4f")
+
+    with pytest.raises(ValidationError, match="it should be 'dcd', 'xtc', 'pdb', 'nc' or 'h5'"):
+        ExportSettings(formats=("txt",))
+    system, samples = chain_system(), chain_ensemble(50, seed=0)
+    register(Format("txt", write, rounding_nm=1e-4, unit="nm"))
+    try:
+        settings = ExportSettings(formats=("txt",), n_resampled=20)
+        export_samples(system, samples, settings, tmp_path / "out", 0)
+    finally:
+        del FORMATS["txt"]
+    positions = np.loadtxt(tmp_path / "out" / "weighted.txt").reshape(50, -1, 3)
+    np.testing.assert_allclose(positions, samples.positions, atol=1e-4)
+    readme = (tmp_path / "out" / "README.txt").read_text()
+    assert "Lengths: nm in .txt, as the formats ask; stored to 0.0001 nm in .txt." in readme
