@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from boltzgen.levels import LevelChoice, draw_levels
-from boltzgen.objective import OBJECTIVES, Objective, dsm, height_loss, noised
+from boltzgen.objective import OBJECTIVES, dsm, height_loss, noised
 
 TARGETS = {"two": (5e-3, 4.0), "forty-8": (2e-3, 4.0), "forty-32": (1e-3, 1.0), "forty-128": (1e-3, 1.0)}
 """Learning rate, and weight of the loss that compares levels; the same for every objective."""
@@ -179,7 +179,7 @@ class Settings:
     weight: float
 
 
-def train(target: Mixture, objective: Objective, seed: int, settings: Settings) -> Network:
+def train(target: Mixture, objective: str, seed: int, settings: Settings) -> Network:
     """Exponential moving average of a network trained by Adam with cosine decay."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)

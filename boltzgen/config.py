@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from boltzgen.choices import Kernel, LevelChoice, Objective, Prior, Scheme
+from boltzgen.choices import Kernel, LevelChoice, Prior, Scheme, known_format, known_objective
 from boltzgen.export_formats import DEFAULT as DEFAULT_FORMATS
-from boltzgen.export_formats import known_format
 from boltzgen.settings import Settings, StateSettings, VariableSettings
 
 Positive = Annotated[float, Field(gt=0)]
@@ -99,7 +98,7 @@ class ModelSettings(Settings):
 class TrainSettings(Settings):
     """Training: denoising score matching plus the diffusive classification loss."""
 
-    objective: Objective = Field(
+    objective: Annotated[str, AfterValidator(known_objective)] = Field(
         "dsm+diffclf",
         description="score matching alone or with a term that compares noise levels: diffusive "
         "classification, time-score matching, noise-contrastive estimation",

@@ -79,11 +79,3 @@ register(Format("pdb", _pdb, bytes_per_atom=81.0, rounding_nm=1e-4, own_topology
 register(Format("nc", _by_mdtraj))
 register(Format("h5", _hdf5, unit="nm", own_topology=True))
 DEFAULT = tuple(FORMATS)
-
-
-def known_format(name: str) -> str:
-    """The name of a format; ValueError for one that there is not."""
-    if name not in FORMATS:
-        *others, last = (repr(known) for known in FORMATS)
-        raise ValueError(f"it should be {', '.join(others)} or {last}")
-    return name

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never, get_args
 
 import torch
 from torch import Tensor
 
-from boltzgen.choices import Objective
-
-OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 Energy = Callable[[Tensor, Tensor], Tensor]
 """``(x (n, ...), log_sigma (n,)) -> U (n,)``."""
 EnergyAndDerivatives = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
@@ -105,18 +101,42 @@ def tsm(batch: Noised) -> Tensor:
     return (batch.slope + z2 - batch.dof).square() / (2.0 * batch.dof)
 
 
-def height_loss(objective: Objective, batch: Noised, energy: Energy) -> Tensor | None:
+@dataclass(frozen=True)
+class HeightLoss:
+    """The term of an objective that compares noise levels.
+
+    function
+        Its values ``(n,)`` for a batch and the model's energy; None where there is no such term.
+    needs_slope
+        Whether the batch needs ``dU/dlog_sigma``.
+    cross_energies
+        Energies that it asks for beside those of the batch, for each sample of K levels.
+    """
+
+    function: Callable[[Noised, Energy], Tensor | None]
+    needs_slope: bool = False
+    cross_energies: Callable[[int], int] = lambda k: 0
+
+
+HEIGHT_LOSSES: dict[str, HeightLoss] = {}
+
+
+def register(objective: str, loss: HeightLoss) -> None:
+    """Let ``train.objective`` name another loss, or replace one."""
+    HEIGHT_LOSSES[objective] = loss
+
+
+register("dsm", HeightLoss(lambda batch, energy: None))
+register("dsm+diffclf", HeightLoss(diffclf, cross_energies=lambda k: k * (k - 1)))
+register("dsm+tsm", HeightLoss(lambda batch, energy: tsm(batch).mean(0), needs_slope=True))
+register("dsm+nce", HeightLoss(nce, cross_energies=lambda k: k - 1))
+OBJECTIVES = tuple(HEIGHT_LOSSES)
+"""Those that come with boltzgen."""
+
+
+def height_loss(objective: str, batch: Noised, energy: Energy) -> Tensor | None:
     """The term of an objective that compares levels, one value per sample; None for ``dsm``."""
-    match objective:
-        case "dsm":
-            return None
-        case "dsm+diffclf":
-            return diffclf(batch, energy)
-        case "dsm+nce":
-            return nce(batch, energy)
-        case "dsm+tsm":
-            return tsm(batch).mean(0)
-    assert_never(objective)
+    return HEIGHT_LOSSES[objective].function(batch, energy)
 
 
 def _logits(batch: Noised, energy: Energy) -> Tensor:

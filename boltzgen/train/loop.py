@@ -28,6 +28,7 @@ from boltzgen.memory import keep_freed_memory
 from boltzgen.model.calibration import calibrate
 from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chunks
 from boltzgen.model.energy import EnergyModel, load_model
+from boltzgen.objective import HEIGHT_LOSSES
 from boltzgen.progress import Report, silent
 from boltzgen.report.figures import heights
 from boltzgen.shipped import network_directory
@@ -226,7 +227,7 @@ def _compile(module: EnergyTraining, held_out: Batch) -> None:
     k = len(levels)
     y, flat = example.repeat(k, 1, 1), levels.flatten()
     module.derivatives = compile_derivatives(module.model, y, flat, slope=module.needs_slope)
-    crossed = {"dsm+diffclf": k * (k - 1), "dsm+nce": k - 1}.get(settings.objective, 0)
+    crossed = HEIGHT_LOSSES[settings.objective].cross_energies(k)
     if crossed:
         rows = torch.arange(crossed * len(example)) % len(flat)
         module.energy = compile_energy(module.model, y[rows], flat[rows])

@@ -22,7 +22,7 @@ from boltzgen.geometry import dof, mean_free_noise, random_rotations
 from boltzgen.levels import draw_levels
 from boltzgen.model.compiled import BatchFunction, eager_derivatives
 from boltzgen.model.energy import EnergyModel
-from boltzgen.objective import Noised, dsm, height_loss, noised
+from boltzgen.objective import HEIGHT_LOSSES, Noised, dsm, height_loss, noised
 from boltzgen.train.denoising import DenoisingTarget
 from boltzgen.train.losses import Batch, Drawn, Losses
 from boltzgen.train.optimiser import optimiser_of
@@ -62,7 +62,7 @@ class EnergyTraining(L.LightningModule):
     @property
     def needs_slope(self) -> bool:
         """Whether the objective asks for dU/dlog_sigma."""
-        return self.settings.objective == "dsm+tsm"
+        return HEIGHT_LOSSES[self.settings.objective].needs_slope
 
     @property
     def batch_size(self) -> int:

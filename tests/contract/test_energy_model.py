@@ -27,7 +27,7 @@ from boltzgen.model.compiled import (
     in_chunks,
 )
 from boltzgen.model.energy import EnergyModel, load_model
-from boltzgen.objective import OBJECTIVES, Objective, dsm, height_loss, noised
+from boltzgen.objective import OBJECTIVES, dsm, height_loss, noised
 from boltzgen.registry import load_system
 from boltzgen.shipped import network_directory
 from boltzgen.system import MolecularSystem
@@ -206,7 +206,7 @@ def test_chunks_are_the_whole(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel, objective: Objective) -> None:
+def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel, objective: str) -> None:
     """Parameter gradients of the losses."""
     single = EnergyModel(model.spec)
     single.load_state_dict(model.state_dict())

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.dimer import MODEL, dimers, settings
+from pydantic import ValidationError
 
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.model import EnergyModel, load_model
 from boltzgen.model.compiled import eager_derivatives
-from boltzgen.objective import OBJECTIVES, Objective
+from boltzgen.objective import HEIGHT_LOSSES, OBJECTIVES, HeightLoss, register
 from boltzgen.registry import load_system
 from boltzgen.system import MolecularSystem
 from boltzgen.train import train
@@ -111,7 +112,7 @@ def test_parts_leave_nothing_to_the_end_of_their_threads(
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_parts_of_a_batch_add_up_to_its_gradient(
-    system: MolecularSystem, data: WeightedEnsemble, objective: Objective, monkeypatch: pytest.MonkeyPatch
+    system: MolecularSystem, data: WeightedEnsemble, objective: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of seven samples in parts of three, three and one: every sample counts for a seventh.
 
@@ -189,7 +190,7 @@ def test_every_step_has_the_learning_rate_of_the_schedule(
     ("objective", "k"), [("dsm", 2), ("dsm+diffclf", 2), ("dsm+diffclf", 3), ("dsm+nce", 3)]
 )
 def test_functions_are_compiled_for_the_parts_that_training_makes(
-    objective: Objective,
+    objective: str,
     k: int,
     system: MolecularSystem,
     data: WeightedEnsemble,
@@ -287,3 +288,17 @@ def test_data_of_another_temperature_are_refused_unless_their_forces_are_not_use
         train(hot, data, MODEL, settings(10), tmp_path / "refused", seed=0)
     train(hot, data, MODEL, settings(10, denoise_to="data", height_paths=0), tmp_path / "taken", seed=0)
     assert load_model(tmp_path / "taken").spec.n_atoms == 2
+
+
+def test_a_loss_is_added_by_one_registration(system: MolecularSystem, data: WeightedEnsemble) -> None:
+    """As a third party would: no other file knows of it."""
+    with pytest.raises(ValidationError, match="it should be 'dsm', 'dsm\\+diffclf'"):
+        settings(10, objective="dsm+mine")
+    register("dsm+mine", HeightLoss(lambda batch, energy: batch.energy.square().mean(0)))
+    try:
+        x0 = torch.as_tensor(data.positions[:5]).float()
+        module = of_module(system, x0, objective="dsm+mine")
+        losses = module.part_losses(*module.draw((x0, torch.zeros_like(x0))))
+    finally:
+        del HEIGHT_LOSSES["dsm+mine"]
+    assert losses.heights is not None and losses.heights.shape == (5,) and bool((losses.heights > 0).all())
