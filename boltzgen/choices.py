@@ -7,6 +7,8 @@ from typing import Literal
 
 Prior = Literal["none", "bonded", "forcefield"]
 """Analytic part of the energy (`boltzgen.model.prior`)."""
+OBJECTIVES = ["dsm", "dsm+diffclf", "dsm+tsm", "dsm+nce"]
+"""Losses of a training; `boltzgen.objective.register` adds to those that it defines."""
 LevelChoice = Literal["kl", "neighbouring", "uniform"]
 """Levels that a sample is noised to (`boltzgen.levels`)."""
 Kernel = Literal["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"]
@@ -23,17 +25,3 @@ def one_of(name: str, known: Collection[str]) -> str:
         *others, last = (repr(each) for each in known)
         raise ValueError(f"it should be {', '.join(others)} or {last}")
     return name
-
-
-def known_objective(name: str) -> str:
-    """The name of a training objective; ValueError for one that is not registered."""
-    from boltzgen.objective import HEIGHT_LOSSES  # imports torch, which the defaults do without
-
-    return one_of(name, HEIGHT_LOSSES)
-
-
-def known_format(name: str) -> str:
-    """The name of a format of exported frames; ValueError for one that is not registered."""
-    from boltzgen.export_formats import FORMATS
-
-    return one_of(name, FORMATS)

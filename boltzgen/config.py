@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from boltzgen.choices import Kernel, LevelChoice, Prior, Scheme, known_format, known_objective
+from boltzgen.choices import OBJECTIVES, Kernel, LevelChoice, Prior, Scheme, one_of
 from boltzgen.export_formats import DEFAULT as DEFAULT_FORMATS
+from boltzgen.export_formats import FORMATS
 from boltzgen.settings import Settings, StateSettings, VariableSettings
 
 Positive = Annotated[float, Field(gt=0)]
@@ -16,6 +17,16 @@ Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 DEFAULT_MINUTES = 20.0
 """Of training."""
+
+
+def known_objective(name: str) -> str:
+    """The name of a training objective; ValueError for one that is not registered."""
+    return one_of(name, OBJECTIVES)
+
+
+def known_format(name: str) -> str:
+    """The name of a format of exported frames; ValueError for one that is not registered."""
+    return one_of(name, FORMATS)
 
 
 class SystemSettings(Settings):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from boltzgen.choices import OBJECTIVES
+
 Energy = Callable[[Tensor, Tensor], Tensor]
 """``(x (n, ...), log_sigma (n,)) -> U (n,)``."""
 EnergyAndDerivatives = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
@@ -124,14 +126,14 @@ HEIGHT_LOSSES: dict[str, HeightLoss] = {}
 def register(objective: str, loss: HeightLoss) -> None:
     """Let ``train.objective`` name another loss, or replace one."""
     HEIGHT_LOSSES[objective] = loss
+    if objective not in OBJECTIVES:
+        OBJECTIVES.append(objective)
 
 
 register("dsm", HeightLoss(lambda batch, energy: None))
 register("dsm+diffclf", HeightLoss(diffclf, cross_energies=lambda k: k * (k - 1)))
 register("dsm+tsm", HeightLoss(lambda batch, energy: tsm(batch).mean(0), needs_slope=True))
 register("dsm+nce", HeightLoss(nce, cross_energies=lambda k: k - 1))
-OBJECTIVES = tuple(HEIGHT_LOSSES)
-"""Those that come with boltzgen."""
 
 
 def height_loss(objective: str, batch: Noised, energy: Energy) -> Tensor | None:

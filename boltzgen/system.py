@@ -18,6 +18,7 @@ from torch import Tensor
 from boltzgen import geometry
 from boltzgen.choices import CVKind
 from boltzgen.errors import MolecularSystemError
+from boltzgen.labels import labels_of
 from boltzgen.units import thermal_energy
 
 LARGEST_ANGLE = 6.3
@@ -308,7 +309,8 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
         atoms = list(system.topology.atoms())
         raise MolecularSystemError(
             name,
-            f"the bond {atoms[i]} - {atoms[j]} is constrained and has no density in Cartesian space",
+            f"the bond {labels_of(system).bond(atoms[i], atoms[j])} is constrained and has no density in "
+            "Cartesian space",
             "build the System with constraints=None and rigidWater=False",
         )
     if any(system_.isVirtualSite(i) for i in range(n)):

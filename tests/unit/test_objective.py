@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from boltzgen.choices import OBJECTIVES
 from boltzgen.diffusion import MeanFreeGaussian
 from boltzgen.geometry import dof, mean_free_noise
 from boltzgen.levels import LevelChoice, draw_levels
 from boltzgen.objective import (
+    HEIGHT_LOSSES,
     Energy,
     EnergyAndDerivatives,
     Noised,
@@ -163,3 +165,7 @@ def test_neighbouring_levels_are_consecutive_rows_of_the_table() -> None:
     spacing = (HIGH - LOW) / 511
     gaps = levels("neighbouring", 3).sort(0).values.diff(dim=0)
     torch.testing.assert_close(gaps, torch.full_like(gaps, spacing), rtol=1e-3, atol=1e-5)
+
+
+def test_names_of_objectives_are_those_that_are_registered() -> None:
+    assert list(HEIGHT_LOSSES) == OBJECTIVES
