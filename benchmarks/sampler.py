@@ -39,7 +39,7 @@ from boltzgen.production import run_islands
 from boltzgen.progress import silent
 from boltzgen.sampler.denoising import measured_errors, spaced_levels
 from boltzgen.sampler.islands import combine
-from boltzgen.sampler.kernels import ReverseKernel
+from boltzgen.sampler.kernels import ReverseKernel, make_kernel
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampling import ensemble_of
 from boltzgen.storage import load_ensemble
@@ -66,7 +66,7 @@ def protocols(options: argparse.Namespace) -> Iterator[tuple[str, SampleSettings
     for sampler in ("smc", "ais"):
         for kind in ("ddpm", "ei", "ddim"):
             settings = SampleSettings(sampler=sampler, resample_below=0.3, **paper)
-            yield f"paper, {sampler}, {kind}", settings, ReverseKernel(kind)
+            yield f"paper, {sampler}, {kind}", settings, make_kernel(kind)
 
 
 def measure(

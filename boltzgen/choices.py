@@ -11,8 +11,8 @@ OBJECTIVES = ["dsm", "dsm+diffclf", "dsm+tsm", "dsm+nce"]
 """Losses of a training; `boltzgen.objective.register` adds to those that it defines."""
 LevelChoice = Literal["kl", "neighbouring", "uniform"]
 """Levels that a sample is noised to (`boltzgen.levels`)."""
-Kernel = Literal["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"]
-"""Steps from one noise level to the next (`boltzgen.sampler.kernels`)."""
+KERNELS = ["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"]
+"""Steps from one noise level to the next; `boltzgen.sampler.kernels.register` adds to them."""
 Scheme = Literal["systematic", "multinomial"]
 """How particles are resampled (`boltzgen.sampler.resampling`)."""
 CVKind = Literal["torsion", "angle", "distance", "radius_of_gyration", "rmsd"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from boltzgen.choices import OBJECTIVES, Kernel, LevelChoice, Prior, Scheme, one_of
+from boltzgen.choices import KERNELS, OBJECTIVES, LevelChoice, Prior, Scheme, one_of
 from boltzgen.export_formats import DEFAULT as DEFAULT_FORMATS
 from boltzgen.export_formats import FORMATS
 from boltzgen.settings import Settings, StateSettings, VariableSettings
@@ -22,6 +22,11 @@ DEFAULT_MINUTES = 20.0
 def known_objective(name: str) -> str:
     """The name of a training objective; ValueError for one that is not registered."""
     return one_of(name, OBJECTIVES)
+
+
+def known_kernel(name: str) -> str:
+    """The name of a reverse kernel; ValueError for one that is not registered."""
+    return one_of(name, KERNELS)
 
 
 def known_format(name: str) -> str:
@@ -202,7 +207,7 @@ class SampleSettings(Settings):
     )
     bridge_moves: int = Field(4, ge=0, description="MCMC moves per bridge step")
     leapfrog_steps: Count = Field(1, description="steps of a move: 1 is MALA, more are HMC")
-    kernel: Kernel = Field(
+    kernel: Annotated[str, AfterValidator(known_kernel)] = Field(
         "ddpm+cov",
         description="reverse move between noise levels: DDPM's posterior with the covariance of the "
         "denoiser's errors, with their mean square alone, or without either; exponential integrator; DDIM",

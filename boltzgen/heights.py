@@ -23,7 +23,7 @@ from boltzgen.model.energy import EnergyModel
 from boltzgen.model.graph import pair_orbits, stiff_pairs
 from boltzgen.sampler.denoising import measured_errors, spaced_levels
 from boltzgen.sampler.elastic import Springs
-from boltzgen.sampler.kernels import Kernel, ReverseKernel
+from boltzgen.sampler.kernels import KERNELS, ReverseKernel, make_kernel
 from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.paths import Populations, forward_paths, reverse_paths
 from boltzgen.system import MolecularSystem
@@ -47,13 +47,13 @@ def state_members(system: MolecularSystem) -> Populations:
     return members
 
 
-def elastic_kernel(system: MolecularSystem, kind: Kernel = "ddpm+cov", eta: float = 0.5) -> ReverseKernel:
+def elastic_kernel(system: MolecularSystem, kind: str = "ddpm+cov", eta: float = 0.5) -> ReverseKernel:
     """The reverse kernel; that with a covariance has springs between atoms one to three bonds apart."""
     pairs = stiff_pairs(system, n_bonds=3)
-    if kind != "ddpm+cov" or not len(pairs):
-        return ReverseKernel(kind, eta)
+    if not KERNELS[kind].uses_springs or not len(pairs):
+        return make_kernel(kind, eta=eta)
     orbits = pair_orbits(system)[tuple(pairs.T)]
-    return ReverseKernel(kind, eta, Springs(torch.as_tensor(pairs), torch.as_tensor(orbits)))
+    return make_kernel(kind, eta=eta, springs=Springs(torch.as_tensor(pairs), torch.as_tensor(orbits)))
 
 
 def plain_ladder(

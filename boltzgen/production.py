@@ -17,7 +17,7 @@ from boltzgen.config import SampleSettings
 from boltzgen.kept import Kept
 from boltzgen.progress import Report
 from boltzgen.sampler.elastic import DenoisingError, Springs
-from boltzgen.sampler.kernels import ReverseKernel
+from boltzgen.sampler.kernels import KERNELS
 from boltzgen.sampler.ladder import Ladder, Level, NoiseLevel, Particles
 from boltzgen.sampler.mcmc import Moves
 from boltzgen.sampler.paths import Paths, Populations, forward_paths, reverse_paths
@@ -119,7 +119,7 @@ class Island:
 
 def kept_in(resume: Kept) -> Kept:
     """The same place, for the pieces of sampling."""
-    ladder = (Ladder, Moves, ReverseKernel, DenoisingError, Springs, Paths)
+    ladder = (Ladder, Moves, *KERNELS.values(), DenoisingError, Springs, Paths)
     return Kept(resume.directory, (Preparation, Island, Population, Particles, Spent, *ladder))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from boltzgen.choices import Kernel
+from boltzgen.choices import KERNELS as KERNEL_NAMES
 from boltzgen.geometry import gaussian_log_density, mean_free_noise
 from boltzgen.sampler.elastic import DenoisingError, ElasticStep, Springs
 
@@ -46,55 +46,118 @@ class IsotropicStep:
 class ReverseKernel:
     """Gaussian ``q(x' | x)`` from noise level ``a`` down to ``b < a``, and the ``F(x | x')`` it undoes.
 
-    kind
-        ``ddpm``: the posterior with the denoiser D in place of the data, mean ``D + (b/a)^2 (x - D)``,
-        variance ``v = b^2 r`` with ``r = (a^2 - b^2) / a^2``. ``ddpm+cov``: that variance widened by ``r^2``
-        times the covariance of the data about D, of an elastic network (`boltzgen.sampler.elastic`).
-        ``ddpm+mse``: by the denoiser's mean squared error instead, the best isotropic one (Bao et al. 2022).
-        ``ei``: the same mean, the variance ``a^2 - b^2`` of the reverse SDE's exponential integrator.
-        ``ddim``: variance ``eta^2 v``, mean ``D + c (x - D) / a`` with ``c^2 = b^2 - eta^2 v`` (Song et al.
-        2021); with eta = 1 it is ``ddpm``.
-    springs
-        Of the elastic network; without them ``ddpm+cov`` is ``ddpm+mse``.
-
-    F is the noising kernel ``N(x', a^2 - b^2)``. Narrow ``ddim`` moves would never meet it: theirs is the
-    conditional of x in the same Gaussian model, mean ``D' + (a c / b^2) (x' - D')`` with the denoiser at
-    ``x'``, variance ``eta^2 a^2 v / b^2``. Levels ``a`` and ``b`` are in nm.
+    F is the noising kernel ``N(x', a^2 - b^2)``. The denoiser is ``D = x + a^2 score``, and the mean of q is
+    ``D + c (x - D) / a`` with ``c = b^2 / a``: that of the posterior given D in place of the data. Levels are
+    in nm. A subclass says ``reverse``, and what of this it does otherwise; its fields are options of
+    `make_kernel`, ``springs`` (`boltzgen.sampler.elastic`) only if it says that it uses them.
     """
 
-    kind: Kernel = "ddpm+cov"
-    eta: float = 0.5
     springs: Springs | None = None
+    uses_springs: ClassVar[bool] = False
 
     def reverse(self, x: Tensor, score: Tensor, a: float, b: float, error: DenoisingError) -> Step:
         """q, from ``x`` and the score at level ``a``; ``error`` is the denoiser's there."""
-        ratio = (a**2 - b**2) / a**2
-        posterior = b**2 * ratio
-        mean = x + (a**2 - a * self._kept(a, b)) * score
-        match self.kind:
-            case "ddpm+cov" if self.springs is not None:
-                denoised = x + a**2 * score
-                return ElasticStep(mean, denoised, self.springs, error, posterior, ratio / b**2)
-            case "ddpm+cov" | "ddpm+mse":
-                return IsotropicStep(mean, posterior + ratio**2 * error.mse)
-            case "ddpm":
-                return IsotropicStep(mean, posterior)
-            case "ei":
-                return IsotropicStep(mean, a**2 - b**2)
-            case "ddim":
-                return IsotropicStep(mean, self.eta**2 * posterior)
+        raise NotImplementedError
 
     def forward(self, x: Tensor, score: Tensor, a: float, b: float) -> IsotropicStep:
         """F, from ``x`` and the score at level ``b``."""
-        narrowed = self.eta**2 if self.kind == "ddim" else 1.0
-        mean = x + (b**2 - a * self._kept(a, b)) * score
-        return IsotropicStep(mean, narrowed * (a**2 - b**2))
+        return IsotropicStep(x + (b**2 - a * self.kept(a, b)) * score, a**2 - b**2)
 
-    def _kept(self, a: float, b: float) -> float:
-        """c, the length that is left of ``x - D`` of length a; ``b^2 / a`` for all but ddim."""
-        if self.kind != "ddim":
-            return b**2 / a
+    def mean(self, x: Tensor, score: Tensor, a: float, b: float) -> Tensor:
+        """Of q."""
+        return x + (a**2 - a * self.kept(a, b)) * score
+
+    def kept(self, a: float, b: float) -> float:
+        """c, the length that is left of ``x - D`` of length a."""
+        return b**2 / a
+
+
+def _ratio(a: float, b: float) -> float:
+    """``r = (a^2 - b^2) / a^2``; the posterior's variance is ``v = b^2 r``."""
+    return (a**2 - b**2) / a**2
+
+
+@dataclass(frozen=True)
+class Ddpm(ReverseKernel):
+    """The posterior with the denoiser in place of the data, variance v."""
+
+    def reverse(self, x: Tensor, score: Tensor, a: float, b: float, error: DenoisingError) -> Step:
+        return IsotropicStep(self.mean(x, score, a, b), b**2 * _ratio(a, b))
+
+
+@dataclass(frozen=True)
+class DdpmMse(ReverseKernel):
+    """v widened by ``r^2`` times the denoiser's mean squared error, the best isotropic (Bao et al. 2022)."""
+
+    def reverse(self, x: Tensor, score: Tensor, a: float, b: float, error: DenoisingError) -> Step:
+        ratio = _ratio(a, b)
+        return IsotropicStep(self.mean(x, score, a, b), b**2 * ratio + ratio**2 * error.mse)
+
+
+@dataclass(frozen=True)
+class DdpmCov(ReverseKernel):
+    """v widened by ``r^2`` times the covariance of the data about D, of an elastic network of springs.
+
+    Without springs it is `DdpmMse`.
+    """
+
+    uses_springs: ClassVar[bool] = True
+
+    def reverse(self, x: Tensor, score: Tensor, a: float, b: float, error: DenoisingError) -> Step:
+        if self.springs is None:
+            return DdpmMse().reverse(x, score, a, b, error)
+        ratio, mean, denoised = _ratio(a, b), self.mean(x, score, a, b), x + a**2 * score
+        return ElasticStep(mean, denoised, self.springs, error, b**2 * ratio, ratio / b**2)
+
+
+@dataclass(frozen=True)
+class ExponentialIntegrator(ReverseKernel):
+    """The posterior's mean, the variance ``a^2 - b^2`` of the reverse SDE's exponential integrator."""
+
+    def reverse(self, x: Tensor, score: Tensor, a: float, b: float, error: DenoisingError) -> Step:
+        return IsotropicStep(self.mean(x, score, a, b), a**2 - b**2)
+
+
+@dataclass(frozen=True)
+class Ddim(ReverseKernel):
+    """Variance ``eta^2 v`` and ``c^2 = b^2 - eta^2 v`` (Song et al. 2021); with eta = 1 it is `Ddpm`.
+
+    Moves so narrow would never meet the noising kernel: F is the conditional of x in the same Gaussian model,
+    mean ``D' + (a c / b^2) (x' - D')`` with the denoiser at ``x'``, variance ``eta^2 a^2 v / b^2``.
+    """
+
+    eta: float = 0.5
+
+    def reverse(self, x: Tensor, score: Tensor, a: float, b: float, error: DenoisingError) -> Step:
+        return IsotropicStep(self.mean(x, score, a, b), self.eta**2 * (b**2 * _ratio(a, b)))
+
+    def forward(self, x: Tensor, score: Tensor, a: float, b: float) -> IsotropicStep:
+        return IsotropicStep(x + (b**2 - a * self.kept(a, b)) * score, self.eta**2 * (a**2 - b**2))
+
+    def kept(self, a: float, b: float) -> float:
         return math.sqrt(b**2 - self.eta**2 * b**2 * (a**2 - b**2) / a**2)
 
 
-DEFAULT_KERNEL = ReverseKernel()
+KERNELS: dict[str, type[ReverseKernel]] = {}
+
+
+def register(name: str, kernel: type[ReverseKernel]) -> None:
+    """Let ``sample.kernel`` name another kernel, or replace one."""
+    KERNELS[name] = kernel
+    if name not in KERNEL_NAMES:
+        KERNEL_NAMES.append(name)
+
+
+register("ddpm+cov", DdpmCov)
+register("ddpm+mse", DdpmMse)
+register("ddpm", Ddpm)
+register("ei", ExponentialIntegrator)
+register("ddim", Ddim)
+DEFAULT_KERNEL = DdpmCov()
+
+
+def make_kernel(name: str, **options: Any) -> ReverseKernel:
+    """The kernel of that name with those of the options that it takes (``eta``, ``springs``)."""
+    kernel = KERNELS[name]
+    taken = {field.name for field in fields(kernel) if field.name != "springs" or kernel.uses_springs}
+    return kernel(**{key: value for key, value in options.items() if key in taken})

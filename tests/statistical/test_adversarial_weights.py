@@ -27,7 +27,7 @@ from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
 from boltzgen.regions import find_regions
 from boltzgen.sampler.islands import Combined, combine
-from boltzgen.sampler.kernels import ReverseKernel
+from boltzgen.sampler.kernels import DdpmMse
 from boltzgen.sampler.ladder import FoldLevel, Ladder, Particles, at_level
 from boltzgen.sampler.paths import forward_paths, reverse_paths
 from boltzgen.sampler.pilot import Plan, plan_ladder
@@ -109,7 +109,7 @@ class Mixture:
             bridge_moves=1,
             n_leapfrog=1,
             bridge_cess=0.9,
-            kernel=ReverseKernel("ddpm+mse"),
+            kernel=DdpmMse(),
             classes=torch.arange(self.n_atoms),
         )
         return plan_ladder(

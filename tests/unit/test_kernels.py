@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from dataclasses import dataclass
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from boltzgen import choices
+from boltzgen.config import SampleSettings
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
 from boltzgen.sampler.denoising import MeasuredErrors
 from boltzgen.sampler.elastic import DenoisingError, ElasticStep, Springs, fitted, precision
-from boltzgen.sampler.kernels import Kernel, ReverseKernel
+from boltzgen.sampler.kernels import KERNELS, Ddim, Ddpm, IsotropicStep, Step, make_kernel, register
 
 N_ATOMS = 4
 SPRINGS = Springs(torch.tensor([[0, 1], [1, 2], [2, 3], [0, 2]]), torch.tensor([0, 0, 1, 2]))
@@ -40,13 +43,13 @@ def covariance_of_step(step: ElasticStep, matrices: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
-@pytest.mark.parametrize("kind", get_args(Kernel))
+@pytest.mark.parametrize("kind", list(KERNELS))
 @pytest.mark.parametrize("springs", [None, SPRINGS], ids=["free", "springs"])
 def test_reverse_kernels_with_the_exact_score_are_exact_for_a_gaussian(
-    kind: Kernel, eta: float, springs: Springs | None
+    kind: str, eta: float, springs: Springs | None
 ) -> None:
     """Weights ``p_b(x') F(x | x') / (p_a(x) q(x' | x))`` average to one, with the best variance are one."""
-    g, kernel, n = generator(3), ReverseKernel(kind, eta, springs), 100_000
+    g, kernel, n = generator(3), make_kernel(kind, eta=eta, springs=springs), 100_000
     a, b, data = 1.0, 0.8, 0.3
     va, vb = data**2 + a**2, data**2 + b**2
     mse = data**2 * a**2 / va
@@ -68,7 +71,7 @@ def test_reverse_kernels_with_the_exact_score_are_exact_for_a_gaussian(
 
 def test_ddim_with_eta_one_is_ddpm() -> None:
     x, score, moved = torch.randn((3, 5, N_ATOMS, 3), generator=generator(4), dtype=torch.float64)
-    ddim, ddpm = ReverseKernel("ddim", 1.0), ReverseKernel("ddpm")
+    ddim, ddpm = Ddim(eta=1.0), Ddpm()
     steps = [k.reverse(x, score, 1.0, 0.7, ERROR).log_density(moved) for k in (ddim, ddpm)]
     torch.testing.assert_close(*steps)
     steps = [k.forward(moved, score, 1.0, 0.7).log_density(x) for k in (ddim, ddpm)]
@@ -126,3 +129,25 @@ def test_errors_between_levels_are_interpolated_over_log_sigma() -> None:
     assert middle.mse == pytest.approx(1e-3)
     assert middle.base == pytest.approx(1e3)
     assert middle.stiffness == pytest.approx((1e3,))
+
+
+def test_a_kernel_is_added_by_one_registration() -> None:
+    """As a third party would: no other file knows of it."""
+
+    @dataclass(frozen=True)
+    class Wide(Ddpm):
+        factor: float = 2.0
+
+        def reverse(self, x: Tensor, score: Tensor, a: float, b: float, error: DenoisingError) -> Step:
+            return IsotropicStep(self.mean(x, score, a, b), self.factor * (a**2 - b**2))
+
+    with pytest.raises(ValidationError, match="it should be 'ddpm\\+cov', "):
+        SampleSettings(kernel="wide")
+    register("wide", Wide)
+    try:
+        kernel = make_kernel(SampleSettings(kernel="wide").kernel, factor=3.0, springs=SPRINGS)
+    finally:
+        del KERNELS["wide"]
+        choices.KERNELS.remove("wide")
+    assert kernel == Wide(factor=3.0)
+    assert list(KERNELS) == choices.KERNELS
