@@ -12,7 +12,7 @@ from torch import Tensor
 
 from boltzgen.descriptors import Described, described
 from boltzgen.domain import Domain, domain_of
-from boltzgen.errors import MolecularSystemError
+from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.platform import installed_platforms
 from boltzgen.potential import Potential, make_potential
 from boltzgen.progress import Report, silent
@@ -63,7 +63,7 @@ def check(
     except AssertionError as error:
         raise MolecularSystemError(
             str(system.name),
-            str(error).removeprefix(f"{system.name}: "),
+            f"fails a check of what sampling relies on ({said_by(error).removeprefix(f'{system.name}: ')})",
             "mend its force field (or give atoms that differ other elements or masses), or its states",
         ) from error
     report(0.1, 1.0, "agreement with OpenMM")

@@ -130,7 +130,12 @@ def rank_one(process: subprocess.Popen[str], log: Path) -> psutil.Process:
 def test_numbers_of_processes_that_cannot_be(tmp_path: Path) -> None:
     cases = {
         ("--devices", "3"): "train.batch_size: 64 cannot be shared by 3 processes",
-        ("--devices", "2", "--nodes", "2"): "--nodes 2: start it on every node",
+        (
+            "--devices",
+            "2",
+            "--nodes",
+            "2",
+        ): "--nodes 2: one process alone cannot start those of other nodes; start it on every node",
     }
     for options, message in cases.items():
         assert message in finished(start(tmp_path / "run", *options), expected=2)

@@ -556,7 +556,7 @@ RMSD = "collective_variables.fold={kind: rmsd}"
             ["collective_variables.r={kind: rmsd, atoms: [0, 22]}"],
             "[0, 22] is out of range; there are atoms 0 to 21",
         ),
-        (["collective_variables.r={kind: distance, atoms: [-1, 3]}"], "[-1, 3] does not fit"),
+        (["collective_variables.r={kind: distance, atoms: [-1, 3]}"], "[-1, 3] is out of range"),
         (
             ["collective_variables.r={kind: radius_of_gyration, atoms: [name CA, 8]}"],
             "[8, 8] names an atom twice",

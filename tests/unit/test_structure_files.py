@@ -203,6 +203,7 @@ def test_the_writer_of_mdtraj_opens_the_ring(tmp_path: Path):
 
 def test_a_force_field_meets_the_closed_ring_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(builders, "minimise", lambda system, x: x)
+    monkeypatch.setattr(builders, "check_geometry", lambda *_: None)  # atoms are anywhere
     write_pdb(frames_of(ring(), 1), tmp_path / "m.pdb")
     system = builders.from_pdb(tmp_path / "m.pdb", ["amber14/protein.ff14SB.xml"], "ring")
     assert pairs(system.topology.bonds()) == pairs(ring().bonds())
