@@ -20,10 +20,11 @@ import networkx as nx
 import numpy as np
 
 from boltzgen.ensemble import Array
-from boltzgen.stretches import statistical_inefficiencies
 from boltzgen.system import MolecularSystem
 
-LEAST_INDEPENDENT = 20.0
+FEWEST_BLOCKS = 8
+"""Blocks that an error is still taken from."""
+LEAST_INDEPENDENT = 50.0
 """Effective frames, beside the time that vibrations keep their energy, below which nothing is said."""
 UNSURE = 0.1
 """Standard error of T'/T from which angles are too soft to say it."""
@@ -69,6 +70,8 @@ class Equipartition:
     misfit: float
     misfit_error: float
     worst: tuple[int, ...]
+    n_coordinates: int = 0
+    """Bonds and angles."""
 
     @property
     def temperature(self) -> tuple[float, float]:
@@ -96,7 +99,8 @@ def equipartition(system: MolecularSystem, x: Array, gradient: Array, weights: A
     parts = np.array([_misfit(motion, ratio, weights) for motion in motions])
     error = math.sqrt(float((parts[:, 1] ** 2).sum()))
     worst = motions[int(parts[:, 0].argmax())].atoms
-    return Equipartition(of_angles, of_bonds, float(parts[:, 0].sum()), error, worst)
+    n_coordinates = len(bonds) + len(angles)
+    return Equipartition(of_angles, of_bonds, float(parts[:, 0].sum()), error, worst, n_coordinates)
 
 
 class _Loads:
@@ -185,15 +189,22 @@ def _torsions(system: MolecularSystem, loads: _Loads) -> list[Motion]:
 
 
 def _temperature(motions: list[Motion], weights: Array) -> tuple[float, float] | None:
-    """T'/T of some coordinates together, and its standard error."""
+    """T'/T of some coordinates together, and its standard error.
+
+    The error is at least that by the scatter between coordinates: in dynamics so short that they keep their
+    energies it is all there is to see.
+    """
     if not motions:
         return None
-    spread, expected = np.zeros(len(weights)), np.zeros(len(weights))
-    for motion in motions:
-        deviation = motion.value - np.average(motion.value, weights=weights)
-        spread += deviation * motion.slope
-        expected += motion.factor + deviation * motion.jacobian
-    return _ratio(spread, expected, weights)
+    deviations = [motion.value - np.average(motion.value, weights=weights) for motion in motions]
+    spread = np.array([d * motion.slope for d, motion in zip(deviations, motions, strict=True)])
+    expected = np.array(
+        [motion.factor + d * motion.jacobian for d, motion in zip(deviations, motions, strict=True)]
+    )
+    ratio, error = _ratio(spread.sum(axis=0), expected.sum(axis=0), weights)
+    scatter = np.average(spread - ratio * expected, weights=weights, axis=1)
+    between = float(np.linalg.norm(scatter)) / abs(float(np.average(expected.sum(axis=0), weights=weights)))
+    return ratio, max(error, between)
 
 
 def _of_virial(system: MolecularSystem, x: Array, gradient: Array, weights: Array) -> tuple[float, float]:
@@ -230,12 +241,19 @@ def _misfit(motion: Motion, ratio: float, weights: Array) -> tuple[float, float]
 
 
 def _error(values: Array, weights: Array) -> float:
-    """Standard error of a weighted mean over time; infinite where too little of it is independent."""
+    """Standard error of a weighted mean over time; infinite where too little of it is independent.
+
+    It is the largest one by blocks of any length (Flyvbjerg and Petersen, J. Chem. Phys. 91, 461, 1989). The
+    autocorrelation of vibrations changes sign within a period, long before they forget their energy.
+    """
     shares = weights / weights.sum()
     parts = shares * (values - float(shares @ values))
-    if not parts.any():
-        return 0.0
-    inefficiency = float(statistical_inefficiencies(parts[None], [np.arange(len(parts))])[0])
+    squares, length = [float(parts @ parts)], 2
+    while length <= len(parts) // FEWEST_BLOCKS:
+        sums = np.add.reduceat(parts, np.arange(0, len(parts), length))
+        squares.append(float(sums @ sums))
+        length *= 2
+    inefficiency = max(squares) / squares[0] if squares[0] else 1.0
     if 1.0 / (shares @ shares) < LEAST_INDEPENDENT * inefficiency:
         return math.inf
-    return math.sqrt(inefficiency * float(parts @ parts))
+    return math.sqrt(max(squares))

@@ -17,6 +17,8 @@ from boltzgen.system import MolecularSystem
 
 LEAST_LOOKED_AT, MOST_LOOKED_AT = 100, 2000
 """Frames that a temperature is taken from; these at most, evenly spaced."""
+LEAST_COORDINATES = 8
+"""Bonds and angles from which another temperature is refused: few of them may be hot or cold for long."""
 SURE = 4.0
 """Standard errors from which a deviation is told."""
 TEMPERATURE_SAID, TEMPERATURE_REFUSED = 0.03, 0.15
@@ -132,7 +134,7 @@ def _temperature(found: Equipartition, system: MolecularSystem, weighted: bool, 
         else "set temperature_k of the system to that of the frames, or give weights for the system's as an "
         ".npy file (data.weights): exp(-U/k (1/T - 1/T_frames)), one for each frame"
     )
-    if abs(ratio - 1.0) < TEMPERATURE_REFUSED:
+    if abs(ratio - 1.0) < TEMPERATURE_REFUSED or found.n_coordinates < LEAST_COORDINATES:
         return [f"warning: {where}: {what}; {remedy}"]
     raise DataError(where, what, remedy)
 
