@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import networkx as nx
 import openmm
 
 Pair = tuple[int, int]
@@ -37,3 +38,8 @@ def custom_bonds(system: openmm.System) -> set[Pair]:
         if isinstance(force, openmm.CustomBondForce)
         for i, j, _ in map(force.getBondParameters, range(force.getNumBonds()))
     }
+
+
+def side_of(graph: nx.Graph, i: int, j: int) -> list[int]:
+    """Atoms that hang on j when its bond to i is cut, sorted; all of the molecule where a ring leads back."""
+    return sorted(nx.node_connected_component(nx.restricted_view(graph, [], [(i, j)]), j))

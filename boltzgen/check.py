@@ -62,7 +62,7 @@ def check(
         invariance = check_system(system)
     except AssertionError as error:
         raise MolecularSystemError(
-            str(system.name),
+            system.name,
             f"fails a check of what sampling relies on ({said_by(error).removeprefix(f'{system.name}: ')})",
             "mend its force field (or give atoms that differ other elements or masses), or its states",
         ) from error

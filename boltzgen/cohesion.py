@@ -12,7 +12,7 @@ import openmm
 import torch
 from numpy.typing import NDArray
 
-from boltzgen.bonds import custom_bonds, harmonic_bonds
+from boltzgen.bonds import custom_bonds, harmonic_bonds, side_of
 from boltzgen.errors import MolecularSystemError
 from boltzgen.labels import labels_of, listed
 from boltzgen.platform import installed_platforms
@@ -135,7 +135,7 @@ def _check_molecules(system: MolecularSystem, energies: _Energies) -> None:
             rest = [molecule for molecule in molecules if molecule not in group]
             one, other = sorted((group, rest))
             raise MolecularSystemError(
-                str(system.name),
+                system.name,
                 f"{_held_by(cost)} holds {_told(system, one)} together with {_told(system, other)}: they fly "
                 f"apart",
                 "add a restraint between them, a force that grows with their distance, or take one molecule "
@@ -173,7 +173,7 @@ def _check_bonds(system: MolecularSystem, energies: _Energies) -> None:
     bonds = [labels.bond(atoms[i], atoms[j]) for i, j in sorted(loose)]
     are = "bonds of the topology are" if len(bonds) > 1 else "bond of the topology is"
     raise MolecularSystemError(
-        str(system.name),
+        system.name,
         f"{len(bonds)} {are} held by no force: {listed(bonds)}",
         "build the System with constraints=None and rigidWater=False (constraints that are removed leave no "
         "force behind), and give every bond of the topology a term",
@@ -188,7 +188,7 @@ def _check_breaking(system: MolecularSystem, costs: Mapping[tuple[int, int], flo
     atoms, labels = list(system.topology.atoms()), labels_of(system)
     bonds = [labels.bond(atoms[i], atoms[j]) for i, j in sorted(breaking)]
     raise MolecularSystemError(
-        str(system.name),
+        system.name,
         f"breaking {listed(bonds)} costs no more than {min(breaking.values()):.3g} kT at "
         f"{system.temperature_k:g} K: the molecule comes apart",
         "lower the temperature, or give bonds forces that grow with their length",
@@ -203,8 +203,7 @@ def _held_by(cost: float) -> str:
 def _cost_of_breaking(system: MolecularSystem, energies: _Energies, bond: tuple[int, int]) -> float:
     """What it costs [kT] the smaller side of a bond that is in no ring to fly away along it, as `escape`."""
     i, j = bond
-    cut = nx.restricted_view(system.graph, [], [bond])
-    sides = [tuple(nx.node_connected_component(cut, k)) for k in bond]
+    sides = [tuple(side_of(system.graph, *ends)) for ends in ((j, i), (i, j))]
     along = system.positions[j] - system.positions[i]
     along = along / np.linalg.norm(along)
     return (

@@ -149,7 +149,8 @@ def look_at_system(system: str, parameters: Sequence[str], timing: Mapping[str, 
         found = check(molecule, report=report, **timing)
     Console().print(check_table(found))
     print(f"checked: the system {molecule.name}, nothing stands in its way")
-    print(f"next: `boltzgen check --system {system}` looks at a whole run of it")
+    whole = ["boltzgen", "check", "--system", system, *(word for text in given for word in ("--set", text))]
+    print(f"next: `{shlex.join(whole)}` looks at a whole run of it")
 
 
 def look_at_workflow(asked: Asked, timing: Mapping[str, Any]) -> None:

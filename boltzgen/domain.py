@@ -179,7 +179,7 @@ def _check_arranged(system: MolecularSystem, flat: list[StereoElement]) -> None:
     for element in flat:
         where = "-".join(f"{atoms[i].name}({i})" for i in element.atoms)
         raise MolecularSystemError(
-            str(system.name),
+            system.name,
             f"the reference structure has no arrangement at the {element.kind} {where} (its "
             "neighbours lie in a plane)",
             "give a relaxed structure",

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
+from boltzgen.bonds import side_of
 from boltzgen.ensemble import Array
 from boltzgen.system import MolecularSystem
 
@@ -58,11 +59,11 @@ class Equipartition:
     angles, bonds
         Their temperature in units of the system's, each with its standard error; None where there are none.
     misfit, misfit_error
-        Half the sum of squares of mean forces, each in units of its own fluctuation: about the KL divergence
-        [nats] between these frames and the system's, as far as bonds and angles have other equilibrium
-        lengths.
+        Half the sum of squares of mean forces along bonds, angles and torsions, each in units of its own
+        fluctuation, and its standard error. Of one coordinate it is about the KL divergence [nats] of a
+        shift; coordinates of one atom are counted beside each other, so that the sum is a score.
     worst
-        Atoms of the bond or angle that contributes most.
+        Atoms of the bond, angle or torsion that contributes most.
     """
 
     angles: tuple[float, float] | None
@@ -110,7 +111,7 @@ class _Loads:
         self.graph, self.x, self.gradient = system.graph, x, gradient
         self.torque = np.cross(x, gradient)
         self.bridges = {frozenset(bond) for bond in nx.bridges(system.graph)}
-        self.sides: dict[tuple[int, int], list[int]] = {}
+        self.known: dict[tuple[int, int], tuple[Array, Array]] = {}
 
     def hangs(self, i: int, j: int) -> bool:
         """Whether the bond is in no ring, so that what hangs on j moves freely about i."""
@@ -124,24 +125,20 @@ class _Loads:
         """
         if not self.hangs(i, j):
             return self.gradient[:, j], self.torque[:, j]
-        side, sign = self._side(i, j), 1.0
-        if 2 * len(side) > len(self._molecule(j)):
-            side, sign = self._side(j, i), -1.0
-        return sign * self.gradient[:, side].sum(axis=1), sign * self.torque[:, side].sum(axis=1)
+        if (i, j) not in self.known:
+            small, sign = side_of(self.graph, i, j), 1.0
+            if len(other := side_of(self.graph, j, i)) < len(small):
+                small, sign = other, -1.0
+            self.known[i, j] = (
+                sign * self.gradient[:, small].sum(axis=1),
+                sign * self.torque[:, small].sum(axis=1),
+            )
+        return self.known[i, j]
 
     def about(self, i: int, j: int, pivot: Array) -> Array:
         """Torque of the side of j about points ``(n, 3)``."""
         force, torque = self.of(i, j)
         return torque - np.cross(pivot, force)
-
-    def _side(self, i: int, j: int) -> list[int]:
-        if (i, j) not in self.sides:
-            cut = nx.restricted_view(self.graph, [], [(i, j)])
-            self.sides[i, j] = sorted(nx.node_connected_component(cut, j))
-        return self.sides[i, j]
-
-    def _molecule(self, j: int) -> set[int]:
-        return set(nx.node_connected_component(self.graph, j))
 
 
 def _bonds(system: MolecularSystem, loads: _Loads) -> list[Motion]:

@@ -18,16 +18,7 @@ from boltzgen.errors import DataError
 from boltzgen.labels import labels_of
 from boltzgen.potential.symmetry import reflection_is_symmetry
 from boltzgen.system import MolecularSystem
-
-UNITS = {
-    10.0: "Angstrom stand where nm belong",
-    0.1: "nm stand where Angstrom belong",
-    18.897: "Bohr radii stand where nm belong",
-    1.8897: "Bohr radii stand where Angstrom belong",
-    100.0: "pm stand where Angstrom belong",
-    1000.0: "pm stand where nm belong",
-}
-"""Factors by which lengths are wrong, and what they come from."""
+from boltzgen.units import WRONG_LENGTHS
 
 UNIT_TOLERANCE = 1.25
 """Factor that nearly every length may be away from one of these."""
@@ -73,7 +64,7 @@ def check_unit(system: MolecularSystem, x: NDArray[np.float32], where: str) -> N
     else:
         what, found, usual = "the nearest atoms are", lengths.min(keepdims=True)[0], usual.min(keepdims=True)
     ratios = np.quantile(np.maximum(found, 1e-9) / np.maximum(usual, 1e-9), (0.1, 0.5, 0.9))
-    for factor, cause in UNITS.items():
+    for factor, cause in WRONG_LENGTHS.items():
         if (np.abs(np.log(ratios / factor)) < math.log(UNIT_TOLERANCE)).all():
             raise DataError(
                 where,

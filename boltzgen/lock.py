@@ -109,17 +109,15 @@ def _refuse_or_take_over(
         return
     if free is False or holder is None:
         who = holder or "another process has just started"
-        raise BusyError(str(path.parent), f"{who} in this directory", "wait for it or choose another --out")
+        raise BusyError(path.parent, f"{who} in this directory", "wait for it or choose another --out")
     if holder.host != socket.gethostname():
         raise BusyError(
-            str(path.parent),
+            path.parent,
             f"{holder} in this directory",
             f"choose another --out, or delete {path} if you know that this process is gone",
         )
     if free is None and holder.alive:
-        raise BusyError(
-            str(path.parent), f"{holder} in this directory", "wait for it or choose another --out"
-        )
+        raise BusyError(path.parent, f"{holder} in this directory", "wait for it or choose another --out")
     say(f"{path.parent}: process {holder.pid}, at work here since {holder.since}, is gone; taking its place")
 
 

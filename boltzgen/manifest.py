@@ -170,7 +170,7 @@ def check_finished(out: Path, stage: str) -> None:
     unfinished = _unfinished(_read(out / FILE_NAME).get("stages"), stage)
     if unfinished:
         raise DataError(
-            str(out),
+            out,
             f"its files are older than its settings: the stage {unfinished} did not finish",
             f"`boltzgen run {out / 'config.yaml'} --out {out}` finishes the run",
         )

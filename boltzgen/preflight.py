@@ -146,7 +146,7 @@ def _check_directory(out: Path, workflow: Workflow) -> None:
         settings = load(record.read_text(encoding="utf-8"))["system"]
         before = _called(settings["name"], settings.get("parameters") or {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError):
-        raise DataError(str(record), "is no record of a run", "remove it or choose another --out") from None
+        raise DataError(record, "is no record of a run", "remove it or choose another --out") from None
     now = _called(workflow.system.name, workflow.system.parameters)
     if before != now:
         raise ConfigError(
@@ -180,7 +180,7 @@ def _check_energy(system: MolecularSystem) -> None:
     u, gradient = potential.reduced_energy_and_gradient(torch.as_tensor(system.positions)[None])
     if not (u.isfinite().all() and gradient.isfinite().all()):
         raise MolecularSystemError(
-            str(system.name), "has no finite energy at its reference configuration", "do atoms overlap there?"
+            system.name, "has no finite energy at its reference configuration", "do atoms overlap there?"
         )
     check_translation_invariant(system)
 

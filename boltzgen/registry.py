@@ -184,7 +184,8 @@ def _checked_arguments(
         if key in valid or (takes_any and key != "base"):
             continue
         if key in _OTHER_FORMATS and "pdb" in valid:
-            raise MolecularSystemError(f"system.parameters.{key}", *_of_another_format(key))
+            what, remedy = _OTHER_FORMATS[key]
+            raise MolecularSystemError(f"system.parameters.{key}", what, remedy)
         close = difflib.get_close_matches(key, valid, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise MolecularSystemError(
@@ -212,11 +213,6 @@ def _returned(value: object) -> str:
 def _named(annotation: object) -> object:
     """An annotation, that of a switch also where it is a string."""
     return bool if annotation == "bool" else annotation
-
-
-def _of_another_format(key: str) -> tuple[str, str]:
-    """What is said of a parameter for files of another format."""
-    return _OTHER_FORMATS[key]
 
 
 def _told(error: BaseException, name: str) -> str:

@@ -13,11 +13,12 @@ from boltzgen.errors import MolecularSystemError
 from boltzgen.labels import Labels, labels_of, listed
 from boltzgen.structures import Structure
 from boltzgen.system import MolecularSystem
+from boltzgen.units import WRONG_LENGTHS
 
 SAME_PLACE_NM = 1e-3
 """Atoms nearer than this, the last digit of a PDB file, are in one place."""
-UNITS = {0.1: "nm stand where Angstrom belong", 10.0: "Angstrom stand where nm belong"}
-"""Factors by which coordinates are wrong, and what they come from."""
+UNITS = (0.1, 10.0)
+"""Factors by which coordinates of structures are wrong; others are too near to strain."""
 CHEMICAL, CHEMICAL_NM = 50_000.0, 0.25
 """Force constant [kJ/mol/nm^2] and length [nm] of a chemical bond, at least and at most."""
 TOLERANCE = 1.5
@@ -52,11 +53,11 @@ def check_unit(where: Path | str, x: NDArray[np.float64], system: openmm.System)
         if length > 0
     ]
     middle = float(np.median(ratios)) if ratios else 1.0
-    for factor, cause in UNITS.items():
+    for factor in UNITS:
         if 1 / TOLERANCE < middle / factor < TOLERANCE:
             raise MolecularSystemError(
                 where,
-                f"bonds are {middle:.2g} times as long as in the force field: {cause}",
+                f"bonds are {middle:.2g} times as long as in the force field: {WRONG_LENGTHS[factor]}",
                 f"divide the positions by {factor:g}",
             )
 
@@ -80,7 +81,7 @@ def check_topology(system: MolecularSystem) -> None:
     if missing:
         lacks = "a bond" if len(missing) == 1 else f"{len(missing)} bonds"
         raise MolecularSystemError(
-            str(system.name),
+            system.name,
             f"the topology lacks {lacks} that the force field has: {listed(missing)}",
             "add them to the topology, which tells what the molecule is",
         )

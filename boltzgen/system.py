@@ -329,17 +329,17 @@ def _refuse_unsuitable_variables(system: MolecularSystem) -> None:
         names = [item.name for item in named]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise MolecularSystemError(str(system.name), f"the {what} {twice} is there twice", "rename one")
+            raise MolecularSystemError(system.name, f"the {what} {twice} is there twice", "rename one")
     for cv in (*system.collective_variables, *(state.cv for state in system.states)):
         if cv.atoms and not 0 <= min(cv.atoms) <= max(cv.atoms) < system.n_atoms:
             raise MolecularSystemError(
-                str(system.name),
+                system.name,
                 f"collective variable {cv.name}: {list(cv.atoms)} does not fit",
                 f"there are atoms 0 to {system.n_atoms - 1}",
             )
         if cv.reference and not cv.atoms and len(cv.reference) != system.n_atoms:
             raise MolecularSystemError(
-                str(system.name),
+                system.name,
                 f"collective variable {cv.name}: its reference has {len(cv.reference)} positions",
                 f"there are {system.n_atoms} atoms",
             )

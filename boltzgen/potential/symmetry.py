@@ -22,7 +22,7 @@ def check_translation_invariant(system: MolecularSystem) -> None:
     change = float((energy - energy[0]).abs().max())
     if change > 1e-3 * (1.0 + abs(float(energy[0]))) or net > 1e-2 * (1.0 + scale):
         raise MolecularSystemError(
-            str(system.name),
+            system.name,
             f"the energy changes by {change:.3g} kJ/mol when the whole molecule is moved",
             "remove external forces and position restraints (forces must depend on relative positions only)",
         )

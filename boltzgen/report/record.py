@@ -134,7 +134,7 @@ def read_run(directory: Path) -> Record:
     )
     missing = {"system", "temperature_k", "rows", "verdict"} - set(record.results)
     if missing:
-        raise DataError(str(results), f"holds no {min(missing)}", f"remove the file, then {finish}")
+        raise DataError(results, f"holds no {min(missing)}", f"remove the file, then {finish}")
     check_finished(directory, "analyze")
     return record
 
