@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 from boltzgen import load_run
 from boltzgen.annealing import prepare
 from boltzgen.config import SampleSettings
+from boltzgen.context import Context
 from boltzgen.diffusion import EnergyAndScore
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.geometry import dof, mean_free_noise
@@ -67,7 +68,7 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
     """One row; positions of paths from data are drawn by weight, rare states raised as in the training."""
     model = load_model(run / "model", "cpu", system).eval()
     generator = torch.Generator().manual_seed(0)
-    ends = prepare(system, model, data, SampleSettings(n_forward=max(n_paths)), generator)
+    ends = prepare(system, model, data, SampleSettings(n_forward=max(n_paths)), Context(), generator)
     middle, whole = (ends.x0[:n] for n in n_paths)
     short = height_curves(system, model, ends.counter, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS)
     full = height_curves(system, model, ends.counter, whole, n_levels=LEVELS)

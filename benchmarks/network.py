@@ -18,7 +18,6 @@ import json
 import math
 import resource
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -36,6 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from boltzgen.config import SimulateSettings
+from boltzgen.context import Context
 from boltzgen.cores import part_size
 from boltzgen.geometry import dof, mean_free_noise, random_rotations
 from boltzgen.levels import draw_levels
@@ -180,8 +180,7 @@ def training_data(path: Path | None, picoseconds: float) -> tuple[Tensor, Tensor
         settings = SimulateSettings(
             method="langevin", equilibration_ps=5, production_ps=picoseconds, frame_interval_ps=0.05
         )
-        with tempfile.TemporaryDirectory() as scratch:
-            ensemble = simulate(load_system("alanine_dipeptide"), settings, Path(scratch), seed=0)
+        ensemble = simulate(load_system("alanine_dipeptide"), settings, Context())
     stretch = torch.arange(len(ensemble)) if ensemble.lineages is None else torch.as_tensor(ensemble.lineages)
     parts = [ensemble.select(rows.nonzero()[:, 0].numpy()) for rows in (stretch % 5 != 0, stretch % 5 == 0)]
     data, held_out = (torch.as_tensor(part.resample(len(part), seed=0).positions) for part in parts)

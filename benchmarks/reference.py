@@ -19,6 +19,7 @@ import argparse
 import json
 import math
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from boltzgen import free_energy, load_run, load_system, metrics
 from boltzgen.analysis import json_safe
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.estimates import Estimate, cluster_index
-from boltzgen.report import figures
-from boltzgen.report.record import stored_pmf
+from boltzgen.report import panels
+from boltzgen.report.pictures import draw_together
+from boltzgen.report.sections import Panel
 from boltzgen.storage import load_ensemble
+from boltzgen.stored_results import stored_pmf
 from boltzgen.system import MolecularSystem
 
 DIRECTORY = Path(__file__).parent / "references"
@@ -149,7 +152,9 @@ def compare_profiles(
         print(f"PMF along {cv.name}: {(apart[known] <= 2).sum()} of {known.sum()} bins within two errors")
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
-            figures.pmf(cv, found, reference, directory / f"pmf_{cv.name}_reference.png")
+            curves = panels.model_and_reference(found, reference)
+            draw = partial(panels.pmf, label=panels.label_of(cv), curves=curves)
+            draw_together([Panel(draw, "", "", "pmf")], directory / f"pmf_{cv.name}_reference.png")
 
 
 def shown(estimate: Estimate) -> str:

@@ -41,6 +41,7 @@ from boltzgen.diffusion import denoise, perturb
 from boltzgen.geometry import dof, squared_norm
 from boltzgen.model import load_model
 from boltzgen.registry import build_system
+from boltzgen.stage import Goal
 from boltzgen.workflow import run
 from boltzgen.workflow_file import load_workflow
 
@@ -93,7 +94,7 @@ def made(case: str, seed: int, out: Path, networks: Path | None) -> Values:
     settings, base = load_workflow(
         str(CASES / f"{case}.yaml"), [f"data.trajectory=[{json.dumps(str(data))}]"], seed=seed
     )
-    run(settings, base, directory, until="analyze", force=("sample",) if networks else ())
+    run(settings, base, directory, Goal("analyze", ("sample",) if networks else ()))
     if networks is not None and network.read_bytes() != before:
         raise SystemExit(f"{network}: was trained anew, with other settings than in {networks}")
     found = measured(directory)

@@ -31,12 +31,12 @@ import torch
 from boltzgen import load_system, with_variables
 from boltzgen.annealing import Annealing, plan, prepare
 from boltzgen.config import SampleSettings
+from boltzgen.context import Context
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.free_energy import Estimate, state_probability
 from boltzgen.metrics import energy_w2, torsion_pair, torsion_w2
 from boltzgen.model import load_model
 from boltzgen.production import run_islands
-from boltzgen.progress import silent
 from boltzgen.sampler.denoising import measured_errors, spaced_levels
 from boltzgen.sampler.islands import combine
 from boltzgen.sampler.kernels import ReverseKernel, make_kernel
@@ -81,7 +81,7 @@ def measure(
     started, targets = time.perf_counter(), annealing.potential.evaluations
     annealing.counter.evaluations = 0
     ladder = paper_ladder(annealing, kernel, generator) if kernel else plan(annealing, settings, generator)
-    islands = run_islands(annealing, ladder, settings, seed=1, report=silent)
+    islands = run_islands(annealing, ladder, settings, Context(1))
     populations = [island.population for island in islands]
     seconds = time.perf_counter() - started
     combined = combine(populations)
@@ -174,7 +174,9 @@ def main() -> None:
     reference = load_ensemble(options.run / "data" / "ensemble.h5")
     model = load_model(options.run / "model", options.device, system)
     settings = SampleSettings(n_particles=options.particles, n_islands=options.islands)
-    annealing = prepare(system, model, reference, settings, torch.Generator().manual_seed(0), options.device)
+    annealing = prepare(
+        system, model, reference, settings, Context(device=options.device), torch.Generator().manual_seed(0)
+    )
     print(f"{system.name}, {options.particles} particles, {platform.machine()}, torch {torch.__version__}")
     print(HEADER)
     rows = []

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from boltzgen import MolecularSystem, load_system, make_potential
-from boltzgen.check import configurations_per_second
 from boltzgen.platform import installed_platforms
+from boltzgen.potential.timing import configurations_per_second
 
 SYSTEMS: dict[str, tuple[str, dict[str, object]]] = {
     "ALDP-A": ("alanine_dipeptide", {"hamiltonian": "A"}),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from boltzgen.model import EnergyModel
     from boltzgen.multistate import bar, mbar
     from boltzgen.observables import observable
-    from boltzgen.potential import Potential, make_potential
+    from boltzgen.potential import Potential, make_potential, potential_of_openmm
     from boltzgen.registry import load_system
     from boltzgen.reweighting import reweighted
     from boltzgen.runs import load_run
@@ -39,6 +39,7 @@ _HOMES = {
     "load_system": "boltzgen.registry",
     "Potential": "boltzgen.potential",
     "make_potential": "boltzgen.potential",
+    "potential_of_openmm": "boltzgen.potential",
     "EnergyModel": "boltzgen.model",
     "free_energy_difference": "boltzgen.free_energy",
     "potential_of_mean_force": "boltzgen.free_energy",
@@ -76,6 +77,7 @@ __all__ = [
     "mbar",
     "observable",
     "potential_of_mean_force",
+    "potential_of_openmm",
     "reweighted",
     "with_variables",
 ]

@@ -14,7 +14,7 @@ from openmm.app.internal.amber_file_parser import PrmtopLoader
 
 from boltzgen import formats
 from boltzgen.errors import MolecularSystemError, said_by
-from boltzgen.structures import Structure, checked_file, read_structure
+from boltzgen.structures import READERS, Structure, checked_file, read_structure
 
 IMPLICIT_SOLVENTS = {"HCT": app.HCT, "OBC1": app.OBC1, "OBC2": app.OBC2, "GBn": app.GBn, "GBn2": app.GBn2}
 RADII = {"HCT": "mbondi", "OBC1": "mbondi2", "OBC2": "mbondi2", "GBn": "bondi", "GBn2": "mbondi3"}
@@ -64,9 +64,9 @@ def read_amber(
 
 def _coordinates(coordinates: Path) -> tuple[NDArray[np.float64], list[str]]:
     """Positions [nm] of a restart or a structure, and the elements that the latter has."""
-    kinds = (formats.AMBER_COORDINATES, formats.NETCDF, formats.PDB, formats.MMCIF)
+    kinds = (formats.AMBER_COORDINATES, formats.NETCDF, *READERS)
     belongs = "an Amber restart (inpcrd, rst7 or NetCDF) or a PDB"
-    if checked_file(coordinates, *kinds, belongs=belongs) in (formats.PDB, formats.MMCIF):
+    if checked_file(coordinates, *kinds, belongs=belongs) in READERS:
         structure = read_structure(coordinates)
         return structure.positions, _elements(structure.topology)
     try:

@@ -1,4 +1,4 @@
-"""The analysis stage: free energies, distances to the MD reference, figures and the verdict of one run."""
+"""The analysis stage: free energies, distances to the MD reference and the verdict of one run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from boltzgen import free_energy, metrics
+from boltzgen.bounds import MIN_CARRIERS
 from boltzgen.config import AnalyzeSettings
-from boltzgen.ensemble import MIN_CARRIERS, WeightedEnsemble
+from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.files import atomic_directory
 from boltzgen.free_energy import PMF, Estimate, Surface
-from boltzgen.report import figures
 from boltzgen.rows import (
     Row,
     StateComparison,
@@ -30,6 +30,8 @@ from boltzgen.rows import (
 )
 from boltzgen.system import MolecularSystem
 
+KERNEL_BINS = 144
+"""At whose centres kernel estimates are given."""
 LEVELS = ("trusted", "caution", "not trusted")
 """Verdicts from best to worst."""
 
@@ -40,15 +42,13 @@ def analyze(
     reference: WeightedEnsemble,
     diagnostics: Mapping[str, Any],
     settings: AnalyzeSettings,
-    directory: Path,
     seed: int,
-    metrics_csv: Path | None = None,
 ) -> dict[str, Any]:
-    """Compare a sample with MD; write results.json, results.csv and PNG figures; return the first.
+    """Compare a sample with MD: rows, profiles, surfaces and the verdict.
 
-    ``diagnostics`` comes from the sampler; keys it lacks are left out. ``directory`` appears complete or
-    not at all. In the returned dictionary numbers that JSON cannot hold are the strings "inf" and "-inf",
-    or None for NaN. Raises NumericalError if every weight is zero.
+    ``diagnostics`` comes from the sampler; keys it lacks are left out. In the returned dictionary numbers
+    that JSON cannot hold are the strings "inf" and "-inf", or None for NaN. Raises NumericalError if every
+    weight is zero.
     """
     states = _compare_states(system, samples, reference, settings, seed)
     delta_f = _delta_f(system, samples, reference, settings, seed)
@@ -63,29 +63,32 @@ def analyze(
     profiles = _profiles(system, samples, reference, settings, seed)
     smooth = _kernel_profiles(system, samples, reference, profiles, settings, seed)
     surfaces = _surfaces(system, samples, reference, settings, seed)
-    with atomic_directory(directory) as partial:
-        drawn = _draw(
-            system, samples, reference, diagnostics, profiles, smooth, surfaces, partial, metrics_csv
-        )
-        results = {
-            "system": system.name,
-            "temperature_k": system.temperature_k,
-            "n_samples": len(samples),
-            "n_reference": len(reference),
-            "collective_variables": [asdict(cv) for cv in system.collective_variables],
-            "states": [asdict(state) for state in system.states],
-            "rows": [asdict(row) for row in rows],
-            "pmf": {name: _pair(pair) for name, pair in profiles.items()},
-            "kernel_pmf": {name: _pair(pair) for name, pair in smooth.items()},
-            "surface": surfaces and {"variables": _torsion_names(system), **_pair(surfaces)},
-            "verdict": judge(diagnostics.get("verdict"), states, delta_f),
-            "diagnostics": dict(diagnostics),
-            "figures": [path.name for path in drawn],
-        }
-        strict: dict[str, Any] = json_safe(results)
-        (partial / "results.json").write_text(json.dumps(strict, indent=1, allow_nan=False) + "\n")
-        _write_csv(rows, partial / "results.csv")
+    results = {
+        "system": system.name,
+        "temperature_k": system.temperature_k,
+        "n_samples": len(samples),
+        "n_reference": len(reference),
+        "collective_variables": [asdict(cv) for cv in system.collective_variables],
+        "states": [asdict(state) for state in system.states],
+        "rows": [asdict(row) for row in rows],
+        "pmf": {name: _pair(pair) for name, pair in profiles.items()},
+        "kernel_pmf": {name: _pair(pair) for name, pair in smooth.items()},
+        "surface": surfaces and {"variables": _torsion_names(system), **_pair(surfaces)},
+        "verdict": judge(diagnostics.get("verdict"), states, delta_f),
+        "diagnostics": dict(diagnostics),
+    }
+    strict: dict[str, Any] = json_safe(results)
     return strict
+
+
+def write_results(results: Mapping[str, Any], directory: Path) -> None:
+    """results.json and results.csv, into a directory that appears complete or not at all."""
+    with atomic_directory(directory) as partial:
+        (partial / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+        with (partial / "results.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(Row.__dataclass_fields__))
+            writer.writeheader()
+            writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in results["rows"])
 
 
 def judge(
@@ -213,9 +216,9 @@ def _kernel_profiles(
     smooth = {}
     for cv in system.collective_variables:
         edges = profiles[cv.name][1].bin_edges
-        limits = float(edges[0]), float(edges[-1])
+        bins = np.linspace(edges[0], edges[-1], KERNEL_BINS + 1)
         model, md = (
-            free_energy.kernel_pmf(ensemble, cv, n_bootstrap=settings.n_bootstrap, seed=seed, limits=limits)
+            free_energy.kernel_pmf(ensemble, cv, bins, n_bootstrap=settings.n_bootstrap, seed=seed)
             for ensemble in (samples, reference)
         )
         smooth[cv.name] = (model, md)
@@ -246,41 +249,3 @@ def _torsion_names(system: MolecularSystem) -> list[str]:
 
 def _pair(pair: tuple[PMF, PMF] | tuple[Surface, Surface]) -> dict[str, Any]:
     return {"model": asdict(pair[0]), "reference": asdict(pair[1])}
-
-
-def _draw(
-    system: MolecularSystem,
-    samples: WeightedEnsemble,
-    reference: WeightedEnsemble,
-    diagnostics: Mapping[str, Any],
-    profiles: Mapping[str, tuple[PMF, PMF]],
-    smooth: Mapping[str, tuple[PMF, PMF]],
-    surfaces: tuple[Surface, Surface] | None,
-    directory: Path,
-    metrics_csv: Path | None,
-) -> list[Path]:
-    """Every figure that the run has data for, in the order a reader wants them."""
-    drawn: list[Path | None] = []
-    torsions = metrics.torsion_pair(system)
-    if torsions is not None:
-        drawn.append(figures.ramachandran(samples, reference, torsions, directory / "ramachandran.png"))
-    if torsions is not None and surfaces is not None:
-        drawn.append(figures.surface(torsions, *surfaces, directory / "surface.png"))
-    for cv in system.collective_variables:
-        name = "".join(c if c.isalnum() else "_" for c in cv.name)
-        path = directory / f"pmf_{name}.png"
-        drawn.append(figures.pmf(cv, *profiles[cv.name], path, smooth[cv.name]))
-    drawn.append(figures.reduced_energies(samples, reference, directory / "reduced_energies.png"))
-    levels, paths = diagnostics.get("levels") or [], diagnostics.get("paths") or []
-    if levels or paths:
-        drawn.append(figures.annealing(levels, paths, directory / "annealing.png"))
-    drawn.append(figures.level_populations(paths, directory / "level_populations.png"))
-    drawn.append(figures.training(metrics_csv, directory / "training.png"))
-    return [path for path in drawn if path is not None]
-
-
-def _write_csv(rows: list[Row], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(Row.__dataclass_fields__))
-        writer.writeheader()
-        writer.writerows({k: "" if v is None else v for k, v in asdict(row).items()} for row in rows)

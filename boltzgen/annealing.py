@@ -12,6 +12,7 @@ from torch import Tensor
 
 from boltzgen.balance import balanced
 from boltzgen.config import SampleSettings
+from boltzgen.context import Context
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.domain import COUNTS, Domain, domain_of
 from boltzgen.ensemble import WeightedEnsemble
@@ -24,8 +25,7 @@ from boltzgen.model.energy import EnergyModel
 from boltzgen.network_policy import network_chunk, will_compile
 from boltzgen.potential import Potential, make_potential
 from boltzgen.potential.symmetry import check_translation_invariant
-from boltzgen.progress import Report, silent
-from boltzgen.sampler.ladder import FoldLevel, Ladder, at_level
+from boltzgen.sampler.ladder import Ends, FoldLevel, Ladder, at_level
 from boltzgen.sampler.paths import Populations
 from boltzgen.sampler.pilot import NoParticleLeft, Plan, plan_ladder
 from boltzgen.sampler.tempered import Tempered
@@ -106,21 +106,25 @@ class Annealing:
 
         return FoldLevel(self.network, self.sigma_min, self.target, reflected, self.domain.reflects)
 
+    def ends(self, tally: collections.Counter[str]) -> Ends:
+        """Both ends, with what is reflected or removed counted in ``tally``."""
+        return Ends(self.gaussian, self.sigma_max, self.network, self.entrance(tally))
+
 
 def prepare(
     system: MolecularSystem,
     model: EnergyModel,
     data: WeightedEnsemble,
     settings: SampleSettings,
+    context: Context,
     generator: torch.Generator,
-    device: str = "cpu",
-    report: Report = silent,
 ) -> Annealing:
     """Put together what `boltzgen.sampling.sample` anneals; it describes the arguments."""
     check_translation_invariant(system)
     keep_freed_memory()
+    device = context.device
     model = model.to(device).eval()
-    counter = Counter(_network(model, data, settings, device, report))
+    counter = Counter(_network(model, data, settings, context))
     network = Tempered(counter, data.temperature_k / system.temperature_k)
     data = data.at_temperature(system.temperature_k)
     as_trained = balanced(data, system, model.spec.state_share)
@@ -150,6 +154,7 @@ def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Genera
         move_below=annealing.network.level(settings.move_sigma_nm or 0.5 * annealing.model.spec.sigma_data),
         bridge_moves=settings.bridge_moves,
         n_leapfrog=settings.leapfrog_steps,
+        move=settings.move,
         bridge_cess=settings.bridge_cess,
         resample_below=settings.resample_below,
         kernel=elastic_kernel(annealing.system, settings.kernel, settings.ddim_eta),
@@ -157,16 +162,7 @@ def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Genera
     )
     tally = collections.Counter[str]()
     try:
-        return plan_ladder(
-            annealing.network,
-            annealing.gaussian,
-            annealing.entrance(tally),
-            annealing.x0,
-            annealing.information,
-            annealing.sigma_max,
-            wanted,
-            generator,
-        )
+        return plan_ladder(annealing.ends(tally), annealing.x0, annealing.information, wanted, generator)
     except NoParticleLeft:
         raise all_lost("the pilot run", settings.n_pilot, tally) from None
 
@@ -186,13 +182,14 @@ def all_lost(what: str, n: int, tally: Mapping[str, int]) -> NumericalError:
 
 
 def _network(
-    model: EnergyModel, data: WeightedEnsemble, settings: SampleSettings, device: str, report: Report
+    model: EnergyModel, data: WeightedEnsemble, settings: SampleSettings, context: Context
 ) -> EnergyAndScore:
     """The network in chunks, compiled where the run is long enough."""
+    device = context.device
     size = network_chunk(settings, device)
     if not will_compile(settings):
         return in_chunks(model.energy_and_score, size)
-    report(0.0, 1.0, "compiling the network (about a minute)")
+    context.on_progress(0.0, 1.0, "compiling the network (about a minute)")
     rows = np.arange(size) % len(data)
     x = torch.as_tensor(data.positions[rows]).to(device)
     log_sigma = torch.linspace(*model.log_sigma_range, size, device=device)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+MIN_CARRIERS = 30
+"""Fewest independent lineages that a standard error may rest on."""
 CONFIDENCE = 0.95
 MARGIN = -math.log(1.0 - CONFIDENCE)
 """How far [nat] below the estimate the bound of this confidence lies: 3.00."""

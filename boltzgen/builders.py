@@ -16,7 +16,7 @@ from boltzgen.errors import MolecularSystemError
 from boltzgen.force_fields import parametrised
 from boltzgen.starting_geometry import check_geometry
 from boltzgen.structures import Structure, read_structure
-from boltzgen.system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system import MolecularSystem
 
 
 def from_pdb(
@@ -24,8 +24,6 @@ def from_pdb(
     forcefield: Sequence[Path | str],
     name: str,
     temperature_k: float = 300.0,
-    collective_variables: Sequence[CollectiveVariable] = (),
-    states: Sequence[State] = (),
     nonbonded_cutoff_nm: float | None = None,
     residue_templates: Sequence[str] = (),
 ) -> MolecularSystem:
@@ -41,14 +39,15 @@ def from_pdb(
     residue_templates
         Templates of the force field to take where several fit a residue and differ.
 
-    Raises MolecularSystemError for files that cannot be read and residues the force field does not know.
+    Collective variables and states are declared by `boltzgen.with_variables`. Raises MolecularSystemError for
+    files that cannot be read and residues the force field does not know.
     """
     _check_cutoff(name, nonbonded_cutoff_nm)
     structure = read_structure(pdb)
     made = parametrised(pdb, structure, forcefield, _unconstrained(nonbonded_cutoff_nm), residue_templates)
     check_geometry(pdb, structure, made.system)
     structure = replace(structure, notices=(*structure.notices, *made.notices))
-    return _finish(name, structure, made.system, temperature_k, collective_variables, states)
+    return _finish(name, structure, made.system, temperature_k)
 
 
 def from_amber(
@@ -57,8 +56,6 @@ def from_amber(
     name: str,
     implicit_solvent: str | None = None,
     temperature_k: float = 300.0,
-    collective_variables: Sequence[CollectiveVariable] = (),
-    states: Sequence[State] = (),
     nonbonded_cutoff_nm: float | None = None,
 ) -> MolecularSystem:
     """A molecule from an Amber topology and its coordinates (inpcrd, rst7, NetCDF restart, PDB or mmCIF).
@@ -79,7 +76,7 @@ def from_amber(
     options = _unconstrained(nonbonded_cutoff_nm)
     structure, system = read_amber(Path(prmtop), Path(coordinates), implicit_solvent, options)
     check_geometry(coordinates, structure, system)
-    return _finish(name, structure, system, temperature_k, collective_variables, states)
+    return _finish(name, structure, system, temperature_k)
 
 
 def minimise(openmm_system: openmm.System, positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -105,8 +102,6 @@ def _finish(
     structure: Structure,
     system: openmm.System,
     temperature_k: float,
-    collective_variables: Sequence[CollectiveVariable],
-    states: Sequence[State],
 ) -> MolecularSystem:
     """Minimise the structure, once everything that can be refused has been."""
     first = MolecularSystem(
@@ -115,8 +110,6 @@ def _finish(
         openmm_system=system,
         positions=structure.positions,
         temperature_k=temperature_k,
-        collective_variables=tuple(collective_variables),
-        states=tuple(states),
         names_in_file=structure.names,
         notices=structure.notices,
     )

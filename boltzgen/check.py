@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import openmm
 import torch
-from torch import Tensor
 
 from boltzgen.descriptors import Described, described
 from boltzgen.domain import Domain, domain_of
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.platform import installed_platforms
 from boltzgen.potential import Potential, make_potential
+from boltzgen.potential.timing import configurations_per_second
 from boltzgen.progress import Report, silent
 from boltzgen.system import MolecularSystem
 from boltzgen.testing import SystemCheck, check_system
@@ -118,22 +117,3 @@ def _evaluators(
             if compiled:
                 evaluators[f"batched {name}, compiled"] = batched(dtype, True)
     return evaluators
-
-
-def configurations_per_second(evaluate: Callable[[Tensor], object], x: Tensor, seconds: float) -> float:
-    """Throughput measured over about ``seconds``, after a first call that is not counted."""
-    n = min(16, len(x))
-    evaluate(x[:n])
-    while n < len(x) and _seconds(evaluate, x[:n]) < seconds / 8:
-        n = min(2 * n, len(x))
-    done, spent = 0, 0.0
-    while spent < seconds:
-        spent += _seconds(evaluate, x[:n])
-        done += n
-    return done / spent
-
-
-def _seconds(evaluate: Callable[[Tensor], object], x: Tensor) -> float:
-    started = time.perf_counter()
-    evaluate(x)
-    return time.perf_counter() - started

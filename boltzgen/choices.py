@@ -13,6 +13,10 @@ LevelChoice = Literal["kl", "neighbouring", "uniform"]
 """Levels that a sample is noised to (`boltzgen.levels`)."""
 KERNELS = ["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"]
 """Steps from one noise level to the next; `boltzgen.sampler.kernels.register` adds to them."""
+EXPORT_FORMATS = ["dcd", "xtc", "pdb", "nc", "h5"]
+"""File formats of exported frames; `boltzgen.export_formats.register` adds to them."""
+MOVES = ["hmc"]
+"""MCMC moves at a level; `boltzgen.sampler.moves.register` adds to them."""
 Scheme = Literal["systematic", "multinomial"]
 """How particles are resampled (`boltzgen.sampler.resampling`)."""
 CVKind = Literal["torsion", "angle", "distance", "radius_of_gyration", "rmsd"]
@@ -23,5 +27,6 @@ def one_of(name: str, known: Collection[str]) -> str:
     """``name``; ValueError where it is none of those that are registered."""
     if name not in known:
         *others, last = (repr(each) for each in known)
-        raise ValueError(f"it should be {', '.join(others)} or {last}")
+        before = f"{', '.join(others)} or " if others else ""
+        raise ValueError(f"it should be {before}{last}")
     return name

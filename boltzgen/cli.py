@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ import typer
 from boltzgen import __version__
 from boltzgen.command import (
     Asked,
+    Order,
     carry_out,
     look_at_system,
     look_at_workflow,
@@ -20,6 +22,7 @@ from boltzgen.command import (
     system_overrides,
 )
 from boltzgen.errors import UserError
+from boltzgen.options import taking
 from boltzgen.workflow_file import available_workflows
 
 HELP = """Boltzmann generator for molecules: an OpenMM system in, weighted samples and free energies out.
@@ -126,25 +129,47 @@ COMMANDS = {
 }
 
 
+@dataclass(frozen=True)
+class StageOptions:
+    """Options of the commands that are named after stages."""
+
+    workflow: WorkflowArgument = None
+    set_: SetOption = None
+    seed: SeedOption = None
+    device: DeviceOption = None
+    out: OutOption = None
+    quick: QuickOption = False
+    system: SystemOption = None
+    temperature: TemperatureOption = None
+    force: ForceOption = None
+    devices: DevicesOption = 1
+    nodes: NodesOption = 1
+
+    def order(self, *more: str) -> Order:
+        """What is asked for; ``more`` are further settings."""
+        warmth = [] if self.temperature is None else [f"sample.temperature_k={self.temperature}"]
+        overrides = [*system_overrides(self.system), *(self.set_ or []), *more, *warmth]
+        where = self.seed, self.device, self.out, self.quick
+        return Order(self.workflow, overrides, *where, tuple(self.force or ()), self.devices, self.nodes)
+
+
+@dataclass(frozen=True)
+class ExportOptions(StageOptions):
+    """Options of export: which frames, beside those of any stage."""
+
+    n: FramesOption = None
+    select: SelectOption = None
+    align: AlignOption = None
+    stride: StrideOption = None
+
+
 def _add_stage_command(name: str, help_text: str) -> None:
     """Register one of COMMANDS; they share their options."""
 
     @app.command(name, help=help_text)
-    def command(
-        workflow: WorkflowArgument = None,
-        set_: SetOption = None,
-        seed: SeedOption = None,
-        device: DeviceOption = None,
-        out: OutOption = None,
-        quick: QuickOption = False,
-        system: SystemOption = None,
-        temperature: TemperatureOption = None,
-        force: ForceOption = None,
-        devices: DevicesOption = 1,
-        nodes: NodesOption = 1,
-    ) -> None:
-        overrides = _overrides(system, set_, temperature)
-        carry_out(name, workflow, overrides, seed, device, out, quick, force, devices, nodes)
+    @taking(StageOptions)
+    def command(options: StageOptions) -> None:
+        carry_out(name, options.order())
 
 
 for _name, _help in COMMANDS.items():
@@ -152,34 +177,17 @@ for _name, _help in COMMANDS.items():
 
 
 @app.command("export")
-def export(
-    workflow: WorkflowArgument = None,
-    n: FramesOption = None,
-    select: SelectOption = None,
-    align: AlignOption = None,
-    stride: StrideOption = None,
-    set_: SetOption = None,
-    seed: SeedOption = None,
-    device: DeviceOption = None,
-    out: OutOption = None,
-    quick: QuickOption = False,
-    system: SystemOption = None,
-    temperature: TemperatureOption = None,
-    force: ForceOption = None,
-    devices: DevicesOption = 1,
-    nodes: NodesOption = 1,
-) -> None:
+@taking(ExportOptions)
+def export(options: ExportOptions) -> None:
     """Write trajectories and weights for MD tools, after the stages before it."""
-    given = {"n_resampled": n, "select": select, "align": align, "stride": stride}
+    given = {
+        "n_resampled": options.n,
+        "select": options.select,
+        "align": options.align,
+        "stride": options.stride,
+    }
     asked = [f"export.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    overrides = _overrides(system, [*(set_ or []), *asked], temperature)
-    carry_out("export", workflow, overrides, seed, device, out, quick, force, devices, nodes)
-
-
-def _overrides(system: str | None, assignments: list[str] | None, temperature: float | None) -> list[str]:
-    """What options change of the workflow, as dotted settings."""
-    warmth = [] if temperature is None else [f"sample.temperature_k={temperature}"]
-    return system_overrides(system) + list(assignments or []) + warmth
+    carry_out("export", options.order(*asked))
 
 
 @app.command("report")
@@ -215,8 +223,8 @@ def difference_of_runs(
     from rich.console import Console
 
     from boltzgen.difference import difference
-    from boltzgen.report.table import difference_table
     from boltzgen.runs import load_run
+    from boltzgen.tables import difference_table
 
     a, b = load_run(run_a), load_run(run_b)
     temperatures = a.system.temperature_k, b.system.temperature_k
@@ -237,8 +245,10 @@ def list_workflows() -> None:
     _print_table(available_workflows())
 
 
-@app.command("check")
-def check_before(
+@dataclass(frozen=True)
+class CheckOptions:
+    """Options of check: those of a run that it looks at, and what is timed."""
+
     target: Annotated[
         str | None,
         typer.Argument(
@@ -247,7 +257,7 @@ def check_before(
             "name or the .py file with its build(). A name that is both is the workflow.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -256,28 +266,33 @@ def check_before(
             help="A setting as for run (train.steps=2000), or a parameter of the system (hamiltonian=C). "
             "Repeatable.",
         ),
-    ] = None,
-    device: DeviceOption = None,
-    out: OutOption = None,
-    quick: QuickOption = False,
-    system: SystemOption = None,
+    ] = None
+    device: DeviceOption = None
+    out: OutOption = None
+    quick: QuickOption = False
+    system: SystemOption = None
     timing: Annotated[
         bool,
         typer.Option("--timing", help="Time OpenMM's platforms and batched energies too: a minute or two."),
-    ] = False,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Of each evaluator, with --timing.")] = 1.0,
+    ] = False
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of each evaluator, with --timing.")] = 1.0
     compiled: Annotated[
         bool, typer.Option(help="Compiled evaluators too, with --timing: up to a minute of compiling each.")
-    ] = True,
-) -> None:
+    ] = True
+
+
+@app.command("check")
+@taking(CheckOptions)
+def check_before(options: CheckOptions) -> None:
     """Find out in seconds what a run would stumble over: all is checked, nothing is started or written.
 
     Settings, force field, own trajectories, states, selections, disk and memory are looked at as `run` does,
     with its messages and its exit status, 2 where it would be refused. Printed are the domain of Z and
     isomers, agreement with OpenMM and symmetries, and of each stage whether it would run, why and how long.
     """
-    times = {"seconds": seconds if timing else None, "compiled": compiled}
-    asked = Asked(target, system, tuple(set_ or ()), quick, device, out)
+    target, system, set_ = options.target, options.system, tuple(options.set_ or ())
+    times = {"seconds": options.seconds if options.timing else None, "compiled": options.compiled}
+    asked = Asked(target, system, set_, options.quick, options.device, options.out)
     if target is None or system is not None or names_workflow(target):
         look_at_workflow(asked, times)
     else:

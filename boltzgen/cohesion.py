@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from boltzgen.bonds import custom_bonds, harmonic_bonds, side_of
 from boltzgen.errors import MolecularSystemError
-from boltzgen.labels import labels_of, listed
+from boltzgen.labels import listed
 from boltzgen.platform import installed_platforms
 from boltzgen.potential import Potential, make_potential
 from boltzgen.system import MolecularSystem
@@ -169,7 +169,7 @@ def _check_bonds(system: MolecularSystem, energies: _Energies) -> None:
         loose |= {bond for bond, least in softest.items() if energies.stiffness(*bond) < least}
     if not loose:
         return
-    atoms, labels = list(system.topology.atoms()), labels_of(system)
+    atoms, labels = list(system.topology.atoms()), system.labels
     bonds = [labels.bond(atoms[i], atoms[j]) for i, j in sorted(loose)]
     are = "bonds of the topology are" if len(bonds) > 1 else "bond of the topology is"
     raise MolecularSystemError(
@@ -185,7 +185,7 @@ def _check_breaking(system: MolecularSystem, costs: Mapping[tuple[int, int], flo
     breaking = {bond: cost for bond, cost in costs.items() if NOTHING_KT < cost < math.inf}
     if not breaking:
         return
-    atoms, labels = list(system.topology.atoms()), labels_of(system)
+    atoms, labels = list(system.topology.atoms()), system.labels
     bonds = [labels.bond(atoms[i], atoms[j]) for i, j in sorted(breaking)]
     raise MolecularSystemError(
         system.name,
@@ -221,7 +221,7 @@ def _can_tell_pairs(system: openmm.System) -> bool:
 
 def _told(system: MolecularSystem, parts: Sequence[Part]) -> str:
     """Molecules by their residues."""
-    atoms, labels = list(system.topology.atoms()), labels_of(system)
+    atoms, labels = list(system.topology.atoms()), system.labels
     told = []
     for part in parts:
         residues = list(dict.fromkeys(labels.residue(atoms[k].residue) for k in part))

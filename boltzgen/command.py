@@ -17,46 +17,60 @@ from boltzgen.errors import ConfigError
 from boltzgen.workflow_file import available_workflows, load_workflow, naming_the_file
 
 
-def carry_out(
-    name: str,
-    workflow: str | None,
-    overrides: list[str],
-    seed: int | None,
-    device: str | None,
-    out: Path | None,
-    quick: bool,
-    force: list[str] | None,
-    devices: int,
-    nodes: int,
-) -> None:
+@dataclass(frozen=True)
+class Order:
+    """What a command was asked to do: arguments and options, as of ``boltzgen run``.
+
+    overrides
+        Settings that options change, as ``KEY=VALUE``.
+    out
+        The run directory; ``runs/NAME`` by default.
+    devices, nodes
+        Processes on each machine, and machines.
+    """
+
+    workflow: str | None
+    overrides: list[str]
+    seed: int | None = None
+    device: str | None = None
+    out: Path | None = None
+    quick: bool = False
+    force: tuple[str, ...] = ()
+    devices: int = 1
+    nodes: int = 1
+
+
+def carry_out(name: str, order: Order) -> None:
     """Carry out the stages up to the one that a command is named after, here or in several processes."""
+    workflow, overrides = order.workflow, order.overrides
     _check_given(workflow, overrides)
-    settings, base = load_workflow(workflow, overrides, quick, seed, device)
+    settings, base = load_workflow(workflow, overrides, order.quick, order.seed, order.device)
     from boltzgen.launcher import launch
     from boltzgen.manifest import pretrained_run
     from boltzgen.shipped import model_for
+    from boltzgen.stage import Goal
     from boltzgen.stages import NAMES
     from boltzgen.workflow import check, run
     from boltzgen.world import ALONE, LOST_CONTACT, is_lost_contact, join, launched
 
-    directory = out or Path("runs") / settings.name
+    directory = order.out or Path("runs") / settings.name
     if name in ("sample", "analyze", "export") and not (
-        quick or settings.pretrained or settings.data.trajectory
+        order.quick or settings.pretrained or settings.data.trajectory
     ):
         changed = [text.split("=", 1)[0] for text in overrides]
         model = model_for(workflow, changed, pretrained_run(directory))
         settings = settings.model_copy(update={"pretrained": model})
-    until, stages = name if name in NAMES else NAMES[-1], force or []
-    world = ALONE
+    goal, world = Goal(name if name in NAMES else NAMES[-1], order.force), ALONE
+    devices, nodes = order.devices, order.nodes
     if devices * nodes > 1:
         if not launched():
             with naming_the_file(workflow, overrides):
-                check(settings, base, directory, until, stages, devices * nodes)
+                check(settings, base, directory, goal, devices * nodes)
             raise typer.Exit(launch(devices, nodes, sys.argv[1:]))
         world = join(devices, nodes)
     try:
         with naming_the_file(workflow, overrides):
-            results = run(settings, base, directory, until, stages, world=world)
+            results = run(settings, base, directory, goal, world=world)
     except KeyboardInterrupt:
         line = "boltzgen: stopped; finished stages are kept, run the same command to continue"
         print(line, file=sys.stderr)
@@ -142,7 +156,7 @@ def look_at_system(system: str, parameters: Sequence[str], timing: Mapping[str, 
     from boltzgen.check import check
     from boltzgen.progress import progress_bar
     from boltzgen.registry import build_system
-    from boltzgen.report.table import check_table
+    from boltzgen.tables import check_table
 
     molecule = build_system(settings, base)
     with progress_bar(f"checking {molecule.name}") as report:
@@ -162,7 +176,7 @@ def look_at_workflow(asked: Asked, timing: Mapping[str, Any]) -> None:
 
     from boltzgen.progress import progress_bar
     from boltzgen.rehearsal import rehearse
-    from boltzgen.report.table import rehearsal_table
+    from boltzgen.tables import rehearsal_table
 
     directory = asked.out or Path("runs") / settings.name
     named = naming_the_file(asked.workflow, overrides)
@@ -186,7 +200,7 @@ def _close(command: str, directory: Path, results: dict[str, object] | None) -> 
     if results is not None and command in ("run", "analyze"):
         from rich.console import Console
 
-        from boltzgen.report.table import closing_table, verdict_panel
+        from boltzgen.tables import closing_table, verdict_panel
 
         console = Console()
         console.print(closing_table(results), verdict_panel(results))

@@ -7,9 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from boltzgen.choices import KERNELS, OBJECTIVES, LevelChoice, Prior, Scheme, one_of
-from boltzgen.export_formats import DEFAULT as DEFAULT_FORMATS
-from boltzgen.export_formats import FORMATS
+from boltzgen.choices import (
+    EXPORT_FORMATS,
+    KERNELS,
+    MOVES,
+    OBJECTIVES,
+    LevelChoice,
+    Prior,
+    Scheme,
+    one_of,
+)
 from boltzgen.settings import Settings, StateSettings, VariableSettings
 
 Positive = Annotated[float, Field(gt=0)]
@@ -29,9 +36,14 @@ def known_kernel(name: str) -> str:
     return one_of(name, KERNELS)
 
 
+def known_move(name: str) -> str:
+    """The name of an MCMC move; ValueError for one that is not registered."""
+    return one_of(name, MOVES)
+
+
 def known_format(name: str) -> str:
     """The name of a format of exported frames; ValueError for one that is not registered."""
-    return one_of(name, FORMATS)
+    return one_of(name, EXPORT_FORMATS)
 
 
 class SystemSettings(Settings):
@@ -206,6 +218,9 @@ class SampleSettings(Settings):
         None, description="moves start below this level; default: sigma_data / 2"
     )
     bridge_moves: int = Field(4, ge=0, description="MCMC moves per bridge step")
+    move: Annotated[str, AfterValidator(known_move)] = Field(
+        "hmc", description="MCMC move: Hamiltonian Monte Carlo, or one that was registered"
+    )
     leapfrog_steps: Count = Field(1, description="steps of a move: 1 is MALA, more are HMC")
     kernel: Annotated[str, AfterValidator(known_kernel)] = Field(
         "ddpm+cov",
@@ -243,7 +258,7 @@ class ExportSettings(Settings):
     """Trajectories for MD tools."""
 
     formats: tuple[Annotated[str, AfterValidator(known_format)], ...] = Field(
-        DEFAULT_FORMATS, description="file formats, of those in `boltzgen.export_formats`"
+        tuple(EXPORT_FORMATS), description="file formats, of those in `boltzgen.export_formats`"
     )
     n_resampled: Count = Field(1000, description="frames of the equally weighted trajectory")
     stride: Count = Field(1, description="keep every n-th weighted configuration, with its weight")

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from boltzgen.bounds import MIN_CARRIERS
 from boltzgen.cluster_errors import standard_errors
-from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
+from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.estimates import cluster_index, normalised_weights
 from boltzgen.system import CollectiveVariable
 

@@ -21,7 +21,7 @@ from boltzgen.sampler.paths import Paths
 from boltzgen.sampler.presence import Presence
 from boltzgen.sampler.resampling import ess_fraction
 from boltzgen.sampler.smc import Population
-from boltzgen.sampler.verdict import Verdict, judge
+from boltzgen.sampler.verdict import Evidence, Verdict, judge
 from boltzgen.system import MolecularSystem
 from boltzgen.tails import Tail, tail_of
 
@@ -120,7 +120,7 @@ def judge_run(diagnostics: Mapping[str, Any], system: MolecularSystem, data: Wei
     shares = {s.name: float(data.weights[s.members(data.positions)].sum()) for s in system.states}
     tempered = diagnostics.get("tempered", False)  # data are up-weighted anew: not what the network learned
     gap, tail = None if tempered else diagnostics.get("bar_log_z_gap"), diagnostics.get("weights_tail")
-    return judge(
+    evidence = Evidence(
         genealogical_ess=diagnostics["genealogical_ess"],
         log_z_error=diagnostics["log_z_error"],
         jeffreys=diagnostics["jeffreys"],
@@ -134,6 +134,7 @@ def judge_run(diagnostics: Mapping[str, Any], system: MolecularSystem, data: Wei
         tail=None if tail is None else Tail(**tail),
         regions=[Presence(**region) for region in diagnostics.get("regions") or ()],
     )
+    return judge(evidence)
 
 
 def _json_ready(record: Mapping[str, float]) -> dict[str, object]:

@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-MIN_CARRIERS = 30
-"""Fewest independent lineages that a standard error may rest on."""
-
 
 def log_sum_exp(values: Array) -> float:
     """``log(sum(exp(values)))``; minus infinity for an empty or all-minus-infinite array."""

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 
+from boltzgen.bounds import MIN_CARRIERS
 from boltzgen.cluster_errors import Statistic, group_sums, standard_errors
-from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble, log_sum_exp
+from boltzgen.ensemble import Array, WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
 from boltzgen.units import thermal_energy
 
@@ -137,17 +138,19 @@ def log_ratio(sums: Array) -> Array:
     return np.log(sums[..., 1:]) - np.log(sums[..., :1])
 
 
-def estimated(
-    ensemble: WeightedEnsemble,
-    value: float,
-    row_sums: Array,
-    statistic: Statistic,
-    note: str = "",
-    n_bootstrap: int = 200,
-    seed: int = 0,
-) -> Estimate:
-    """``value`` with the error of the one number that ``statistic`` makes of ``row_sums`` ``(n, q)``."""
+@dataclass(frozen=True)
+class OfSums:
+    """One number that ``statistic`` makes of sums over the rows ``(n, q)``, with its value and a note."""
+
+    value: float
+    row_sums: Array
+    statistic: Statistic
+    note: str = ""
+
+
+def estimated(ensemble: WeightedEnsemble, of: OfSums, n_bootstrap: int = 200, seed: int = 0) -> Estimate:
+    """The number with its error."""
     cluster, island = cluster_index(ensemble)
-    sums = group_sums(row_sums, cluster, len(island))
-    error, dof = standard_errors(sums, island, statistic, n_bootstrap, seed)
-    return Estimate(value, float(error[0]), note, float(dof[0]))
+    sums = group_sums(of.row_sums, cluster, len(island))
+    error, dof = standard_errors(sums, island, of.statistic, n_bootstrap, seed)
+    return Estimate(of.value, float(error[0]), of.note, float(dof[0]))

@@ -11,13 +11,14 @@ from boltzgen.bounds import CONFIDENCE, MARGIN
 from boltzgen.config import ExportSettings
 from boltzgen.ensemble import WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
+from boltzgen.estimates import normalised_weights
 from boltzgen.export_formats import FORMATS, ExportedFrames
 from boltzgen.files import atomic_directory
-from boltzgen.free_energy import normalised_weights
 from boltzgen.restart import write_openmm
 from boltzgen.selection import selected_atoms
 from boltzgen.structure_files import write_pdb
 from boltzgen.system import MolecularSystem
+from boltzgen.trajectory import trajectory
 
 
 def export_samples(
@@ -41,9 +42,9 @@ def export_samples(
     weighted = samples.select(carrying[:: settings.stride])
     resampled = samples.select(carrying).resample(settings.n_resampled, seed)
     with atomic_directory(directory) as partial:
-        write_pdb(trajectory(system, system.positions[None], settings), partial / "topology.pdb")
+        write_pdb(_frames(system, system.positions[None], settings), partial / "topology.pdb")
         for stem, ensemble in (("weighted", weighted), ("resampled", resampled)):
-            frames = trajectory(system, ensemble.positions, settings)
+            frames = _frames(system, ensemble.positions, settings)
             topology = frames.topology.to_openmm() if settings.select else system.topology
             exported = ExportedFrames(frames, ensemble, topology)
             for suffix in settings.formats:
@@ -60,20 +61,13 @@ def export_samples(
     return sorted(directory.iterdir())
 
 
-def trajectory(
-    system: MolecularSystem, positions: np.ndarray, settings: ExportSettings | None = None
-) -> mdtraj.Trajectory:
-    """An MDTraj trajectory of positions [nm] with shape ``(n, n_atoms, 3)``, without a unit cell.
-
-    Superposed and cut to a selection of atoms where ``settings`` say so. Particles without a chemical
-    element become MDTraj's virtual-site element.
-    """
-    topology = mdtraj.Topology.from_openmm(system.topology)
-    frames = mdtraj.Trajectory(positions, topology)
-    if settings and settings.align:
-        reference = mdtraj.Trajectory(system.positions[None], topology)
+def _frames(system: MolecularSystem, positions: np.ndarray, settings: ExportSettings) -> mdtraj.Trajectory:
+    """A trajectory, superposed and cut to a selection of atoms where ``settings`` say so."""
+    frames = trajectory(system, positions)
+    if settings.align:
+        reference = trajectory(system, system.positions[None])
         frames.superpose(reference, atom_indices=selected_atoms(system, "export.align", settings.align))
-    if settings and settings.select:
+    if settings.select:
         frames = frames.atom_slice(selected_atoms(system, "export.select", settings.select))
     return frames
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boltzgen.choices import EXPORT_FORMATS
+
 if TYPE_CHECKING:
     import mdtraj
     from openmm import app
@@ -71,6 +73,8 @@ FORMATS: dict[str, Format] = {}
 def register(added: Format) -> None:
     """Let ``export.formats`` name another format, or replace one."""
     FORMATS[added.suffix] = added
+    if added.suffix not in EXPORT_FORMATS:
+        EXPORT_FORMATS.append(added.suffix)
 
 
 register(Format("dcd", _by_mdtraj))
@@ -78,4 +82,3 @@ register(Format("xtc", _by_mdtraj, bytes_per_atom=5.0, unit="nm", rounding_nm=1e
 register(Format("pdb", _pdb, bytes_per_atom=81.0, rounding_nm=1e-4, own_topology=True))
 register(Format("nc", _by_mdtraj))
 register(Format("h5", _hdf5, unit="nm", own_topology=True))
-DEFAULT = tuple(FORMATS)

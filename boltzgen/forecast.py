@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from boltzgen import shipped
 from boltzgen.config import SampleSettings, Workflow
 from boltzgen.export_formats import FORMATS
-from boltzgen.network_policy import network_chunk, will_compile
+from boltzgen.network_policy import MOST_FRAMES, network_chunk, will_compile
 from boltzgen.progress import clock
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 COMPILED_GAIN = 4.0
 """Speed of energy and score once compiled over that before (4.3 on two cores of a Xeon)."""
-MOST_FRAMES = 20_000
-"""Frames that the scales of a network and the Gaussian of its prior are taken from, at most."""
 BYTES_PER_PAIR = 10_000.0
 """That a training step holds for each pair of atoms in a noised configuration of the parts at work, with 2
 layers of 32 channels, at least: 11 kB were measured for 55 atoms without bonds, 24 for alanine dipeptide."""

@@ -15,7 +15,6 @@ from boltzgen.contradictions import LEAST_FRAMES
 from boltzgen.domain import COUNTS, domain_of
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
-from boltzgen.labels import labels_of
 from boltzgen.potential.symmetry import reflection_is_symmetry
 from boltzgen.system import MolecularSystem
 from boltzgen.units import WRONG_LENGTHS
@@ -146,7 +145,7 @@ def check_bonds(
 
     ``rows`` are the numbers of the frames in their file, ``resolution_nm`` is the step of their positions.
     """
-    atoms, labels = list(system.topology.atoms()), labels_of(system)
+    atoms, labels = list(system.topology.atoms()), system.labels
     harmonic = harmonic_bonds(system.openmm_system)
     noise = resolution_nm**2 / 6  # variance of a distance between two coordinates rounded to the step
     for i, j in system.bonds:

@@ -13,11 +13,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from boltzgen.bounds import difference_note
-from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
+from boltzgen.bounds import MIN_CARRIERS, difference_note
+from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.estimates import (
     Estimate,
+    OfSums,
     carried,
     cluster_index,
     effective_carriers,
@@ -58,7 +59,8 @@ def expectation(ensemble: WeightedEnsemble, values: Array, n_bootstrap: int = 20
     if not usable:
         return Estimate(value, None, note)
     sums = np.stack([weighted, weights], axis=1)
-    return estimated(ensemble, value, sums, lambda s: s[..., :1] / s[..., 1:], note, n_bootstrap, seed)
+    mean = OfSums(value, sums, lambda s: s[..., :1] / s[..., 1:], note)
+    return estimated(ensemble, mean, n_bootstrap, seed)
 
 
 def state_probability(
@@ -107,7 +109,7 @@ def free_energy_difference(
     note = "; ".join(note for _, note in checks if note)
     if not all(usable for usable, _ in checks):
         return Estimate(value, None, note)
-    return estimated(ensemble, value, sums, log_ratio, note, n_bootstrap, seed)
+    return estimated(ensemble, OfSums(value, sums, log_ratio, note), n_bootstrap, seed)
 
 
 def log_z_difference(ensemble_a: WeightedEnsemble, ensemble_b: WeightedEnsemble) -> Estimate:

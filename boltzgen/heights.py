@@ -7,9 +7,11 @@ disagreement is a constant of each level, `level_offsets` says.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from torch import Tensor
 from boltzgen.diagnostics import path_diagnostics
 from boltzgen.diffusion import EnergyAndScore, perturb
 from boltzgen.domain import domain_of
+from boltzgen.files import write_atomically
+from boltzgen.model.compiled import in_chunks
 from boltzgen.model.energy import EnergyModel
 from boltzgen.model.graph import pair_orbits, stiff_pairs
 from boltzgen.sampler.denoising import measured_errors, spaced_levels
@@ -28,12 +32,25 @@ from boltzgen.sampler.ladder import Ladder
 from boltzgen.sampler.paths import Populations, forward_paths, reverse_paths
 from boltzgen.system import MolecularSystem
 
+HEIGHT_LEVELS = 100
+"""Noise levels of the paths that show whether heights agree."""
 OFFSET_SPACING = 1.25
 """Distance between the levels of `level_offsets`, the root of the KL divergence between neighbours."""
 OVERLAPPING = 3
 """Levels to either side whose samples count: at a KL divergence of 14 nat next to nothing is shared."""
 _NO_OVERLAP = 200.0
 """Energy [nat] above that of the level of origin which stands for no overlap at all."""
+
+
+def write_level_consistency(
+    system: MolecularSystem, model: EnergyModel, x0: Tensor, directory: Path
+) -> dict[str, object]:
+    """``heights.json``: the curves of plain paths, as many as data ``x0``, and the offsets of levels."""
+    network = in_chunks(model.energy_and_score, len(x0))
+    curves = height_curves(system, model, network, x0, n_levels=HEIGHT_LEVELS)
+    curves["offsets"] = level_offsets(model, x0)
+    write_atomically(directory / "heights.json", json.dumps(curves, indent=1) + "\n")
+    return curves
 
 
 def state_members(system: MolecularSystem) -> Populations:
@@ -56,23 +73,6 @@ def elastic_kernel(system: MolecularSystem, kind: str = "ddpm+cov", eta: float =
     return make_kernel(kind, eta=eta, springs=Springs(torch.as_tensor(pairs), torch.as_tensor(orbits)))
 
 
-def plain_ladder(
-    system: MolecularSystem,
-    model: EnergyModel,
-    network: EnergyAndScore,
-    x0: Tensor,
-    sigma_end: float,
-    n: int,
-    generator: torch.Generator,
-) -> Ladder:
-    """``n`` steps from sigma_max to ``sigma_end``, equally spaced in the prior's information."""
-    ends = model.spec.sigma_max, sigma_end
-    sigmas = spaced_levels(*ends, _information_density(model), n)
-    kernel = elastic_kernel(system)
-    errors = measured_errors(network, x0, ends, kernel.springs, generator)
-    return Ladder(tuple(sigmas), errors.at(sigmas), kernel=kernel)
-
-
 def height_curves(
     system: MolecularSystem,
     model: EnergyModel,
@@ -81,18 +81,21 @@ def height_curves(
     *,
     sigma_end: float | None = None,
     n_levels: int = 200,
-    seed: int = 0,
 ) -> dict[str, object]:
     """`boltzgen.diagnostics.path_diagnostics` of plain paths, as many as data ``x0`` ``(n, n_atoms, 3)``.
 
     network
         Energy and score of ``model``, compiled or in chunks.
     sigma_end
-        Where the ladder of ``n_levels`` steps ends [nm]; sigma_min by default.
+        Where the ladder of ``n_levels`` steps, equally spaced in the prior's information, ends [nm];
+        sigma_min by default.
     """
-    generator = torch.Generator().manual_seed(seed)
-    members = state_members(system)
-    ladder = plain_ladder(system, model, network, x0, sigma_end or model.spec.sigma_min, n_levels, generator)
+    generator = torch.Generator().manual_seed(0)
+    members, kernel = state_members(system), elastic_kernel(system)
+    ends = model.spec.sigma_max, sigma_end or model.spec.sigma_min
+    sigmas = spaced_levels(*ends, _information_density(model), n_levels)
+    errors = measured_errors(network, x0, ends, kernel.springs, generator)
+    ladder = Ladder(tuple(sigmas), errors.at(sigmas), kernel=kernel)
     gaussian = model.prior.gaussian
     forward = forward_paths(network, gaussian, ladder, x0, members, generator)
     reverse = reverse_paths(network, gaussian, ladder, len(x0), members, generator)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from openmm import app
-
-    from boltzgen.system import MolecularSystem
+from openmm import app
 
 Names = tuple[tuple[str, str], ...]
 """Residue and atom name of every atom."""
@@ -45,11 +41,6 @@ class Labels:
         if a.residue is b.residue:
             return f"{self.name(a)} - {self.atom(b)}"
         return f"{self.atom(a)} - {self.atom(b)}"
-
-
-def labels_of(system: MolecularSystem) -> Labels:
-    """Names of the atoms of a system as its file has them."""
-    return Labels(system.topology, system.names_in_file)
 
 
 def both_names(labels: Labels, atom: app.topology.Atom) -> str:

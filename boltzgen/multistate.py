@@ -17,8 +17,9 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
+from boltzgen.bounds import MIN_CARRIERS
 from boltzgen.cluster_errors import influence_errors
-from boltzgen.ensemble import MIN_CARRIERS, Array, WeightedEnsemble
+from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.estimates import (
     Estimate,

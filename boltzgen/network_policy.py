@@ -6,6 +6,8 @@ from boltzgen.config import SampleSettings
 
 COMPILE_NETWORK_FROM = 100_000
 """Evaluations of the network from which compiling it wins its time back."""
+MOST_FRAMES = 20_000
+"""Frames that the scales of a network and the Gaussian of its prior are taken from, at most."""
 DEFAULT_CHUNK = {"cpu": 256, "cuda": 4096}
 """Configurations at once: what stays in a CPU's cache, what fills a GPU."""
 

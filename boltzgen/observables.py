@@ -14,9 +14,9 @@ import numpy as np
 
 from boltzgen.ensemble import Array, WeightedEnsemble
 from boltzgen.errors import ConfigError, DataError, UserError
-from boltzgen.export import trajectory
 from boltzgen.free_energy import Estimate, expectation
 from boltzgen.system import MolecularSystem
+from boltzgen.trajectory import trajectory
 
 Observable = Callable[[mdtraj.Trajectory], Any]
 """One number, or a vector, for each frame of a trajectory [nm]: ``(n,)`` or ``(n, k)``."""

@@ -1,15 +1,18 @@
-"""How long a simulation takes on this machine, by OpenMM or with walkers: the faster one makes it."""
+"""Which engine simulates: the faster one on this machine of OpenMM's platforms and batched replicas."""
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import torch
 
-from boltzgen.check import configurations_per_second
 from boltzgen.config import SimulateSettings
+from boltzgen.context import unheard
 from boltzgen.errors import UserError
-from boltzgen.platform import steps_per_second
+from boltzgen.kept import Kept
+from boltzgen.platform import fastest_platform, installed_platforms, steps_per_second
+from boltzgen.potential.timing import configurations_per_second
 from boltzgen.system import MolecularSystem
 from boltzgen.threads import usable_cores
 from boltzgen.walkers import BATCHED, COMPILE_ENERGIES_FROM, batched_potential, evaluations, n_rungs
@@ -22,6 +25,17 @@ _WORTH_FACTOR = 2.0
 _SHORTEST_WALKER = 4.0
 """In times of the equilibration: every walker starts at the reference configuration, and shorter ones would
 have little but its neighbourhood."""
+
+
+def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume: Path | None = None) -> str:
+    """The platform asked for, or that of the runs kept in ``resume``, or the fastest on this machine."""
+    if settings.platform != "auto":
+        return settings.platform
+    kept = (Kept(resume).load(f"run_{run}", unheard) for run in range(settings.n_runs))
+    used = next((piece["platform"] for piece in kept if piece), None)
+    if used in (BATCHED, *installed_platforms()):
+        return str(used)
+    return BATCHED if by_walkers(system, settings) else fastest_platform(system).getName()
 
 
 def by_walkers(system: MolecularSystem, settings: SimulateSettings) -> bool:

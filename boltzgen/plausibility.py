@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from boltzgen.ensemble import Array
 from boltzgen.equipartition import Equipartition, equipartition
 from boltzgen.errors import DataError
-from boltzgen.labels import labels_of
 from boltzgen.potential import Potential
 from boltzgen.system import MolecularSystem
 
@@ -143,7 +142,7 @@ def _misfit(found: Equipartition, system: MolecularSystem, where: str) -> list[s
     """A line for frames of a similar force field; DataError for frames of quite another."""
     if found.misfit < max(MISFIT_SAID, SURE * found.misfit_error):
         return []
-    atoms, labels = list(system.topology.atoms()), labels_of(system)
+    atoms, labels = list(system.topology.atoms()), system.labels
     named = " - ".join(labels.atom(atoms[i]) for i in found.worst)
     what = (
         f"mean forces in the frames are not those of {system.name}, most at {named}: they are of another "

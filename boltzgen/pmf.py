@@ -98,13 +98,12 @@ def potential_of_mean_force(
 def kernel_pmf(
     ensemble: WeightedEnsemble,
     cv: CollectiveVariable,
-    n_points: int = 144,
+    bins: int | Array = 144,
     bandwidth: float | None = None,
     n_bootstrap: int = 200,
     seed: int = 0,
-    limits: tuple[float, float] | None = None,
 ) -> PMF:
-    """``-ln`` of a kernel estimate of the density of a collective variable, in kT on ``n_points`` centres.
+    """``-ln`` of a kernel estimate of the density of a collective variable, in kT at the centres of bins.
 
     The kernel is von Mises' for torsions (Taylor, Comput. Stat. Data Anal. 52, 3493, 2008) and a Gaussian
     otherwise, on a fine histogram (Silverman, Applied Statistics 31, 93, 1982). ``bandwidth`` is its standard
@@ -112,10 +111,13 @@ def kernel_pmf(
     the greatest likelihood of each lineage under the density of all others (Habbema 1974; lineages in place
     of rows, because copies of a row would ask for no smoothing at all). Errors are those of the smoothed
     density: the bias of smoothing is not in them. A point with no row within two bandwidths is empty, one
-    with fewer than five effective clusters there has no error. ``limits`` as in `potential_of_mean_force`.
+    with fewer than five effective clusters there has no error. ``bins`` are their number, over the range of
+    `potential_of_mean_force`, or the edges of equal ones [rad or nm].
     """
-    edges, bins = binned(ensemble, cv, n_points, limits)
-    histogram = cluster_histogram(ensemble, bins, n_points)
+    n_points = bins if isinstance(bins, int) else len(bins) - 1
+    limits = None if isinstance(bins, int) else (float(bins[0]), float(bins[-1]))
+    edges, rows = binned(ensemble, cv, n_points, limits)
+    histogram = cluster_histogram(ensemble, rows, n_points)
     width = bandwidth or likeliest_bandwidth(histogram, edges, cv.periodic)
     sums, support = smoothed(histogram, kernel(edges, width, cv.periodic))
     profile = profile_of(ensemble, sums, support, n_bootstrap, seed)

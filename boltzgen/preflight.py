@@ -18,7 +18,6 @@ from boltzgen.config import ModelSettings, Workflow
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError, UserError
 from boltzgen.files import nearest_existing
 from boltzgen.forecast import size
-from boltzgen.labels import labels_of
 from boltzgen.observables import check_observables
 from boltzgen.platform import installed_platforms, why_not
 from boltzgen.potential import make_potential
@@ -44,7 +43,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     """Raise UserError for what can be known to fail before the first stage starts."""
     _check_directory(out, workflow)
     if workflow.pretrained is not None:
-        shipped.check(workflow.pretrained, system)
+        shipped.check(workflow.pretrained, system.name, system.temperature_k)
     elif workflow.train.start is not None:
         _check_start(workflow.train.start, workflow.model, system)
     elif workflow.model.prior == "forcefield" and not system.graph.number_of_edges():
@@ -226,7 +225,7 @@ def _check_timestep(workflow: Workflow, system: MolecularSystem) -> None:
     raise ConfigError(
         "simulate.timestep_fs",
         f"steps of {workflow.simulate.timestep_fs:g} fs are too long for the bond "
-        f"{labels_of(system).bond(atoms[i], atoms[j])}, which vibrates once in "
+        f"{system.labels.bond(atoms[i], atoms[j])}, which vibrates once in "
         f"{2000 * math.pi / fastest:.3g} fs, as no bond is constrained",
         f"take {_ROUND_STEP * 1000 / fastest:.1g} fs",
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,19 +15,18 @@ from torch import Tensor
 
 from boltzgen.annealing import Annealing, plan
 from boltzgen.config import SampleSettings
+from boltzgen.context import Context
 from boltzgen.kept import Kept
 from boltzgen.progress import Report
+from boltzgen.sampler.base import Level, Moves, Particles
 from boltzgen.sampler.elastic import DenoisingError, Springs
 from boltzgen.sampler.kernels import KERNELS
-from boltzgen.sampler.ladder import Ladder, Level, NoiseLevel, Particles
-from boltzgen.sampler.mcmc import Moves
+from boltzgen.sampler.ladder import Ladder, NoiseLevel
 from boltzgen.sampler.paths import Paths, Populations, forward_paths, reverse_paths
 from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import Population, run_smc, start
 from boltzgen.streams import numbered_generator
-from boltzgen.world import ALONE, World
 
-Say = Callable[[str], None]
 BRIDGE_RESAMPLE_BELOW = 0.1
 """ESS / n below which the bridge resamples. It is short, and a state that was raised in training loses its
 ancestors there: better to keep them with small weights."""
@@ -117,30 +117,28 @@ class Island:
     spent: Spent
 
 
-def kept_in(resume: Kept) -> Kept:
-    """The same place, for the pieces of sampling."""
+def kept_in(directory: Path | None) -> Kept:
+    """Where the pieces of sampling are kept."""
     ladder = (Ladder, Moves, *KERNELS.values(), DenoisingError, Springs, Paths)
-    return Kept(resume.directory, (Preparation, Island, Population, Particles, Spent, *ladder))
+    return Kept(directory, (Preparation, Island, Population, Particles, Spent, *ladder))
 
 
 def prepared(
     annealing: Annealing,
     settings: SampleSettings,
+    context: Context,
     generator: torch.Generator,
-    report: Report,
-    kept: Kept,
-    say: Say,
-    world: World = ALONE,
 ) -> Preparation:
-    """Ladder and paths, from ``kept`` or made now; of several processes the first makes them."""
-    if not world.first:
-        world.barrier()
-    preparation = kept.load("preparation", say, str(annealing.x0.device))
+    """Ladder and paths, from a checkpoint or made now; of several processes the first makes them."""
+    kept, processes = kept_in(context.checkpoints), context.processes
+    if not processes.first:
+        processes.barrier()
+    preparation = kept.load("preparation", context.log, str(annealing.x0.device))
     if not isinstance(preparation, Preparation):
-        preparation = _prepare(annealing, settings, generator, report)
+        preparation = _prepare(annealing, settings, generator, context.on_progress)
         kept.save("preparation", preparation)
-    if world.first:
-        world.barrier()
+    if processes.first:
+        processes.barrier()
     return preparation
 
 
@@ -158,43 +156,36 @@ def _prepare(
 
 
 def run_islands(
-    annealing: Annealing,
-    ladder: Ladder,
-    settings: SampleSettings,
-    seed: int,
-    report: Report,
-    kept: Kept | None = None,
-    say: Say = lambda line: None,
-    world: World = ALONE,
+    annealing: Annealing, ladder: Ladder, settings: SampleSettings, context: Context
 ) -> list[Island]:
-    """The independent populations one after the other, those in ``kept`` as they are.
+    """The independent populations one after the other, those that have a checkpoint as they are.
 
     Each has random numbers of its own, from the seed and its number alone. Of several processes each makes
-    a part of them and finds the others in ``kept``.
+    a part of them and finds the others as checkpoints.
     """
-    kept = kept or Kept()
+    kept, processes = kept_in(context.checkpoints), context.processes
     n_islands = settings.populations
     noise_levels, bridge = production_levels(annealing, ladder)
-    watcher = Watcher(annealing.members, report, n_islands, len(noise_levels) + len(bridge))
+    watcher = Watcher(annealing.members, context.on_progress, n_islands, len(noise_levels) + len(bridge))
     islands: dict[int, Island] = {}
 
     def recover(numbers: Iterable[int]) -> None:
         for number in numbers:
-            island = kept.load(f"island_{number}", say, str(annealing.x0.device))
+            island = kept.load(f"island_{number}", context.log, str(annealing.x0.device))
             if isinstance(island, Island):
                 islands[number] = island
 
-    own = world.share(n_islands)
+    own = processes.share(n_islands)
     recover(own)
     for number in own:
         if number not in islands:
             watcher.begin(number)
-            generator = numbered_generator(seed, number)
+            generator = numbered_generator(context.seed, number)
             islands[number] = _run_island(annealing, ladder, settings, generator, watcher)
             kept.save(f"island_{number}", islands[number])
-    world.barrier()
+    processes.barrier()
     recover(set(range(n_islands)) - set(own))
-    world.barrier()  # nobody removes what another one has still to read
+    processes.barrier()  # nobody removes what another one has still to read
     return kept.in_order("sampling: islands", islands, n_islands)
 
 

@@ -14,7 +14,7 @@ from boltzgen.frames import inside_domain
 from boltzgen.manifest import Manifest
 from boltzgen.preflight import check_model, check_room
 from boltzgen.progress import Report, silent
-from boltzgen.stage import Dependencies, Run, Stage
+from boltzgen.stage import EVERYTHING, Dependencies, Run, Stage
 from boltzgen.stage_functions import read_own_data
 from boltzgen.stages import STAGES
 from boltzgen.state_checks import overlap_warnings, state_warnings
@@ -69,7 +69,7 @@ def rehearse(
     arguments of `boltzgen.check.check`. Nothing is written. Raises UserError as the run would.
     """
     report(0.0, 1.0, "settings, system and run directory")
-    device, data_files, system = check_input(workflow, base, out, "export", (), 1)
+    device, data_files, system = check_input(workflow, base, out, EVERYTHING, 1)
     this = Run(workflow, base, out, device, system, say)
     why = planned(this, data_files)
     report(0.1, 1.0, "data")

@@ -14,6 +14,7 @@ from boltzgen.ensemble import Array, WeightedEnsemble, log_sum_exp, pareto_k
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.estimates import (
     Estimate,
+    OfSums,
     carried,
     cluster_weights,
     effective_carriers,
@@ -150,7 +151,7 @@ def _log_z_change(old: WeightedEnsemble, new: WeightedEnsemble, n_bootstrap: int
     if not usable:
         return Estimate(value, None, note)
     sums = np.stack([normalised_weights(old), normalised_weights(new)], axis=1)
-    return estimated(old, value, sums, log_ratio, note, n_bootstrap, seed)
+    return estimated(old, OfSums(value, sums, log_ratio, note), n_bootstrap, seed)
 
 
 def _lineages_k(ensemble: WeightedEnsemble) -> float | None:

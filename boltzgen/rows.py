@@ -15,15 +15,29 @@ from boltzgen.free_energy import Estimate
 from boltzgen.observables import estimates, find_observable
 from boltzgen.system import MolecularSystem
 
+GROUPS = {
+    "thermodynamics": "Thermodynamics",
+    "distances": "Distance to the MD reference",
+    "diagnostics": "Diagnostics",
+    "losses": "Counts and cost",
+    "cost": "Counts and cost",
+}
+"""Groups of rows and their titles; losses are worth a line where there are some, the cost is for the file."""
+
 
 @dataclass(frozen=True)
 class Row:
     """One line of the results: a quantity of the model beside that of the MD reference.
 
+    key, group
+        What it is found by, whatever it is called, and one of `GROUPS`.
+
     ``low`` and ``high`` are the ends of the 95 % interval of the value; ``low`` alone is a bound of that
     confidence.
     """
 
+    key: str
+    group: str
     quantity: str
     value: float | None
     error: float | None = None
@@ -58,7 +72,7 @@ def sampler_rows(
         free_energy.expectation(ensemble, ensemble.reduced_energies, settings.n_bootstrap, seed)
         for ensemble in (samples, reference)
     )
-    return [*rows, _compared("mean reduced energy", model, md, "kT")]
+    return [*rows, _compared("mean_reduced_energy", "mean reduced energy", model, md, "kT")]
 
 
 def _log_z_rows(samples: WeightedEnsemble, diagnostics: Mapping[str, Any]) -> list[Row]:
@@ -73,7 +87,7 @@ def _log_z_rows(samples: WeightedEnsemble, diagnostics: Mapping[str, Any]) -> li
         low = log_z - MARGIN
         bound = diagnostics.get("log_z_note") or log_z_note(effective_carriers(samples))
     note = "; ".join(filter(None, [bound, str(diagnostics.get("z_domain", ""))]))
-    return [Row("log Z", log_z, error, note=note, low=low, high=high)]
+    return [Row("log_z", "thermodynamics", "log Z", log_z, error, note=note, low=low, high=high)]
 
 
 def free_energy_rows(system: MolecularSystem, delta_f: tuple[Estimate, Estimate] | None) -> list[Row]:
@@ -86,14 +100,17 @@ def free_energy_rows(system: MolecularSystem, delta_f: tuple[Estimate, Estimate]
     model = replace(model, note="; ".join(filter(None, [definition, model.note])))
     plain = [replace(e, note="").in_kj_mol(system.temperature_k) for e in delta_f]
     return [
-        _compared("Delta F", model, md, "kT"),
-        _compared("Delta F", plain[0], plain[1], "kJ/mol"),
+        _compared("delta_f", "Delta F", model, md, "kT"),
+        _compared("delta_f_kj_mol", "Delta F", plain[0], plain[1], "kJ/mol"),
     ]
 
 
 def state_rows(states: list[StateComparison]) -> list[Row]:
     """The population of every state."""
-    return [_compared(f"population {state.name}", state.model, state.reference, "") for state in states]
+    return [
+        _compared(f"population/{state.name}", f"population {state.name}", state.model, state.reference, "")
+        for state in states
+    ]
 
 
 def observable_rows(
@@ -112,15 +129,30 @@ def observable_rows(
             for ensemble in (samples, reference)
         )
         labels = [short] if len(model) == 1 else [f"{short}[{k}]" for k in range(len(model))]
-        rows += [_compared(f"mean {label}", m, r, "") for label, m, r in zip(labels, model, md, strict=True)]
+        rows += [
+            _compared(f"observable/{label}", f"mean {label}", m, r, "")
+            for label, m, r in zip(labels, model, md, strict=True)
+        ]
     return rows
 
 
-def _compared(quantity: str, model: Estimate, reference: Estimate, unit: str) -> Row:
+def _compared(key: str, quantity: str, model: Estimate, reference: Estimate, unit: str) -> Row:
     notes = [model.note, reference.note and f"MD: {reference.note}"]
     note = "; ".join(filter(None, notes))
     low, high = model.interval or (None, None)
-    return Row(quantity, model.value, model.error, reference.value, reference.error, unit, note, low, high)
+    return Row(
+        key,
+        "thermodynamics",
+        quantity,
+        model.value,
+        model.error,
+        reference.value,
+        reference.error,
+        unit,
+        note,
+        low,
+        high,
+    )
 
 
 def distance_rows(
@@ -133,17 +165,29 @@ def distance_rows(
     """Distances between the sample and the reference, beside their noise floors."""
     n, bins = settings.max_transport_samples, settings.n_bins
     distances = [
-        ("E-W2", metrics.energy_w2(samples, reference, seed), "kT"),
-        ("interatomic distance W2", metrics.interatomic_w2(samples, reference, n, seed), "nm"),
+        ("energy_w2", "E-W2", metrics.energy_w2(samples, reference, seed), "kT"),
+        (
+            "interatomic_w2",
+            "interatomic distance W2",
+            metrics.interatomic_w2(samples, reference, n, seed),
+            "nm",
+        ),
     ]
     torsions = metrics.torsion_pair(system)
     if torsions is not None:
         distances += [
-            ("T-W2", metrics.torsion_w2(samples, reference, torsions, n, seed), "rad"),
-            ("Ramachandran JSD", metrics.ramachandran_jsd(samples, reference, torsions, bins, seed), "nats"),
+            ("torsion_w2", "T-W2", metrics.torsion_w2(samples, reference, torsions, n, seed), "rad"),
+            (
+                "ramachandran_jsd",
+                "Ramachandran JSD",
+                metrics.ramachandran_jsd(samples, reference, torsions, bins, seed),
+                "nats",
+            ),
         ]
     return [
         Row(
+            key,
+            "distances",
             name,
             d.value,
             None,
@@ -153,43 +197,62 @@ def distance_rows(
             f"{d.n_samples} samples; MD: noise floor, {d.n_floor} frames against {d.n_floor} others; "
             f"they are {d.n_blocks} decorrelated blocks in all",
         )
-        for name, d, unit in distances
+        for key, name, d, unit in distances
     ]
+
+
+_OF_SAMPLER = (
+    (
+        "kish_ess_fraction",
+        "Kish ESS / n",
+        "",
+        "unclipped, annealing without resampling, at sigma_min",
+        "diagnostics",
+    ),
+    ("pareto_k", "Pareto k-hat", "", "of the same weights; below 0.7 they are well behaved", "diagnostics"),
+    (
+        "used_k",
+        "Pareto k-hat of the weights used",
+        "",
+        "of what descends from each ancestor, at the target",
+        "diagnostics",
+    ),
+    ("largest_share", "largest weight of an ancestor", "", "of all", "diagnostics"),
+    ("genealogical_ess", "genealogical ESS", "", "effective samples by surviving ancestors", "diagnostics"),
+    ("jeffreys", "J", "nats", "forward minus reverse mean log weight at sigma_min", "diagnostics"),
+    (
+        "bar_log_z_gap",
+        "log Z by BAR - log Z",
+        "",
+        "of paths in both directions, at sigma_min",
+        "diagnostics",
+    ),
+    ("lost_data_paths", "paths from data lost", "", "share that is left out of J", "losses"),
+    ("n_ancestors", "distinct ancestors", "", "", "cost"),
+    ("non_finite", "non-finite energies", "", "weight zero", "losses"),
+    ("wrong_hand", "enantiomers reflected", "", "", "cost"),
+    ("diastereomers", "other isomers", "", "outside the domain of Z: weight zero", "losses"),
+    ("network_evaluations", "network evaluations", "", "", "cost"),
+    ("target_evaluations", "target evaluations", "", "", "cost"),
+    ("target_seconds", "time on target energies", "s", "", "cost"),
+    ("seconds", "sampling time", "s", "", "cost"),
+)
+"""Key among the diagnostics, quantity, unit, note, group."""
 
 
 def diagnostic_rows(diagnostics: Mapping[str, Any]) -> list[Row]:
     """What the sampler said of itself."""
-    known = (
-        ("kish_ess_fraction", "Kish ESS / n", "", "unclipped, annealing without resampling, at sigma_min"),
-        ("pareto_k", "Pareto k-hat", "", "of the same weights; below 0.7 they are well behaved"),
-        (
-            "used_k",
-            "Pareto k-hat of the weights used",
-            "",
-            "of what descends from each ancestor, at the target",
-        ),
-        ("largest_share", "largest weight of an ancestor", "", "of all"),
-        ("genealogical_ess", "genealogical ESS", "", "effective samples by surviving ancestors"),
-        ("jeffreys", "J", "nats", "forward minus reverse mean log weight at sigma_min"),
-        ("bar_log_z_gap", "log Z by BAR - log Z", "", "of paths in both directions, at sigma_min"),
-        ("lost_data_paths", "paths from data lost", "", "share that is left out of J"),
-        ("n_ancestors", "distinct ancestors", "", ""),
-        ("non_finite", "non-finite energies", "", "weight zero"),
-        ("wrong_hand", "enantiomers reflected", "", ""),
-        ("diastereomers", "other isomers", "", "outside the domain of Z: weight zero"),
-        ("network_evaluations", "network evaluations", "", ""),
-        ("target_evaluations", "target evaluations", "", ""),
-        ("target_seconds", "time on target energies", "s", ""),
-        ("seconds", "sampling time", "s", ""),
-    )
     tail = diagnostics.get("weights_tail") or {}
     errors = {"used_k": tail.get("error")}
     errors |= {key: diagnostics.get(f"{key}_error") for key in ("jeffreys", "bar_log_z_gap")}
     found = {**diagnostics, "used_k": tail.get("k")}
     rows = [
-        Row(label, found[key], errors.get(key), unit=unit, note=note)
-        for key, label, unit, note in known
+        Row(key, group, quantity, found[key], errors.get(key), unit=unit, note=note)
+        for key, quantity, unit, note, group in _OF_SAMPLER
         if found.get(key) is not None
     ]
     per_state = diagnostics.get("ancestors_per_state") or {}
-    return rows + [Row(f"effective ancestors in {state}", n) for state, n in per_state.items()]
+    return rows + [
+        Row(f"ancestors/{state}", "diagnostics", f"effective ancestors in {state}", n)
+        for state, n in per_state.items()
+    ]

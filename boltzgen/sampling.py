@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from boltzgen.annealing import Annealing, all_lost, prepare
 from boltzgen.config import SampleSettings
+from boltzgen.context import Context
 from boltzgen.coverage import energy_presence, region_presence
 from boltzgen.descriptors import described
 from boltzgen.diagnostics import judge_run, path_diagnostics, summarise
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.estimates import cluster_index
 from boltzgen.frames import inside_domain
-from boltzgen.kept import Kept
 from boltzgen.model.energy import EnergyModel
-from boltzgen.production import kept_in, mean_shares, prepared, run_islands
-from boltzgen.progress import Report, silent
+from boltzgen.production import mean_shares, prepared, run_islands
 from boltzgen.sampler.islands import Combined, combine
 from boltzgen.sampler.presence import Presence
 from boltzgen.system import MolecularSystem
 from boltzgen.units_of_motion import regions_of
-from boltzgen.world import ALONE, World
 
 
 def sample(
@@ -35,32 +31,25 @@ def sample(
     model: EnergyModel,
     data: WeightedEnsemble,
     settings: SampleSettings,
-    seed: int,
-    device: str = "cpu",
-    report: Report = silent,
-    resume: Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
-    world: World = ALONE,
+    context: Context,
 ) -> tuple[WeightedEnsemble, dict[str, object]]:
     """Anneal particles from Gaussian noise to ``exp(-u)`` and weigh them.
 
     A pilot run places levels and step sizes on ``data``; production uses fresh particles. ``data`` are those
     the model was trained on; where ``system`` has another temperature the model is tempered and they are
-    reweighted. ``resume`` is where the pilot run's ladder and every finished island are kept, so that the
-    same call after a kill goes on with the next island; for the caller to remove. ``world`` are processes
-    that each run a part of the islands and meet in ``resume``. Returns the ensemble and the diagnostics as
-    JSON-ready values. Raises NumericalError if no particle survives.
+    reweighted. The pilot run's ladder and every finished island are kept as checkpoints, so that the same
+    call after a kill goes on with the next island; processes each run a part of the islands. Returns the
+    ensemble and the diagnostics as JSON-ready values. Raises NumericalError if no particle survives.
     """
     started = time.monotonic()
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(context.seed)
     data, left_out = inside_domain(system, data)
     if left_out:
-        say(left_out)
-    annealing = prepare(system, model, data, settings, generator, device, report)
+        context.log(left_out)
+    annealing = prepare(system, model, data, settings, context, generator)
     getting_ready = time.monotonic() - started
-    kept = kept_in(Kept(resume))
-    preparation = prepared(annealing, settings, generator, report, kept, say, world)
-    islands = run_islands(annealing, preparation.ladder, settings, seed, report, kept, say, world)
+    preparation = prepared(annealing, settings, context, generator)
+    islands = run_islands(annealing, preparation.ladder, settings, context)
     populations = [island.population for island in islands]
     combined = combine(populations)
     tally = sum((collections.Counter(island.tally) for island in islands), collections.Counter[str]())
@@ -76,7 +65,9 @@ def sample(
         "regions": [asdict(presence) for presence in _presences(annealing, samples, combined, settings)],
         "z_domain": annealing.domain.description,
         "z_domain_key": annealing.domain.key,
-        "stereochemistry": [str(entry) for entry in described(annealing.domain)] if world.first else [],
+        "stereochemistry": [str(entry) for entry in described(annealing.domain)]
+        if context.processes.first
+        else [],
         "tempered": data.temperature_k != system.temperature_k,
         "network_evaluations": spent.network,
         "target_evaluations": spent.target,

@@ -9,7 +9,7 @@ import mdtraj
 import numpy as np
 
 from boltzgen.errors import ConfigError
-from boltzgen.labels import both_names, labels_of
+from boltzgen.labels import both_names
 
 if TYPE_CHECKING:
     from boltzgen.labels import Names
@@ -117,7 +117,7 @@ def _some(atoms: np.ndarray) -> str:
 
 def _there(system: MolecularSystem, selection: str) -> str:
     """The atoms of the residues that a selection names, or the first ones, with both names if they differ."""
-    labels, words = labels_of(system), set(re.findall(r"[\w'*+-]+", selection))
+    labels, words = system.labels, set(re.findall(r"[\w'*+-]+", selection))
     residues = list(system.topology.residues())
     meant = [r for r in residues if words & {r.name, labels.residue(r).split()[0]}] or residues
     told, left = [], _MOST_LISTED

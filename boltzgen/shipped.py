@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from boltzgen.errors import ConfigError
-
-if TYPE_CHECKING:
-    from boltzgen.system import MolecularSystem
 
 ROOT = Path(__file__).parent / "pretrained"
 """One directory a model: ``energy.*``, ``ensemble.h5`` (thinned MD for the pilot and J), ``model.json``."""
@@ -44,29 +41,25 @@ def model_for(workflow: str | None, changed: list[str], pretrained_run: bool | N
     return next((name for name, about in available().items() if about["workflow"] == workflow), None)
 
 
-def check(name: str, system: MolecularSystem) -> None:
-    """ConfigError for an unknown name, and for a model of another system or temperature."""
+def check(name: str, system: str, temperature_k: float) -> None:
+    """ConfigError for an unknown name, and for a model of another system or temperature [K]."""
     known = available()
     if name not in known:
         raise ConfigError(
             "pretrained", f"no model {name} comes with boltzgen", f"there is {', '.join(known)}"
         )
     made_for = known[name]["system"], known[name]["temperature_k"]
-    if made_for != (system.name, system.temperature_k):
+    if made_for != (system, temperature_k):
         raise ConfigError(
             "pretrained",
-            f"{name} is a model of {made_for[0]} at {made_for[1]:g} K, not of {system.name} at "
-            f"{system.temperature_k:g} K",
+            f"{name} is a model of {made_for[0]} at {made_for[1]:g} K, not of {system} at "
+            f"{temperature_k:g} K",
             "leave pretrained out to train one",
         )
 
 
-def copy(name: str, system: MolecularSystem, data: Path | None = None, model: Path | None = None) -> None:
-    """Put the ensemble into ``data`` or the network into ``model``, both directories.
-
-    Raises ConfigError as `check` does.
-    """
-    check(name, system)
+def copy(name: str, data: Path | None = None, model: Path | None = None) -> None:
+    """Put the ensemble into ``data`` or the network into ``model``, both directories."""
     for directory, pattern in ((data, "ensemble.h5"), (model, "energy.*")):
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boltzgen.config import Workflow
+from boltzgen.context import Context
 from boltzgen.manifest import Manifest
 from boltzgen.progress import Report
 from boltzgen.world import ALONE, World
@@ -44,6 +45,10 @@ class Run:
         """Where a stage keeps what it has finished, until the stage is recorded as done."""
         return self.out / "resume" / stage.name
 
+    def context(self, stage: Stage, on_progress: Report) -> Context:
+        """What the work of a stage is given beside its input."""
+        return Context(self.seed(stage), self.device, on_progress, self.say, self.resume(stage), self.world)
+
     @property
     def target(self) -> MolecularSystem:
         """What is sampled: the system, at another temperature than that of its data if so asked."""
@@ -61,6 +66,17 @@ class Run:
     def samples(self) -> WeightedEnsemble:
         """The weighted samples."""
         return _load(self.out / "samples" / "ensemble.h5")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How far a run goes, and which stages are done again though nothing has changed."""
+
+    until: str = "export"
+    force: tuple[str, ...] = ()
+
+
+EVERYTHING = Goal()
 
 
 @dataclass(frozen=True)

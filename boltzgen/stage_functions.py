@@ -15,6 +15,7 @@ from boltzgen.stage import Run, Stage
 
 if TYPE_CHECKING:
     from boltzgen.ensemble import WeightedEnsemble
+    from boltzgen.train import Trained
 
 
 def simulate(this: Run, stage: Stage, report: Report) -> dict[str, Any]:
@@ -23,20 +24,19 @@ def simulate(this: Run, stage: Stage, report: Report) -> dict[str, Any]:
     from boltzgen.storage import save_ensemble
 
     if this.workflow.pretrained:
-        shipped.copy(this.workflow.pretrained, this.system, data=this.out / "data")
+        shipped.copy(this.workflow.pretrained, data=this.out / "data")
         warn_of_states(this, this.data())
         return {}
     directory, ensemble = this.out / "data", this.own_data
     recorded: dict[str, Any] = {"data_remarks": list(this.data_remarks)} if this.data_remarks else {}
     if ensemble is None:
         from boltzgen import simulate as dynamics
+        from boltzgen.pace import choose_platform
 
-        settings, resume = this.workflow.simulate, this.resume(stage)
-        platform = this.world.from_first(dynamics.choose_platform(this.system, settings, resume))
-        recorded["platform"], seed = platform, this.seed(stage)
-        ensemble = dynamics.simulate(
-            this.system, settings, resume, seed, report, platform, resume, this.say, this.world
-        )
+        settings = this.workflow.simulate
+        platform = this.world.from_first(choose_platform(this.system, settings, this.resume(stage)))
+        recorded["platform"] = platform
+        ensemble = dynamics.simulate(this.system, settings, this.context(stage, report), platform)
     if not this.world.first:
         return recorded
     n_made = len(ensemble)
@@ -88,16 +88,29 @@ def train(this: Run, stage: Stage, report: Report) -> dict[str, Any]:
 
     settings, directory = this.workflow, this.out / "model"
     if settings.pretrained:
-        shipped.copy(settings.pretrained, this.system, model=directory)
+        shipped.copy(settings.pretrained, model=directory)
         return {}
-    data, seed, resume = this.data(), this.seed(stage), this.resume(stage)
-    where: tuple[Any, ...] = (directory, seed, this.device, report, resume, this.say, this.world)
+    context = this.context(stage, report)
     try:
-        training.train(this.system, data, settings.model, settings.train, *where)
+        trained = training.train(this.system, this.data(), settings.model, settings.train, directory, context)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
+    if this.world.first and settings.train.height_paths:
+        report(1.0, 1.0, "annealing a few paths: do the heights of the levels agree?")
+        _show_level_consistency(this, trained, context.seed + 5)
     came_to = json.loads((directory / "training.json").read_text(encoding="utf-8"))
     return {"train_steps": came_to["steps"], "compile": came_to["compile"]}
+
+
+def _show_level_consistency(this: Run, trained: Trained, seed: int) -> None:
+    """``heights.json`` and ``heights.png`` of plain paths that begin at held-out frames, and at noise."""
+    from boltzgen.heights import write_level_consistency
+    from boltzgen.report.pictures import level_consistency
+
+    directory, n = this.out / "model", this.workflow.train.height_paths
+    x0 = trained.held_out.drawn(n, seed)[0].to(this.device)
+    curves = write_level_consistency(this.system, trained.model, x0, directory)
+    level_consistency(curves["paths"], curves["offsets"], directory / "heights.png")  # type: ignore[arg-type]
 
 
 def sample(this: Run, stage: Stage, report: Report) -> None:
@@ -110,18 +123,8 @@ def sample(this: Run, stage: Stage, report: Report) -> None:
     model = load_model(this.out / "model", this.device, this.system)
     # Blocks anew, since variables may be declared after the data were made, and slower.
     data = with_stretches(this.system, this.data())
-    seed, resume = this.seed(stage), this.resume(stage)
     samples, diagnostics = sampling.sample(
-        this.target,
-        model,
-        data,
-        this.workflow.sample,
-        seed,
-        this.device,
-        report,
-        resume,
-        this.say,
-        this.world,
+        this.target, model, data, this.workflow.sample, this.context(stage, report)
     )
     if not this.world.first:
         return
@@ -133,20 +136,18 @@ def sample(this: Run, stage: Stage, report: Report) -> None:
 def analyze(this: Run, stage: Stage, report: Report) -> None:
     """Free energies, distances to the MD, and what the report shows."""
     from boltzgen import analysis
+    from boltzgen.report.pictures import write_pictures
+    from boltzgen.runs import FinishedRun
     from boltzgen.stretches import with_stretches
 
     diagnostics = json_object(this.out / "samples" / "diagnostics.json", "sample")
     data = with_stretches(this.system, this.data())
-    analysis.analyze(
-        this.target,
-        this.samples(),
-        reference=data.at_temperature(this.target.temperature_k),
-        diagnostics=diagnostics,
-        settings=this.workflow.analyze,
-        directory=this.out / "results",
-        seed=this.seed(stage),
-        metrics_csv=this.out / "model" / "metrics.csv",
+    reference = data.at_temperature(this.target.temperature_k)
+    results = analysis.analyze(
+        this.target, this.samples(), reference, diagnostics, this.workflow.analyze, this.seed(stage)
     )
+    analysis.write_results(results, this.out / "results")
+    write_pictures(FinishedRun(this.out, checked=False), this.out / "results")
 
 
 def export(this: Run, stage: Stage, report: Report) -> None:

@@ -81,6 +81,14 @@ def _common(given: Dependencies) -> Inputs:
 def _sections(given: Dependencies, stage: Stage, *names: str) -> Inputs:
     settings = given.this.workflow.model_dump(mode="json")
     values = {f"{name}.{key}": _text(value) for name in names for key, value in settings[name].items()}
+    usual = {
+        f"{name}.{key}": _text(value)
+        for name in names
+        for key, value in type(getattr(given.this.workflow, name))().model_dump(mode="json").items()
+    }
+    done = given.manifest.stages.get(stage.name, {}).get("inputs", {})
+    if any(key in done for key in values):  # a record may be older than a setting, whose default is as before
+        values = {k: v for k, v in values.items() if k in done or v != usual[k]}
     return _as_recorded(values, stage, given.manifest)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from boltzgen.bonds import harmonic_terms
 from boltzgen.errors import MolecularSystemError
-from boltzgen.labels import Labels, labels_of, listed
+from boltzgen.labels import Labels, listed
 from boltzgen.structures import Structure
 from boltzgen.system import MolecularSystem
 from boltzgen.units import WRONG_LENGTHS
@@ -67,7 +67,7 @@ def check_topology(system: MolecularSystem) -> None:
 
     Those are short and stiff, unlike restraints and elastic networks, and no 1-3 terms.
     """
-    atoms, labels, graph = list(system.topology.atoms()), labels_of(system), system.graph
+    atoms, labels, graph = list(system.topology.atoms()), system.labels, system.graph
     missing = [
         labels.bond(atoms[i], atoms[j])
         for i, j, length, stiffness in harmonic_terms(system.openmm_system)

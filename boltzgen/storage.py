@@ -69,6 +69,12 @@ def load_ensemble(path: Path) -> WeightedEnsemble:
         raise DataError(path, *_UNREADABLE) from error
 
 
+def load_topology(path: Path) -> mdtraj.Topology:
+    """Atoms and bonds of an ensemble file."""
+    with mdtraj.formats.HDF5TrajectoryFile(str(path), "r") as file:
+        return file.topology
+
+
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, float], np.ndarray]:
     """Arrays and numbers of an ensemble file that are there, and its positions."""
     with tables.open_file(str(path), "r") as file:

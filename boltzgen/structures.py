@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Structure:
     notices: tuple[str, ...] = ()
 
 
-def checked_file(path: Path | str, *wanted: formats.Format, belongs: str = "") -> formats.Format:
+def checked_file(path: Path | str, *wanted: formats.FileKind, belongs: str = "") -> formats.FileKind:
     """The format of a file, one of those that are ``wanted``; MolecularSystemError, one line, for others.
 
     belongs
@@ -49,7 +50,7 @@ def checked_file(path: Path | str, *wanted: formats.Format, belongs: str = "") -
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no file of this name"
         raise MolecularSystemError(path, what, "paths start from the workflow file")
-    found = formats.format_of(path)
+    found = formats.kind_of(path)
     if found not in wanted:
         remedy = f"give {belongs}" if belongs else found.remedy
         belongs = belongs or " or ".join(f.name for f in wanted)
@@ -57,17 +58,31 @@ def checked_file(path: Path | str, *wanted: formats.Format, belongs: str = "") -
     return found
 
 
-def read_structure(path: Path | str) -> Structure:
-    """The structure of a PDB or mmCIF file, told apart by content.
+READERS: dict[formats.FileKind, Callable[[Path, str], Structure]] = {}
+"""How the text of a structure file is read, by what it is."""
 
-    Atoms of a residue that share a name, which OpenMM would drop, are given names of their own where CONECT
-    records say how they are bonded. Raises MolecularSystemError, one line, for anything else.
+
+def register(
+    kind: formats.FileKind,
+    read: Callable[[Path, str], Structure],
+    recognises: Callable[[str], bool] | None = None,
+) -> None:
+    """Let structures be given in another format: what it is called, how its text is read, and told apart."""
+    READERS[kind] = read
+    if recognises is not None:
+        formats.RECOGNISED.append((kind, recognises))
+
+
+def read_structure(path: Path | str) -> Structure:
+    """The structure of a file of any of `READERS`, told apart by content.
+
+    Raises MolecularSystemError, one line, for anything else.
     """
     path = Path(path)
-    found = checked_file(path, formats.PDB, formats.MMCIF)
+    found = checked_file(path, *READERS)
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
-        return _of_pdb(path, text) if found is formats.PDB else _of_mmcif(path, text)
+        return READERS[found](path, text)
     except MolecularSystemError:
         raise
     except Exception as error:  # OpenMM's readers raise whatever they come upon
@@ -79,6 +94,11 @@ def read_structure(path: Path | str) -> Structure:
 
 
 def _of_pdb(path: Path, text: str) -> Structure:
+    """Of a PDB file.
+
+    Atoms of a residue that share a name, which OpenMM would drop, are given names of their own where CONECT
+    records say how they are bonded.
+    """
     lines = text.splitlines(keepends=True)
     check_columns(path, lines)
     check_numbers(path, lines)
@@ -197,3 +217,7 @@ def _structure(path: Path, pdb: app.PDBFile | app.PDBxFile, names: list[tuple[st
     own = [(atom.residue.name, atom.name) for atom in topology.atoms()]
     positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer), dtype=np.float64)
     return Structure(topology, positions, tuple(names) if names != own else ())
+
+
+register(formats.PDB, _of_pdb)
+register(formats.MMCIF, _of_mmcif)

@@ -93,15 +93,14 @@ def kernel_surface(
     bandwidths: tuple[float, float] | None = None,
     n_bootstrap: int = 200,
     seed: int = 0,
-    limits: Limits = (None, None),
 ) -> Surface:
     """``-ln`` of a kernel estimate of the joint density, in kT on ``n_points`` by ``n_points`` centres.
 
     The kernel is the product of those of `boltzgen.pmf.kernel_pmf`. ``bandwidths`` [rad or nm] are by default
     those of the two variables alone, both wider by the factor between 1 and 4 of the greatest likelihood of
-    each lineage under the density of all others. Errors, empty cells and ``limits`` as there.
+    each lineage under the density of all others. Errors, empty cells and ranges as there.
     """
-    (x_edges, x), (y_edges, y) = _binned(ensemble, variables, n_points, limits)
+    (x_edges, x), (y_edges, y) = _binned(ensemble, variables, n_points, (None, None))
     periodic = [cv.periodic for cv in variables]
     histogram = _joint_histogram(ensemble, x, y, n_points)
 

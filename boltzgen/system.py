@@ -18,7 +18,7 @@ from torch import Tensor
 from boltzgen import geometry
 from boltzgen.choices import CVKind
 from boltzgen.errors import MolecularSystemError
-from boltzgen.labels import labels_of
+from boltzgen.labels import Labels
 from boltzgen.units import thermal_energy
 
 LARGEST_ANGLE = 6.3
@@ -212,6 +212,11 @@ class MolecularSystem:
         return thermal_energy(self.temperature_k)
 
     @cached_property
+    def labels(self) -> Labels:
+        """Names of the atoms as the file has them."""
+        return Labels(self.topology, self.names_in_file)
+
+    @cached_property
     def bonds(self) -> tuple[tuple[int, int], ...]:
         """Bonded pairs ``i < j`` of the topology, sorted."""
         return tuple(sorted({tuple(sorted((a.index, b.index))) for a, b in self.topology.bonds()}))
@@ -309,7 +314,7 @@ def _refuse_unsuitable(system: MolecularSystem) -> None:
         atoms = list(system.topology.atoms())
         raise MolecularSystemError(
             name,
-            f"the bond {labels_of(system).bond(atoms[i], atoms[j])} is constrained and has no density in "
+            f"the bond {system.labels.bond(atoms[i], atoms[j])} is constrained and has no density in "
             "Cartesian space",
             "build the System with constraints=None and rigidWater=False",
         )

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import openmm
@@ -15,10 +15,7 @@ from openmm import unit
 
 from boltzgen.config import SimulateSettings
 from boltzgen.platform import properties
-from boltzgen.system import MolecularSystem
-
-if TYPE_CHECKING:
-    from boltzgen.simulate import Advance, Frames
+from boltzgen.recorder import Advance, Recorder, Task
 
 for _noisy in ("pymbar", "openmmtools"):  # they greet every import and every run
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)
@@ -26,24 +23,17 @@ for _noisy in ("pymbar", "openmmtools"):  # they greet every import and every ru
 from openmmtools import cache, mcmc, multistate, states  # noqa: E402
 
 
-def run_parallel_tempering(
-    system: MolecularSystem,
-    settings: SimulateSettings,
-    platform: str,
-    seed: int,
-    directory: Path,
-    frames: Frames,
-    advance: Advance,
-) -> None:
+def run_parallel_tempering(task: Task, frames: Recorder, advance: Advance) -> None:
     """One parallel-tempering run; ``frames`` gets the target-temperature ones of its production part.
 
     Rungs lie at ``temperature_k * temperature_ratio^k``. After every ``swap_interval_ps`` neighbouring
     rungs exchange configurations by the Metropolis rule, and velocities are scaled to the new temperature.
-    ``directory`` holds a small scratch file during the run.
+    The task's directory holds a small scratch file during the run.
     """
+    settings = task.settings
     n_swaps, n_discarded = _iterations(settings)
-    with tempfile.TemporaryDirectory(dir=directory) as scratch, _global_numpy_seed(seed):
-        sampler = _sampler(system, settings, platform, seed, Path(scratch), frames)
+    with tempfile.TemporaryDirectory(dir=task.scratch) as scratch, _global_numpy_seed(task.seed):
+        sampler = _sampler(task, Path(scratch), frames)
         per_call = max(1, round(1.0 / settings.swap_interval_ps))
         message, done = f"{settings.n_temperatures} temperatures x {settings.temperature_ratio:g}, ", 0
         while done < n_swaps:
@@ -80,7 +70,7 @@ class _RecordedMove(mcmc.LangevinDynamicsMove):
     """
 
     def __init__(
-        self, n_pieces: int, seed: int, frames: Frames | None = None, keep_every: int = 1, **options: Any
+        self, n_pieces: int, seed: int, frames: Recorder | None = None, keep_every: int = 1, **options: Any
     ) -> None:
         super().__init__(reassign_velocities=False, n_restart_attempts=0, **options)
         self.n_pieces, self.frames, self.keep_every, self.seed = n_pieces, frames, keep_every, seed
@@ -138,15 +128,9 @@ class _Sampler(multistate.ParallelTemperingSampler):
         return float(self.n_accepted / max(self.n_proposed, 1))
 
 
-def _sampler(
-    system: MolecularSystem,
-    settings: SimulateSettings,
-    platform: str,
-    seed: int,
-    scratch: Path,
-    frames: Frames,
-) -> _Sampler:
+def _sampler(task: Task, scratch: Path, frames: Recorder) -> _Sampler:
     """The sampler with its moves and contexts; the lowest rung's move fills ``frames``."""
+    system, settings, platform, seed = task.system, task.settings, task.platform, task.seed
     steps, pieces = _steps(settings)
     options = {
         "timestep": settings.timestep_fs * unit.femtosecond,

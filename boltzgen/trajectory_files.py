@@ -13,8 +13,7 @@ from mdtraj.formats.registry import FormatRegistry
 from numpy.typing import NDArray
 
 from boltzgen.errors import DataError, said_by
-from boltzgen.formats import EMPTY, format_of
-from boltzgen.labels import labels_of
+from boltzgen.formats import EMPTY, kind_of
 from boltzgen.system import MolecularSystem
 
 Positions = NDArray[np.float32]
@@ -77,7 +76,7 @@ def _check_kind(path: Path) -> None:
         if suffix not in (".dtr", ".stk"):  # trajectories of Desmond are directories
             raise DataError(path, "is a directory", "name the files in it")
         return
-    found = format_of(path)
+    found = kind_of(path)
     if found is EMPTY or found.packed:
         raise DataError(path, f"is {found.name}", found.remedy)
     ours = ALIKE.get(suffix, suffix)
@@ -135,7 +134,7 @@ def order_of_atoms(
             line = f"warning: {path}: {moved} atoms are in another order; brought into that of {system.name}"
             return order, line
     agree = np.array([any(known[k] == given[k] for known in ours) for k in same])
-    labels, guessed = labels_of(system), 0
+    labels, guessed = system.labels, 0
     for k, (atom, other) in enumerate(zip(topology.atoms, theirs.atoms, strict=True)):
         symbols = {a.element.symbol for a in (atom, other) if a.element is not None} - {"VS"}
         elsewhere = any(given[k] in known for known in ours) and agree.mean() > MOST_AGREE

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from boltzgen.errors import MolecularSystemError
-from boltzgen.labels import labels_of
 from boltzgen.selection import selected_atoms
 from boltzgen.settings import Settings, StateSettings, VariableSettings, first_problem, in_words
 from boltzgen.system import ATOMS_PER_KIND, CollectiveVariable, MolecularSystem, State
@@ -111,7 +110,7 @@ def _doubt(system: MolecularSystem, key: str, entry: VariableSettings) -> str:
     several = entry.kind in ("torsion", "angle") and len(atoms) == ATOMS_PER_KIND[entry.kind]
     if not several or not bonded or max(atoms) >= system.n_atoms or chain(atoms):
         return ""
-    labels, known = labels_of(system), list(system.topology.atoms())
+    labels, known = system.labels, list(system.topology.atoms())
     apart = next(pair for pair in itertools.pairwise(atoms) if not chain(list(pair)))
     said = f"{key}: {labels.atom(known[apart[0]])} and {labels.atom(known[apart[1]])} are not bonded"
     one_less = [index - 1 for index in atoms]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,11 +15,9 @@ from torch import Tensor
 
 from boltzgen.config import SimulateSettings
 from boltzgen.potential import Potential, make_potential
+from boltzgen.recorder import Advance, Recorder
 from boltzgen.system import MolecularSystem
 from boltzgen.units import thermal_energy
-
-if TYPE_CHECKING:
-    from boltzgen.simulate import Advance, Frames
 
 BATCHED = "batched"
 """Name of this way of simulating among OpenMM's platforms."""
@@ -115,7 +112,7 @@ class Walkers:
 
 
 def run_walkers(
-    system: MolecularSystem, settings: SimulateSettings, seed: int, frames: Frames, advance: Advance
+    system: MolecularSystem, settings: SimulateSettings, seed: int, frames: Recorder, advance: Advance
 ) -> None:
     """One run: ``settings.n_walkers`` walkers share its production; ``frames`` gets it, walker by walker.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from boltzgen.errors import ConfigError, DataError
 from boltzgen.lock import run_lock
 from boltzgen.manifest import Manifest, check_output_directory, file_digest
 from boltzgen.progress import progress_bar, silent
-from boltzgen.stage import Dependencies, Run, Stage
+from boltzgen.stage import EVERYTHING, Dependencies, Goal, Run, Stage
 from boltzgen.stage_functions import json_object, warn_of_states
 from boltzgen.stages import NAMES, STAGES, stage_named
 from boltzgen.world import ALONE, World
@@ -31,38 +31,36 @@ def run(
     workflow: Workflow,
     base: Path,
     out: Path,
-    until: str = "export",
-    force: Collection[str] = (),
+    goal: Goal = EVERYTHING,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     world: World = ALONE,
 ) -> dict[str, Any] | None:
-    """Carry out the stages up to ``until`` in the run directory ``out``; return the analysis if it is done.
+    """Carry out the stages up to a goal in the run directory ``out``; return the analysis if it is done.
 
     A stage is skipped if its settings, the system, the seed and what it reads are unchanged and it is not
-    in ``force``. One that was killed goes on from what it had finished, unless it is in ``force``. Everything
-    that can be wrong with the input is checked before anything is written. Of several processes, all of which
-    call this, the first decides and writes, and has the analysis; the others take their parts of simulate,
-    train and sample.
+    forced. One that was killed goes on from what it had finished, unless it is forced. Everything that can be
+    wrong with the input is checked before anything is written. Of several processes, all of which call this,
+    the first decides and writes, and has the analysis; the others take their parts of simulate, train and
+    sample.
     """
-    device, data_files, system = check(workflow, base, out, until, force, world.size)
+    device, data_files, system = check(workflow, base, out, goal, world.size)
     if not world.first:
         _assist(Run(workflow, base, out, device, system, lambda line: None, world=world))
         return None
     for notice in system.notices:
         say(f"warning: {notice}")
     with run_lock(out, say):
-        results = _run_stages(
-            Run(workflow, base, out, device, system, say, world=world), data_files, until, force
-        )
+        this = Run(workflow, base, out, device, system, say, world=world)
+        results = _run_stages(this, data_files, goal)
     world.from_first(None)
     return results
 
 
 def check(
-    workflow: Workflow, base: Path, out: Path, until: str, force: Collection[str], n_processes: int
+    workflow: Workflow, base: Path, out: Path, goal: Goal, n_processes: int
 ) -> tuple[str, list[str], MolecularSystem]:
     """Everything that can be wrong with the input; the device, digests of the user's own MD, the system."""
-    _check_force(force, until)
+    _check_force(goal)
     if workflow.train.batch_size % n_processes:
         raise ConfigError(
             "train.batch_size",
@@ -87,19 +85,17 @@ def _assist(this: Run) -> None:
         stage.work(this, stage, silent)
 
 
-def _run_stages(
-    this: Run, data_files: list[str], until: str, force: Collection[str]
-) -> dict[str, Any] | None:
+def _run_stages(this: Run, data_files: list[str], goal: Goal) -> dict[str, Any] | None:
     """The stages in order, each skipped where it is still valid."""
     from boltzgen.preflight import check_room
 
     workflow, out, say, began = this.workflow, this.out, this.say, False
     manifest = Manifest(out, workflow.model_dump(mode="json", exclude={"quick"}))
-    given, last = Dependencies(this, manifest, tuple(data_files)), NAMES.index(until) + 1
+    given, last = Dependencies(this, manifest, tuple(data_files)), NAMES.index(goal.until) + 1
     for number, stage in enumerate(STAGES[:last]):
         inputs, name = stage.inputs(given, stage), stage.name
         outputs = [out / path for path in stage.writes]
-        why = "asked for" if name in force else manifest.why_run(name, inputs, outputs)
+        why = "asked for" if name in goal.force else manifest.why_run(name, inputs, outputs)
         if why is None:
             _forget(this, stage)
             say(f"{name}: skipped, nothing it depends on has changed")
@@ -113,7 +109,7 @@ def _run_stages(
         prepared, began = stage.prepare(this), True
         forecast = stage.forecast(prepared, True)
         say(f"{name}: running ({why}){'; ' if forecast else ''}{forecast}")
-        if name in force:
+        if name in goal.force:
             manifest.abandon(name)
         clear = functools.partial(_clear, this, stage)
         with (
@@ -124,21 +120,21 @@ def _run_stages(
                 this.world.from_first(name)
             recorded.update(stage.work(prepared, stage, report) or {})
         _forget(this, stage)
-    if until not in ("analyze", "export"):
+    if goal.until not in ("analyze", "export"):
         return None
     results = json_object(out / "results" / "results.json", "analyze")
     _report(out)
     return results
 
 
-def _check_force(force: Collection[str], until: str) -> None:
+def _check_force(goal: Goal) -> None:
     """ConfigError for a stage that there is not, or that the command does not come to."""
-    for stage in force:
+    for stage in goal.force:
         if stage not in NAMES:
             raise ConfigError(f"--force {stage}", "no such stage", f"there are {', '.join(NAMES)}")
-        if NAMES.index(stage) > NAMES.index(until):
+        if NAMES.index(stage) > NAMES.index(goal.until):
             raise ConfigError(
-                f"--force {stage}", f"this command ends with {until}", f"use `boltzgen {stage}` or run"
+                f"--force {stage}", f"this command ends with {goal.until}", f"use `boltzgen {stage}` or run"
             )
 
 

@@ -24,20 +24,21 @@ def _ctrl_c_is_heard() -> None:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An analysis without figures, which take longer than all that is in them."""
-    monkeypatch.setattr("boltzgen.analysis._draw", lambda *_: [])
+    """A run without picture files, which take longer than all that is in them."""
+    monkeypatch.setattr("boltzgen.report.pictures.write_pictures", lambda run, directory: [])
 
 
 @pytest.fixture
-def without_pictures(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages too without figures, where only their words are looked at."""
 
     from markupsafe import Markup
 
     from boltzgen.report.inline import Chart
+    from boltzgen.report.sections import Panel
 
-    def chart(self: object, draw: object, alt: str, caption: str, **_: object) -> Chart:
-        return Chart(Markup(""), alt, caption)
+    def chart(self: object, panel: Panel) -> Chart:
+        return Chart(Markup(""), panel.alt, panel.caption)
 
     monkeypatch.setattr("boltzgen.report.inline.Ink.chart", chart)
 

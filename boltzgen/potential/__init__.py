@@ -1,5 +1,5 @@
 """Target energies: reduced potentials u(x) = U(x) / kT of batches of configurations."""
 
-from boltzgen.potential.potential import Potential, make_potential
+from boltzgen.potential.potential import Potential, make_potential, potential_of_openmm
 
-__all__ = ["Potential", "make_potential"]
+__all__ = ["Potential", "make_potential", "potential_of_openmm"]

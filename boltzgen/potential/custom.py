@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import openmm
@@ -145,35 +145,42 @@ def custom_gb(force: openmm.CustomGBForce, layout: Layout) -> list[Term]:
     constants: Parameters = dict(global_parameters(force))
     return [
         born(
-            values,
-            energies,
-            particles,
-            constants,
+            BornNotation(
+                values,
+                energies,
+                particles,
+                constants,
+                _excluded(force),
+                cutoff,
+                tabulated_functions(force),
+            ),
             layout,
-            _excluded(force),
-            cutoff,
-            tabulated_functions(force),
         )
     ]
 
 
-def born(
-    values: list[tuple[str, str, int]],
-    energies: list[tuple[str, int]],
-    particles: Parameters,
-    constants: Parameters,
-    layout: Layout,
-    excluded: set[tuple[int, int]],
-    cutoff: float | None,
-    functions: dict[str, Function],
-) -> Born:
-    """The term of a list of computed values and energy terms in CustomGBForce's notation."""
+@dataclass(frozen=True)
+class BornNotation:
+    """Computed values and energy terms, as text with their kinds, in CustomGBForce's notation."""
+
+    values: list[tuple[str, str, int]]
+    energies: list[tuple[str, int]]
+    particles: Parameters
+    constants: Parameters
+    excluded: set[tuple[int, int]] = field(default_factory=set)
+    cutoff: float | None = None
+    functions: dict[str, Function] = field(default_factory=dict)
+
+
+def born(given: BornNotation, layout: Layout) -> Born:
+    """The term of a list of computed values and energy terms."""
+    particles, constants, cutoff, functions = given.particles, given.constants, given.cutoff, given.functions
     single = openmm.CustomGBForce.SingleParticle
     with_exclusions = openmm.CustomGBForce.ParticlePair
     known: list[str] = []
     pair_value, chain = None, []
     in_pairs = {
-        kind: pairs_without(layout.n_atoms, excluded if kind == with_exclusions else set())
+        kind: pairs_without(layout.n_atoms, given.excluded if kind == with_exclusions else set())
         for kind in (with_exclusions, openmm.CustomGBForce.ParticlePairNoExclusions)
     }
 
@@ -186,7 +193,7 @@ def born(
         expression = layout.expression(text, own, variables, functions)
         return layout.pairs(i, j), layout.rows(np.concatenate([i, j])), expression
 
-    for name, text, kind in values:
+    for name, text, kind in given.values:
         if kind == single:
             expression = layout.expression(text, constants | particles, ("x", "y", "z", *known), functions)
             chain.append((name, expression))
@@ -200,10 +207,10 @@ def born(
         chain,
         [
             layout.expression(text, constants | particles, variables, functions)
-            for text, kind in energies
+            for text, kind in given.energies
             if kind == single
         ],
-        [of_pairs(text, kind) for text, kind in energies if kind != single],
+        [of_pairs(text, kind) for text, kind in given.energies if kind != single],
     )
 
 
@@ -246,7 +253,7 @@ def gbsa_obc(force: openmm.GBSAOBCForce, layout: Layout) -> list[Term]:
         ("0.5*prefactor*charge^2/B + surface*(radius+0.14)^2*(radius/B)^6", single),
         (f"prefactor*charge1*charge2*(1/f{shift}); f=sqrt(r^2+B1*B2*exp(-r^2/(4*B1*B2)))", pair),
     ]
-    return [born(values, energies, particles, constants, layout, set(), cutoff, {})]
+    return [born(BornNotation(values, energies, particles, constants, cutoff=cutoff), layout)]
 
 
 def _custom_rows(force: openmm.Force, n_atoms: int, kind: str) -> tuple[Index, Parameters]:

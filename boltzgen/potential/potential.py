@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -102,22 +103,16 @@ class _ReducedEnergy(torch.autograd.Function):
 
 
 def make_potential(
-    system: MolecularSystem | openmm.System,
-    temperature: float | None = None,
+    system: MolecularSystem,
     backend: Literal["auto", "batched", "openmm"] = "auto",
     dtype: torch.dtype = torch.float64,
     *,
-    positions: Array | None = None,
     platform: str | None = None,
     compiled: bool | None = None,
     chunk: int | None = None,
 ) -> Potential:
-    """The reduced energy of a system, batched in torch where that agrees with OpenMM.
+    """The reduced energy of a system at its temperature, batched in torch where that agrees with OpenMM.
 
-    system
-        A MolecularSystem, or a bare OpenMM System.
-    temperature
-        In K. The system's own by default; a bare System needs one.
     backend
         ``"auto"`` compiles the System to torch, compares energies and forces with OpenMM's Reference
         platform (reference, thermal and strongly distorted configurations) and takes OpenMM itself where
@@ -125,8 +120,6 @@ def make_potential(
         UserError instead; ``"openmm"`` is OpenMM.
     dtype
         float64 or float32, of the batched arithmetic; OpenMM's results are always float64.
-    positions
-        A configuration [nm] ``(n_atoms, 3)`` to compare at, for a bare System; by default one is built.
     platform
         OpenMM platform for the openmm backend; the fastest one here by default.
     compiled
@@ -136,49 +129,83 @@ def make_potential(
         How many configurations there will be at a time, where fewer than fit the cache: compiled code is
         made for one number.
     """
-    openmm_system, temperature, positions = _parts(system, temperature, positions)
-    kT = thermal_energy(temperature)
+    if isinstance(system, openmm.System):
+        raise UserError(
+            "make_potential",
+            "an OpenMM System has no temperature",
+            "use potential_of_openmm(system, temperature), in K",
+        )
     if dtype not in (torch.float64, torch.float32):
         raise UserError("make_potential", f"dtype is {dtype}", "use torch.float64 or torch.float32")
     if backend not in ("auto", "batched", "openmm"):
         raise UserError("make_potential", f"backend is {backend!r}", "use auto, batched or openmm")
-    reason = "asked for"
+    target, reason = _Target(system.openmm_system, system.temperature_k, system.positions), "asked for"
     if backend != "openmm":
-        try:
-            evaluator = BatchedEvaluator(openmm_system, dtype, compiled, chunk)
-            start = embedding(openmm_system, temperature) if positions is None else positions
-            agreement = compare(evaluator, start, temperature)
-            if agreement.ok:
-                return Potential(evaluator, kT, _agreement_in_words(agreement), agreement)
-            reason = f"batched energies deviate from OpenMM by {agreement.excess:.3g} times the bound"
-        except Unsupported as unsupported:
-            reason = f"not batched: {unsupported}"
-        except openmm.OpenMMException as error:
-            reason = f"batched energies could not be compared with OpenMM ({said_by(error)})"
-        if backend == "batched":
-            raise UserError("make_potential", reason, "use the backend auto or openmm")
-        _LOG.warning("target energies by OpenMM, one configuration at a time (%s)", reason)
-    return Potential(
-        OpenMMEvaluator(openmm_system, platform or _platform(system, temperature, positions)), kT, reason
-    )
+        found = _batched(target, dtype, compiled, chunk)
+        if isinstance(found, Potential):
+            return found
+        _refuse_or_warn(found, backend)
+        reason = found
+    name = platform or fastest_platform(system).getName()
+    return Potential(OpenMMEvaluator(system.openmm_system, name), target.kT, reason)
 
 
-def _parts(
-    system: MolecularSystem | openmm.System, temperature: float | None, positions: Array | None
-) -> tuple[openmm.System, float, Array | None]:
-    if isinstance(system, MolecularSystem):
-        own = system.positions if positions is None else positions
-        return system.openmm_system, system.temperature_k if temperature is None else temperature, own
-    if temperature is None:
-        raise UserError("make_potential", "an OpenMM System has no temperature", "give temperature, in K")
-    return system, temperature, positions
+def potential_of_openmm(
+    system: openmm.System,
+    temperature: float,
+    positions: Array | None = None,
+    backend: Literal["auto", "batched", "openmm"] = "auto",
+) -> Potential:
+    """The same of a bare OpenMM System at a temperature [K], in float64.
 
-
-def _platform(system: MolecularSystem | openmm.System, temperature: float, positions: Array | None) -> str:
-    if isinstance(system, MolecularSystem):
-        return fastest_platform(system).getName()
+    positions
+        A configuration [nm] ``(n_atoms, 3)`` at which batched energies are compared with OpenMM's; by
+        default one is built.
+    """
     start = embedding(system, temperature) if positions is None else positions
-    return time_platforms(system, start, temperature)
+    target, reason = _Target(system, temperature, start), "asked for"
+    if backend != "openmm":
+        found = _batched(target, torch.float64, None, None)
+        if isinstance(found, Potential):
+            return found
+        _refuse_or_warn(found, backend)
+        reason = found
+    return Potential(OpenMMEvaluator(system, time_platforms(system, start, temperature)), target.kT, reason)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is evaluated, at which temperature [K], and where [nm] it is compared with OpenMM."""
+
+    system: openmm.System
+    temperature: float
+    positions: Array
+
+    @property
+    def kT(self) -> float:
+        return thermal_energy(self.temperature)
+
+
+def _batched(
+    target: _Target, dtype: torch.dtype, compiled: bool | None, chunk: int | None
+) -> Potential | str:
+    """Batched energies that agree with OpenMM, or why there are none."""
+    try:
+        evaluator = BatchedEvaluator(target.system, dtype, compiled, chunk)
+        agreement = compare(evaluator, target.positions, target.temperature)
+    except Unsupported as unsupported:
+        return f"not batched: {unsupported}"
+    except openmm.OpenMMException as error:
+        return f"batched energies could not be compared with OpenMM ({said_by(error)})"
+    if agreement.ok:
+        return Potential(evaluator, target.kT, _agreement_in_words(agreement), agreement)
+    return f"batched energies deviate from OpenMM by {agreement.excess:.3g} times the bound"
+
+
+def _refuse_or_warn(reason: str, backend: str) -> None:
+    if backend == "batched":
+        raise UserError("make_potential", reason, "use the backend auto or openmm")
+    _LOG.warning("target energies by OpenMM, one configuration at a time (%s)", reason)
 
 
 def _agreement_in_words(agreement: Agreement) -> str:

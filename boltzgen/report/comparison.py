@@ -9,10 +9,10 @@ from typing import Any
 from boltzgen.report import panels
 from boltzgen.report.charts import variable_label
 from boltzgen.report.inline import Chart, Ink
-from boltzgen.report.record import Record, read_run
 from boltzgen.report.render import verdict, write_page
-from boltzgen.report.table import BOOKKEEPING, with_bound
-from boltzgen.report.text import duration, flat, number, setting
+from boltzgen.report.sections import Panel
+from boltzgen.report.text import duration, flat, number, setting, with_bound
+from boltzgen.runs import FinishedRun, analysed_run
 
 FILE_NAME = "comparison.html"
 STYLES = ("-", "-.", ":")
@@ -24,15 +24,15 @@ def write_comparison(directories: list[Path], path: Path) -> Path:
 
     Raises DataError for a directory without a finished run.
     """
-    records, ink = [read_run(directory) for directory in directories], Ink()
+    runs, ink = [analysed_run(directory) for directory in directories], Ink()
     names = labels(directories)
     context = {
         "names": names,
-        "runs": [summary(record, name) for record, name in zip(records, names, strict=True)],
-        "warning": warning(records),
-        "rows": rows(records),
-        "settings": differing_settings(records),
-        "profiles": profiles(records, names, ink),
+        "runs": [summary(run, name) for run, name in zip(runs, names, strict=True)],
+        "warning": warning(runs),
+        "rows": rows(runs),
+        "settings": differing_settings(runs),
+        "profiles": profiles(runs, names, ink),
     }
     return write_page("comparison.html.j2", path, ink, **context)
 
@@ -45,42 +45,39 @@ def labels(directories: list[Path]) -> list[str]:
     ]
 
 
-def summary(record: Record, name: str) -> dict[str, Any]:
+def summary(run: FinishedRun, name: str) -> dict[str, Any]:
     """What is said of one run at the top."""
-    seconds = [stage.get("seconds") or 0.0 for stage in (record.manifest.get("stages") or {}).values()]
+    seconds = [stage.get("seconds") or 0.0 for stage in (run.manifest.get("stages") or {}).values()]
     return {
         "name": name,
-        "system": record.results["system"],
-        "temperature": f"{record.temperature_k:g}",
-        "n_samples": record.results.get("n_samples"),
+        "system": run.stored.system,
+        "temperature": f"{run.stored.temperature_k:g}",
+        "n_samples": run.results.get("n_samples"),
         "time": duration(sum(seconds)),
-        "seed": record.manifest.get("seed"),
-        "verdict": verdict(dict(record.results)),
+        "seed": run.manifest.get("seed"),
+        "verdict": verdict(dict(run.results)),
     }
 
 
-def warning(records: list[Record]) -> str:
+def warning(runs: list[FinishedRun]) -> str:
     """Why the numbers of these runs may not be compared; empty where they may."""
-    kinds = {(str(r.results["system"]), r.temperature_k) for r in records}
+    kinds = {(r.stored.system, r.stored.temperature_k) for r in runs}
     if len(kinds) == 1:
-        stages = [(r.manifest.get("stages") or {}).get("sample", {}) for r in records]
+        stages = [(r.manifest.get("stages") or {}).get("sample", {}) for r in runs]
         same = len({stage.get("inputs", {}).get("the system") for stage in stages}) == 1
         return "" if same else "These runs share a name, but not the molecule or its force field."
     found = ", ".join(f"{system} at {kelvin:g} K" for system, kelvin in sorted(kinds))
     return f"These runs are not of one system at one temperature ({found})."
 
 
-def rows(records: list[Record]) -> list[dict[str, Any]]:
+def rows(runs: list[FinishedRun]) -> list[dict[str, Any]]:
     """Every row of any run but those that only keep count, with a number for each run."""
-    keys = [(row["quantity"], row["unit"]) for record in records for row in record.rows]
-    table = []
-    for quantity, unit in dict.fromkeys(keys):
-        if quantity in BOOKKEEPING:
-            continue
-        found = [record.row(quantity, unit) for record in records]
-        cells = [cell(row) for row in found]
-        table.append({"quantity": quantity, "unit": unit, "cells": cells})
-    return table
+    stored = [run.stored for run in runs]
+    named = {row["key"]: row for each in stored for row in each.rows if row["group"] != "cost"}
+    return [
+        {"quantity": row["quantity"], "unit": row["unit"], "cells": [cell(each.row(key)) for each in stored]}
+        for key, row in named.items()
+    ]
 
 
 def cell(row: dict[str, Any] | None) -> dict[str, str]:
@@ -92,33 +89,33 @@ def cell(row: dict[str, Any] | None) -> dict[str, str]:
     return {"value": value or number(row["value"], row["error"]), "md": md}
 
 
-def differing_settings(records: list[Record]) -> list[tuple[str, list[str]]]:
+def differing_settings(runs: list[FinishedRun]) -> list[tuple[str, list[str]]]:
     """Settings that are not the same in all runs: dotted key and the value in each."""
     configs = [
-        flat({key: value for key, value in record.config.items() if key not in NOT_COMPARED})
-        for record in records
+        flat({key: value for key, value in run.config.items() if key not in NOT_COMPARED}) for run in runs
     ]
     keys = dict.fromkeys(key for config in configs for key in config)
     table = [(key, [setting(config.get(key)) for config in configs]) for key in keys]
     return [(key, values) for key, values in table if len(set(values)) > 1]
 
 
-def profiles(records: list[Record], names: list[str], ink: Ink) -> list[Chart]:
+def profiles(runs: list[FinishedRun], names: list[str], ink: Ink) -> list[Chart]:
     """Potentials of mean force of all runs on the same axes, with the MD reference of the first."""
-    variables = dict.fromkeys(name for record in records for name in record.profiles)
+    variables = dict.fromkeys(name for run in runs for name in run.stored.profiles)
     colours = [c for c in panels.cycle(len(panels.CATEGORICAL)) if c != panels.REFERENCE]
     drawn = []
     for variable in variables:
         curves: list[panels.Curve] = []
-        for k, (record, name) in enumerate(zip(records, names, strict=True)):
-            pair = record.profiles.get(variable)
+        for k, (run, name) in enumerate(zip(runs, names, strict=True)):
+            pair = run.stored.profiles.get(variable)
             if pair is None:
                 continue
             if not curves:
                 curves.append((f"MD of {name}", pair[1], panels.REFERENCE, "--"))
             curves.append((name, pair[0], colours[k % len(colours)], STYLES[k // len(colours) % len(STYLES)]))
-        known = {cv.name: cv for record in records for cv in record.variables}
+        known = {cv.name: cv for run in runs for cv in run.stored.variables}
         draw = partial(panels.pmf, label=variable_label(known.get(variable), variable), curves=curves)
         alt = f"Potentials of mean force along {variable} in kT of {len(curves) - 1} runs, and MD reference."
-        drawn.append(ink.chart(draw, alt, f"Along {variable}. Bands are one standard error."))
+        caption = f"Along {variable}. Bands are one standard error."
+        drawn.append(ink.chart(Panel(draw, alt, caption, image="")))
     return drawn

@@ -8,60 +8,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from boltzgen.manifest import file_digest
-from boltzgen.report.record import Record
 from boltzgen.report.structures import formula
-from boltzgen.report.table import BOOKKEEPING, COUNTED_LOSSES
 from boltzgen.report.text import duration, interval, moment, number, setting, size
+from boltzgen.rows import GROUPS
+from boltzgen.runs import FinishedRun
 
 TILES = (
-    ("Delta F", "kJ/mol", ""),
-    ("log Z", "", "over the domain named in the table"),
-    ("Kish ESS / n", "", "effective share, without resampling"),
-    ("J", "nats", "small where the network's levels agree"),
+    ("delta_f_kj_mol", ""),
+    ("log_z", "over the domain named in the table"),
+    ("kish_ess_fraction", "effective share, without resampling"),
+    ("jeffreys", "small where the network's levels agree"),
 )
-"""Rows that stand at the top, and what is said below those that have no MD value."""
-DISTANCES = {"E-W2", "T-W2", "Ramachandran JSD", "interatomic distance W2"}
+"""Keys of the rows at the top, and what is said below those that have no MD value."""
 FILES = ("data/ensemble.h5", "model/energy.safetensors", "samples/ensemble.h5", "results/results.json")
 
 
-def tiles(record: Record) -> list[dict[str, str]]:
+def tiles(run: FinishedRun) -> list[dict[str, str]]:
     """The few numbers at the top."""
     found = []
-    for quantity, unit, hint in TILES:
-        row = record.row(quantity, unit)
+    for key, hint in TILES:
+        row = run.stored.row(key)
         if row is not None and row["value"] is not None:
             md = number(row["reference"], row["reference_error"])
             below = f"MD {md}" if md else hint
             value = number(row["value"], row["error"])
             texts = {"value": value, "interval": interval(row), "below": below or row["note"]}
-            found.append({"quantity": quantity, "unit": unit, **texts})
+            found.append({"quantity": row["quantity"], "unit": row["unit"], **texts})
     return found
 
 
-def asked(record: Record) -> list[tuple[str, str]]:
+def asked(run: FinishedRun) -> list[tuple[str, str]]:
     """What was asked of the run, as terms and texts."""
-    config = record.config
+    config = run.config
     system = config.get("system") or {}
     entries = [("Workflow", str(config.get("description") or config.get("name") or ""))]
-    topology = record.topology
+    topology = run.topology
     atoms = "" if topology is None else f", {topology.n_atoms} atoms ({formula(topology)})"
-    entries.append(("System", f"{record.results['system']}{atoms}"))
+    entries.append(("System", f"{run.stored.system}{atoms}"))
     parameters = dict(system.get("parameters") or {})
     entries += [(_title(key), setting(value)) for key, value in parameters.items() if key != "temperature_k"]
-    entries.append(("Temperature", _temperature(record)))
-    for state in record.states:
+    entries.append(("Temperature", _temperature(run)))
+    for state in run.stored.states:
         spans = " or ".join(f"[{number(a)}, {number(b)})" for a, b in state.intervals)
         entries.append((f"State {state.name}", f"{state.cv.name} in {spans} {state.cv.unit}"))
-    entries.append(("Stereochemistry", "; ".join(record.diagnostics.get("stereochemistry") or ())))
+    entries.append(("Stereochemistry", "; ".join(run.stored.diagnostics.get("stereochemistry") or ())))
     if config.get("pretrained"):
         entries.append(("Network", f"{config['pretrained']}, which comes with boltzgen"))
     trajectory = (config.get("data") or {}).get("trajectory")
     if trajectory:
         entries.append(("MD", f"given: {', '.join(Path(str(name)).name for name in trajectory)}"))
-    recorded = record.manifest.get("recorded") or {}
+    recorded = run.manifest.get("recorded") or {}
     entries.append(("About the MD", "; ".join(recorded.get("data_remarks") or ())))
     left_out = recorded.get("frames_left_out")
     if left_out:
@@ -69,18 +66,11 @@ def asked(record: Record) -> list[tuple[str, str]]:
     return [(term, text) for term, text in entries if text]
 
 
-def groups(record: Record) -> list[dict[str, Any]]:
+def groups(run: FinishedRun) -> list[dict[str, Any]]:
     """The rows of the results, every one of them, in groups."""
-    titles = ("Thermodynamics", "Distance to the MD reference", "Diagnostics", "Counts and cost")
-    members: dict[str, list[dict[str, str]]] = {title: [] for title in titles}
-    for row in record.rows:
-        if row["quantity"] in BOOKKEEPING | COUNTED_LOSSES:
-            title = titles[3]
-        elif row["quantity"] in DISTANCES:
-            title = titles[1]
-        else:
-            title = titles[0 if row["reference"] is not None or row["quantity"] == "log Z" else 2]
-        members[title].append(shown(row))
+    members: dict[str, list[dict[str, str]]] = {title: [] for title in GROUPS.values()}
+    for row in run.stored.rows:
+        members[GROUPS[row["group"]]].append(shown(row))
     return [{"title": title, "rows": rows} for title, rows in members.items() if rows]
 
 
@@ -103,32 +93,9 @@ def shown(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def weights(record: Record) -> list[tuple[str, str, str]]:
-    """What the weights amount to: name, number and what it means."""
-    facts = []
-    tail = record.diagnostics.get("weights_tail") or {}
-    shapes = (
-        (tail.get("k"), tail.get("error"), "of the weights used, as they descend from each ancestor"),
-        (record.diagnostics.get("pareto_k"), None, "of the weights without resampling"),
-    )
-    for k, error, of_what in shapes:
-        if isinstance(k, float):
-            sense = (
-                "below 0.7: well behaved" if k < 0.7 else "above 0.7: the tail is too heavy for plain means"
-            )
-            facts.append(("Pareto k̂", number(round(k, 2), error), f"{of_what}; {sense}"))
-    if record.samples is not None:
-        shares = record.samples.weights
-        top = float(np.sort(shares)[-max(1, len(shares) // 100) :].sum())
-        ess = record.samples.ess
-        facts.append(("Kish ESS", number(round(ess)), f"of {len(shares):,d} samples, blind to ancestry"))
-        facts.append(("Heaviest 1 %", f"{top:.1%}", "of all weight is theirs"))
-    return facts
-
-
-def stages(record: Record) -> list[dict[str, Any]]:
+def stages(run: FinishedRun) -> list[dict[str, Any]]:
     """When every stage finished, how long it took, and its share of the whole."""
-    done = dict(record.manifest.get("stages") or {})
+    done = dict(run.manifest.get("stages") or {})
     total = sum(stage.get("seconds") or 0.0 for stage in done.values())
     in_order = sorted(done.items(), key=lambda item: str(item[1].get("finished") or ""))
     listed = [
@@ -143,14 +110,14 @@ def stages(record: Record) -> list[dict[str, Any]]:
     return [*listed, {"name": "in all", "finished": "", "seconds": duration(total), "share": None}]
 
 
-def reproduce(record: Record) -> dict[str, Any]:
+def reproduce(run: FinishedRun) -> dict[str, Any]:
     """Command, settings, versions, seed and hashes."""
-    manifest, config = record.manifest, record.directory / "config.yaml"
-    name = shlex.quote(record.name)
-    files = [(file, record.directory / file) for file in FILES]
+    manifest, config = run.manifest, run.path / "config.yaml"
+    name = shlex.quote(run.name)
+    files = [(file, run.path / file) for file in FILES]
     versions = [(k, v or "not installed") for k, v in (manifest.get("versions") or {}).items()]
     return {
-        "command": f"boltzgen run {name}/config.yaml --out {shlex.quote(record.name + '-again')}",
+        "command": f"boltzgen run {name}/config.yaml --out {shlex.quote(run.name + '-again')}",
         "config": config.read_text(encoding="utf-8"),
         "seed": manifest.get("seed"),
         "versions": [*versions, ("Python", manifest.get("python")), ("machine", manifest.get("machine"))],
@@ -164,12 +131,12 @@ def reproduce(record: Record) -> dict[str, Any]:
     }
 
 
-def _temperature(record: Record) -> str:
+def _temperature(run: FinishedRun) -> str:
     """The temperature sampled, and that of the data where it is another."""
-    asked_for = (record.config.get("sample") or {}).get("temperature_k")
-    data = ((record.config.get("system") or {}).get("parameters") or {}).get("temperature_k")
+    asked_for = (run.config.get("sample") or {}).get("temperature_k")
+    data = ((run.config.get("system") or {}).get("parameters") or {}).get("temperature_k")
     other = f" (the data are at {data:g} K)" if asked_for and data and asked_for != data else ""
-    return f"{record.temperature_k:g} K{other}"
+    return f"{run.stored.temperature_k:g} K{other}"
 
 
 def _title(key: str) -> str:

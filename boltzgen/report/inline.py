@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from boltzgen.report.panels import UNVISITED
+from boltzgen.report.sections import Panel
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -48,25 +47,23 @@ class Ink:
     colours: set[str] = field(default_factory=set)
     count: int = 0
 
-    def chart(
-        self, draw: Callable[[Axes], object], alt: str, caption: str, height: float = 3.5, columns: int = 2
-    ) -> Chart:
-        """One panel, its legend below it in ``columns``."""
+    def chart(self, panel: Panel) -> Chart:
+        """One panel, its legend below it."""
         self.count += 1
         with rc_context(STYLE):
-            figure = Figure(figsize=(4.6, height), layout="constrained")
+            figure = Figure(figsize=(4.6, panel.height), layout="constrained")
             FigureCanvasSVG(figure)
             axis = figure.subplots()
             axis.spines[["top", "right"]].set_visible(False)
-            draw(axis)
+            panel.draw(axis)
             if axis.get_legend_handles_labels()[0]:
-                figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+                figure.legend(loc="outside lower center", ncols=panel.columns, frameon=False)
             stream = io.StringIO()
             figure.savefig(stream, format="svg", dpi=150)
         svg = _inlined(stream.getvalue(), f"f{self.count}")
         self.colours |= set(re.findall(r"var\(--x([0-9a-f]{6}),", svg))
-        opening = f'<svg role="img" aria-label="{escape(alt)}"'
-        return Chart(Markup(svg.replace("<svg", opening, 1)), alt, caption)
+        opening = f'<svg role="img" aria-label="{escape(panel.alt)}"'
+        return Chart(Markup(svg.replace("<svg", opening, 1)), panel.alt, panel.caption)
 
     def dark_colours(self) -> list[tuple[str, str]]:
         """Name and value of the CSS variables that keep every colour visible on the dark ground."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from boltzgen.report import charts, facts
 from boltzgen.report.inline import Ink
-from boltzgen.report.record import read_run
 from boltzgen.report.render import verdict, write_page
+from boltzgen.report.sections import SECTIONS
 from boltzgen.report.structures import structures
 from boltzgen.report.text import changed_settings
+from boltzgen.runs import FinishedRun, analysed_run
 
 FILE_NAME = "report.html"
+__all__ = ["FILE_NAME", "charts", "write_report"]  # charts register the sections
 
 
 def write_report(directory: Path, path: Path | None = None) -> Path:
@@ -19,27 +22,33 @@ def write_report(directory: Path, path: Path | None = None) -> Path:
 
     Raises DataError for a directory without a finished run.
     """
-    record, ink = read_run(directory), Ink()
+    run, ink = analysed_run(directory), Ink()
     context = {
-        "run": record.name,
-        "system": record.results["system"],
-        "temperature": f"{record.temperature_k:g}",
-        "n_samples": record.results.get("n_samples"),
-        "n_reference": record.results.get("n_reference"),
-        "verdict": verdict(dict(record.results)),
-        "tiles": facts.tiles(record),
-        "asked": facts.asked(record),
-        "settings": changed_settings(record.config),
-        "groups": facts.groups(record),
-        "maps": charts.maps(record, ink),
-        "profiles": charts.profiles(record, ink),
-        "energies": charts.energies(record, ink),
-        "weights": facts.weights(record),
-        "ladder": charts.ladder(record, ink),
-        "training": charts.training(record, ink),
-        "pretrained": record.config.get("pretrained"),
-        "structures": structures(record),
-        "stages": facts.stages(record),
-        "reproduce": facts.reproduce(record),
+        "run": run.name,
+        "system": run.stored.system,
+        "temperature": f"{run.stored.temperature_k:g}",
+        "n_samples": run.results.get("n_samples"),
+        "n_reference": run.results.get("n_reference"),
+        "verdict": verdict(run.results),
+        "tiles": facts.tiles(run),
+        "asked": facts.asked(run),
+        "settings": changed_settings(run.config),
+        "groups": facts.groups(run),
+        "structures": structures(run),
+        "sections": _sections(run, ink),
+        "stages": facts.stages(run),
+        "reproduce": facts.reproduce(run),
     }
     return write_page("report.html.j2", path or directory / FILE_NAME, ink, **context)
+
+
+def _sections(run: FinishedRun, ink: Ink) -> list[dict[str, Any]]:
+    """The sections that have something to show or to say."""
+    found = []
+    for section in SECTIONS.values():
+        charts_ = [ink.chart(panel) for panel in section.panels(run)]
+        text = section.intro if charts_ else section.without(run)
+        if charts_ or text:
+            given = {"key": section.key, "title": section.title, "text": text, "charts": charts_}
+            found.append({**given, "facts": section.facts(run) if charts_ else []})
+    return found

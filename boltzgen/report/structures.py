@@ -9,26 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.report.record import Record
+from boltzgen.runs import FinishedRun
 from boltzgen.system import State
 
 MAX_COMPARED = 200
 """Samples of a state among which the typical one is sought."""
 
 
-def structures(record: Record, seed: int = 0) -> dict[str, Any] | None:
+def structures(run: FinishedRun, seed: int = 0) -> dict[str, Any] | None:
     """Elements, bonds, a configuration [Angstrom] of every state, states without one; None without samples.
 
     The configuration is the medoid of a state's weighted samples: the one whose heavy atoms are nearest
     to those of all others, in RMSD. The states are superposed on the first, which lies with its longest
     direction along x and its shortest along z. A system without states gives the medoid of all samples.
     """
-    samples, topology = record.samples, record.topology
+    samples, topology = run.samples_if_there, run.topology
     if samples is None or topology is None:
         return None
     heavy = [a.index for a in topology.atoms if _symbol(a) != "H"] or list(range(topology.n_atoms))
     found, absent, first = [], [], None
-    states: list[State | None] = [*record.states] or [None]
+    states: list[State | None] = [*run.stored.states] or [None]
     for state in states:
         rows = _drawn(samples, state, seed)
         name = "all samples" if state is None else state.name

@@ -10,15 +10,38 @@ from typing import Any
 from pydantic import BaseModel
 
 from boltzgen.config import Workflow
-from boltzgen.report.table import with_error
 
 MINUS = "\N{MINUS SIGN}"
 NOT_SETTINGS = {"name", "description", "system", "quick"}
 """Parts of a workflow that a page shows elsewhere."""
 
 
+def with_bound(row: Mapping[str, Any]) -> str:
+    """Value and error of a row; the lower bound of 95 % confidence where it has but that."""
+    low = row.get("low")
+    if row["error"] is None and row.get("high") is None and isinstance(low, float):
+        return f"> {low:.2f}"
+    return with_error(row["value"], row["error"])
+
+
+def with_error(value: float | str | None, error: float | None) -> str:
+    """``1.23 ± 0.04``: the error to two significant digits and the value to the same place."""
+    if value is None:
+        return "-"
+    if isinstance(value, str) or not math.isfinite(value):
+        return str(value)
+    if error is None or not math.isfinite(error):
+        return f"{value:.4g}" if isinstance(value, float) else f"{value:,d}"
+    if error <= 0:
+        return f"{value:.4g} ± 0"
+    places = 1 - math.floor(math.log10(error))
+    if places < 0:
+        return f"{value:.0f} ± {error:.0f}"
+    return f"{value:.{min(places, 6)}f} ± {error:.{min(places, 6)}f}"
+
+
 def number(value: float | str | None, error: float | None = None) -> str:
-    """`boltzgen.report.table.with_error`, with a true minus sign; empty where there is no number."""
+    """`with_error`, with a true minus sign; empty where there is no number."""
     if value is None:
         return ""
     if isinstance(value, float) and error is None and value.is_integer() and abs(value) < 1e15:

@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from boltzgen.ensemble import MIN_CARRIERS
+from boltzgen.bounds import MIN_CARRIERS
 from boltzgen.sampler.resampling import ess_fraction
 
 LOST_BELOW = 100.0

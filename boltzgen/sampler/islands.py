@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boltzgen.ensemble import MIN_CARRIERS
+from boltzgen.bounds import MIN_CARRIERS
 from boltzgen.sampler.resampling import descended_weights
 from boltzgen.sampler.smc import Population
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion import EnergyAndScore
+from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.geometry import mirror
+from boltzgen.sampler.base import Level, Moves, Particles
 from boltzgen.sampler.elastic import DenoisingError
 from boltzgen.sampler.kernels import DEFAULT_KERNEL, ReverseKernel
-from boltzgen.sampler.mcmc import Moves
 
 Target = Callable[[Tensor], tuple[Tensor, Tensor]]
 """``x (n, n_atoms, 3) [nm] -> (u (n,), du/dx (n, n_atoms, 3))``; +inf outside the domain."""
@@ -23,48 +22,6 @@ Reflect = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 NO_MOVES = Moves()
-
-
-@dataclass(frozen=True)
-class Particles:
-    """Configurations and what is known about them.
-
-    x
-        Mean-free configurations [nm] ``(n, n_atoms, 3)``.
-    energies, gradients
-        One column per term of the current target: ``(n, c)`` float64 and ``(n, c, n_atoms, 3)``.
-    ancestors
-        Index of the initial particle each descends from, ``(n,)``.
-    """
-
-    x: Tensor
-    energies: Tensor
-    gradients: Tensor
-    ancestors: Tensor
-
-    def take(self, rows: Tensor) -> Particles:
-        return Particles(self.x[rows], self.energies[rows], self.gradients[rows], self.ancestors[rows])
-
-
-class Level(Protocol):
-    """One target of the sequence: how particles get to it, and its energy for MCMC moves."""
-
-    @property
-    def coordinate(self) -> dict[str, float]:
-        """What names it in the history: ``sigma`` or ``lambda``."""
-
-    @property
-    def moves(self) -> Moves: ...
-
-    @property
-    def coefficients(self) -> tuple[float, ...]:
-        """The target's energy is this combination of the columns of `Particles.energies`."""
-
-    def enter(self, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
-        """Carry particles to this level; returns them with their log-weight increments ``(n,)``."""
-
-    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies ``(n, c)`` and gradients ``(n, c, n_atoms, 3)`` of the columns."""
 
 
 def at_level(model: EnergyAndScore, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
@@ -171,6 +128,24 @@ class BridgeLevel:
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.entrance.evaluate(x)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Both ends of annealing, and the energies between them.
+
+    gaussian, sigma_max
+        Where particles start: the exact Gaussian at the highest noise level [nm].
+    model
+        Energy and score at every noise level.
+    entrance
+        From the lowest noise level into the target's domain.
+    """
+
+    gaussian: MeanFreeGaussian
+    sigma_max: float
+    model: EnergyAndScore
+    entrance: FoldLevel
 
 
 @dataclass(frozen=True)

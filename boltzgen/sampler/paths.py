@@ -11,7 +11,8 @@ from torch import Tensor
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.geometry import mean_free_noise
 from boltzgen.sampler.agreement import bar_log_z as bar_log_z
-from boltzgen.sampler.ladder import Ladder, Level, Particles, at_level
+from boltzgen.sampler.base import Level, Particles
+from boltzgen.sampler.ladder import Ladder, at_level
 from boltzgen.sampler.resampling import normalised
 from boltzgen.sampler.smc import run_smc, start
 

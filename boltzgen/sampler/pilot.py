@@ -10,19 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
 from boltzgen.orbits import averaged_over
+from boltzgen.sampler.base import Level, Moves, Particles
 from boltzgen.sampler.denoising import interpolated, measured_errors, spaced_levels
 from boltzgen.sampler.kernels import DEFAULT_KERNEL, ReverseKernel
-from boltzgen.sampler.ladder import BridgeLevel, FoldLevel, Ladder, Level, NoiseLevel, Particles
-from boltzgen.sampler.mcmc import Moves, combined
+from boltzgen.sampler.ladder import BridgeLevel, Ends, FoldLevel, Ladder, NoiseLevel
+from boltzgen.sampler.moves import MOVES, combined
 from boltzgen.sampler.resampling import conditional_ess_fraction
 from boltzgen.sampler.smc import run_smc, start
-
-MALA_ACCEPTANCE = 0.6
-"""Acceptance that steps are tuned to (0.574 is optimal in high dimension: Roberts, Rosenthal 1998)."""
-HMC_ACCEPTANCE = 0.7
-"""The same with several leapfrog steps (0.651 is optimal in high dimension: Beskos et al. 2013)."""
 
 
 class NoParticleLeft(Exception):
@@ -39,6 +34,8 @@ class Plan:
 
     ladder_moves, bridge_moves
         MCMC moves per noise level below ``move_below`` [nm], and per bridge step.
+    n_leapfrog, move
+        Leapfrog steps of a move, and which one it is.
     bridge_cess
         Conditional ESS of each step of the bridge.
     classes
@@ -51,6 +48,7 @@ class Plan:
     move_below: float
     bridge_moves: int
     n_leapfrog: int = 1
+    move: str = "hmc"
     bridge_cess: float = 0.9
     resample_below: float = 0.5
     kernel: ReverseKernel = DEFAULT_KERNEL
@@ -75,13 +73,13 @@ class Adaptation:
     ) -> None:
         self.particles, self.log_weights = particles, log_weights
         if "acceptance" in record:
-            wanted = MALA_ACCEPTANCE if self.plan.n_leapfrog == 1 else HMC_ACCEPTANCE
+            wanted = MOVES[level.moves.kind].acceptance(level.moves)
             self.step *= float(np.exp(0.5 * (record["acceptance"] - wanted)))
         self.scales = relative_scales(combined(particles.gradients, level.coefficients), self.plan.classes)
         (self.noise_moves if "sigma" in record else self.bridge_moves).append(self._moves(level.moves.n))
 
     def _moves(self, n: int) -> Moves:
-        return Moves(n, self.step, self.plan.n_leapfrog, self.scales)
+        return Moves(n, self.step, self.plan.n_leapfrog, self.scales, self.plan.move)
 
     def noise_levels(self, levels: list[NoiseLevel]) -> Iterator[NoiseLevel]:
         """The given levels, with moves below a noise level by the step of the moment."""
@@ -123,12 +121,9 @@ class Adaptation:
 
 
 def plan_ladder(
-    model: EnergyAndScore,
-    gaussian: MeanFreeGaussian,
-    entrance: FoldLevel,
+    ends: Ends,
     x0: Tensor,
     information: Callable[[np.ndarray], np.ndarray],
-    sigma_max: float,
     plan: Plan,
     generator: torch.Generator,
 ) -> Ladder:
@@ -137,7 +132,7 @@ def plan_ladder(
     Levels start equally spaced in ``sqrt(F) d log sigma`` (F: ``information``) and are moved to where
     the pilot's increments spread most.
     """
-    sigma_min = entrance.sigma
+    model, sigma_max, sigma_min = ends.model, ends.sigma_max, ends.entrance.sigma
 
     def by_information(sigma: np.ndarray) -> np.ndarray:
         return np.sqrt(np.maximum(information(sigma), 1.0))
@@ -146,13 +141,13 @@ def plan_ladder(
     first = spaced_levels(sigma_max, sigma_min, by_information, plan.n_levels)
     ladder = Ladder(tuple(first), errors.at(first), kernel=plan.kernel)
     adaptation = Adaptation(plan, step=plan.move_below / 2.0**0.5)
-    population = start(model, gaussian, sigma_max, plan.n_pilot, generator)
+    population = start(model, ends.gaussian, sigma_max, plan.n_pilot, generator)
     run = functools.partial(
         run_smc, resample_below=plan.resample_below, generator=generator, observe=adaptation.observe
     )
     population = run(population, adaptation.noise_levels(ladder.noise_levels(model)))
     spread = [record["sd_increment"] for record in population.history]
-    run(population, adaptation.bridge(entrance))
+    run(population, adaptation.bridge(ends.entrance))
 
     final = spaced_levels(sigma_max, sigma_min, _refined(first, spread, by_information), plan.n_levels)
     moves = adaptation.bridge_moves
@@ -191,7 +186,7 @@ def _moves_at(
     columns = [interpolated(measured_at, column.tolist(), sigmas) for column in table.squeeze(-1).T]
     scales = torch.tensor(columns, dtype=torch.float64).T.unsqueeze(-1)
     return tuple(
-        Moves(plan.ladder_moves if sigma < plan.move_below else 0, step, plan.n_leapfrog, scale)
+        Moves(plan.ladder_moves if sigma < plan.move_below else 0, step, plan.n_leapfrog, scale, plan.move)
         for sigma, step, scale in zip(sigmas, steps, scales, strict=True)
     )
 

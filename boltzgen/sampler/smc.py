@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from boltzgen.diffusion import EnergyAndScore, MeanFreeGaussian
-from boltzgen.sampler.ladder import Level, Particles
-from boltzgen.sampler.mcmc import hmc
+from boltzgen.sampler.base import Level, Particles
+from boltzgen.sampler.moves import MOVES
 from boltzgen.sampler.resampling import Scheme, ess_fraction, genealogical_variance, normalised, resampled
 
 Observer = Callable[[Level, Particles, Tensor, dict[str, float]], None]
@@ -97,8 +97,9 @@ def run_smc(
         if record["ess"] < resample_below and record["ess"] > 0.0:
             population.resample(scheme, generator)
             record["resampled"] = 1.0
+        move = MOVES[level.moves.kind]
         for _ in range(level.moves.n):
-            population.particles, record["acceptance"] = hmc(level, population.particles, generator)
+            population.particles, record["acceptance"] = move(level, population.particles, generator)
         population.history.append(record)
         if observe is not None:
             observe(level, population.particles, population.log_weights, record)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from boltzgen.ensemble import MIN_CARRIERS
+from boltzgen.bounds import MIN_CARRIERS
 from boltzgen.sampler.agreement import Measured
 from boltzgen.sampler.presence import FEW, MISSING, Presence
 from boltzgen.tails import FINITE_VARIANCE, LARGEST_K, Tail
@@ -38,22 +38,9 @@ class _Reasons:
         (self.bad if value > refusal else self.warn if value > caution else []).append(reason)
 
 
-def judge(
-    *,
-    genealogical_ess: float,
-    log_z_error: float | None,
-    jeffreys: float,
-    ancestors_per_state: dict[str, float],
-    data_populations: dict[str, float],
-    n_particles: int,
-    n_lost: int,
-    jeffreys_error: float = 0.0,
-    bar_gap: Measured | None = None,
-    lost_data_paths: float = 0.0,
-    tail: Tail | None = None,
-    regions: Sequence[Presence] = (),
-) -> Verdict:
-    """Weigh the diagnostics of a run.
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on.
 
     genealogical_ess
         Effective number of independent ancestors that carry the final weight.
@@ -61,11 +48,13 @@ def judge(
         Standard error of log Z; None where there are too few ancestors to have one.
     ancestors_per_state
         The same for the weight of each declared state.
+    data_populations
+        Weight of each declared state in the data.
     jeffreys, bar_gap
         Between forward and reverse paths at sigma_min, without moves or resampling [nat]: J, and log Z by
         BAR minus log Z by the mean weight.
     n_lost
-        Particles removed for non-finite energies or as other isomers.
+        Particles, of ``n_particles``, removed for non-finite energies or as other isomers.
     lost_data_paths
         Share of the paths from data that are lost, and left out of J.
     tail
@@ -73,14 +62,32 @@ def judge(
     regions
         What of the data lies where, beside the declared states.
     """
+
+    genealogical_ess: float
+    log_z_error: float | None
+    jeffreys: float
+    ancestors_per_state: dict[str, float]
+    data_populations: dict[str, float]
+    n_particles: int
+    n_lost: int
+    jeffreys_error: float = 0.0
+    bar_gap: Measured | None = None
+    lost_data_paths: float = 0.0
+    tail: Tail | None = None
+    regions: Sequence[Presence] = ()
+
+
+def judge(given: Evidence) -> Verdict:
+    """Weigh the diagnostics of a run."""
     found = _Reasons([], [])
-    _judge_weights(found, genealogical_ess, log_z_error, tail)
-    _judge_paths(found, jeffreys, jeffreys_error, bar_gap, lost_data_paths)
-    _judge_states(found, ancestors_per_state, data_populations)
-    _judge_regions(found, regions, genealogical_ess)
-    if n_lost > 0.05 * n_particles:
+    _judge_weights(found, given.genealogical_ess, given.log_z_error, given.tail)
+    _judge_paths(found, given)
+    _judge_states(found, given.ancestors_per_state, given.data_populations)
+    _judge_regions(found, given.regions, given.genealogical_ess)
+    if given.n_lost > 0.05 * given.n_particles:
         found.warn.append(
-            f"{n_lost} of {n_particles} particles were lost to non-finite energies or as other isomers"
+            f"{given.n_lost} of {given.n_particles} particles were lost to non-finite energies or as other "
+            "isomers"
         )
     level = "not trusted" if found.bad else "caution" if found.warn else "trusted"
     reasons = (*found.bad, *found.warn) or ("no warnings",)
@@ -121,9 +128,13 @@ def _judge_weights(found: _Reasons, ess: float, error: float | None, tail: Tail 
         )
 
 
-def _judge_paths(
-    found: _Reasons, j: float, j_error: float, gap: Measured | None, lost_data_paths: float
-) -> None:
+def _judge_paths(found: _Reasons, given: Evidence) -> None:
+    j, j_error, gap, lost_data_paths = (
+        given.jeffreys,
+        given.jeffreys_error,
+        given.bar_gap,
+        given.lost_data_paths,
+    )
     if not math.isfinite(j):
         found.bad.append("J is not a number: energies broke down")
     found.add(

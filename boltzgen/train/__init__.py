@@ -1,5 +1,5 @@
 """Training of the energy network."""
 
-from boltzgen.train.loop import train
+from boltzgen.train.loop import Trained, train
 
-__all__ = ["train"]
+__all__ = ["Trained", "train"]

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from boltzgen.config import ModelSettings, TrainSettings
+from boltzgen.context import Context
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import NumericalError
-from boltzgen.files import replaced, write_atomically
-from boltzgen.forecast import MOST_FRAMES
-from boltzgen.heights import height_curves, level_offsets
+from boltzgen.files import write_atomically
 from boltzgen.memory import keep_freed_memory
 from boltzgen.model.calibration import calibrate
-from boltzgen.model.compiled import compile_derivatives, compile_energy, in_chunks
+from boltzgen.model.compiled import compile_derivatives, compile_energy
 from boltzgen.model.energy import EnergyModel, load_model
+from boltzgen.network_policy import MOST_FRAMES
 from boltzgen.objective import HEIGHT_LOSSES
-from boltzgen.progress import Report, silent
-from boltzgen.report.figures import heights
+from boltzgen.progress import Report
 from boltzgen.shipped import network_directory
 from boltzgen.system import MolecularSystem
 from boltzgen.train.denoising import DenoisingTarget
@@ -39,16 +38,21 @@ from boltzgen.train.losses import Batch
 from boltzgen.train.module import Averaging, Budget, EnergyTraining
 from boltzgen.train.monitor import Monitor
 from boltzgen.train.resume import FILE_NAME, Checkpoints, WeightedBatches, cut_log, read_checkpoint
-from boltzgen.world import ALONE, World
 
 COMPILE_FROM_SECONDS = 300.0
 """Compile when training is expected to take longer than this without."""
-HEIGHT_LEVELS = 100
-"""Noise levels of the paths that show whether heights agree."""
 UNBOUNDED_STEPS = 10_000_000
 FEW_FRAMES = 1024
 """Frames that the noise levels and the coefficients of the denoising target are fitted to."""
 HELD_OUT_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The averaged model of least held-out loss, and the frames that were held out."""
+
+    model: EnergyModel
+    held_out: Frames
 
 
 def train(
@@ -57,51 +61,50 @@ def train(
     model_settings: ModelSettings,
     settings: TrainSettings,
     directory: Path,
-    seed: int,
-    device: str = "cpu",
-    report: Report = silent,
-    resume: Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
-    world: World = ALONE,
-) -> EnergyModel:
-    """Fit U_theta to an ensemble; returns the averaged model of least held-out loss.
+    context: Context,
+) -> Trained:
+    """Fit U_theta to an ensemble.
 
     Bounded by ``settings.steps`` or ``settings.minutes`` (compilation included), whichever comes first.
     ``directory`` always holds the best model so far (``energy.safetensors``, ``energy.json``), and
-    ``metrics.csv``; in the end also ``last/``, the averaged model as training left it, ``training.json``,
-    what depended on the clock, and ``heights.json`` with its picture (`boltzgen.heights`). ``resume`` is
-    where checkpoints go, for the caller to remove; the same call after a kill goes on from the last one,
+    ``metrics.csv``; in the end also ``last/``, the averaged model as training left it, and ``training.json``,
+    what depended on the clock. After a kill the same call goes on from the last checkpoint of ``context``,
     with the same steps as if it had not been killed. Raises NumericalError where a loss or gradient is not
     finite; parameters stay what they were. Raises DataError where the data are not of the system at its
-    temperature, as far as their forces tell. Processes of ``world`` share each batch; the first one writes.
+    temperature, as far as their forces tell. Processes share each batch; the first one writes.
     """
     directory.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    before = read_checkpoint(resume, say)
+    seed, processes, report, resume = (
+        context.seed,
+        context.processes,
+        context.on_progress,
+        context.checkpoints,
+    )
+    before = read_checkpoint(resume, context.log)
     first = before["global_step"] if before else 0
-    if world.first:
+    if processes.first:
         cut_log(directory / "metrics.csv", first)
     L.seed_everything(seed, verbose=False)
-    frames, held_out = training_frames(system, data, settings, seed, device)
+    frames, held_out = training_frames(system, data, settings, seed, context.device)
     report(0.0, 1.0, "calibrating the noise levels of the prior")
-    module = _new_module(system, frames, model_settings, settings, seed, device, world)
+    module = _new_module(system, frames, model_settings, settings, context)
     if before and before["finished"]:
         module.load_state_dict(before["state_dict"])
         module.compiled, steps = before["compiled"], first
     else:
         x0, forces = held_out.drawn(HELD_OUT_BATCHES * settings.batch_size, seed + 4)
-        judging = x0.to(device), forces.to(device)
+        judging = x0.to(context.device), forces.to(context.device)
         _compile_if_worth_it(module, judging, before, report)
         module.started = module.started if settings.minutes else time.monotonic()
         # Whole batches are gathered at once: frame by frame takes longer than a step on a GPU.
-        batches = WeightedBatches(frames.weights, settings.batch_size, seed, first, world)
+        batches = WeightedBatches(frames.weights, settings.batch_size, seed, first, processes)
         loader = DataLoader(TensorDataset(frames.positions, frames.forces), batch_size=None, sampler=batches)
         steps = _fit(module, loader, Monitor(directory, judging, report), directory, resume, before)
-    if world.first:
-        paths_from = held_out.drawn(settings.height_paths, seed + 5)[0].to(device)
-        _finish(module, system, directory, steps, paths_from, report)
-    world.barrier()
-    return load_model(directory, device, system)
+    if processes.first:
+        _finish(module, directory, steps)
+    processes.barrier()
+    return Trained(load_model(directory, context.device, system), held_out)
 
 
 def _new_module(
@@ -109,11 +112,10 @@ def _new_module(
     frames: Frames,
     model_settings: ModelSettings,
     settings: TrainSettings,
-    seed: int,
-    device: str,
-    world: World,
+    context: Context,
 ) -> EnergyTraining:
     """A network with scales, prior and, where it starts from another one, parameters; what it denoises to."""
+    seed, device = context.seed, context.device
     some, forces = frames.drawn(min(len(frames.positions), MOST_FRAMES), seed)
     model = EnergyModel.from_data(system, some, model_settings, state_share=settings.state_share)
     if settings.start is not None:
@@ -121,28 +123,18 @@ def _new_module(
     few, forces = some[:FEW_FRAMES], forces[:FEW_FRAMES]
     calibrate(model, few, torch.Generator().manual_seed(seed + 1))
     model.to(device)
-    module = EnergyTraining(model, settings, seed + 2, world).to(device)
+    module = EnergyTraining(model, settings, seed + 2, context.processes).to(device)
     if settings.denoise_to == "forces":
         module.target = DenoisingTarget(model.prior, system.atom_classes, model.log_sigma_range)
         module.target.fit(few.to(device), forces.to(device), torch.Generator().manual_seed(seed + 3))
     return module
 
 
-def _finish(
-    module: EnergyTraining,
-    system: MolecularSystem,
-    directory: Path,
-    steps: int,
-    x0: Tensor,
-    report: Report,
-) -> None:
-    """Write what there is to say of a finished training; heights from as many paths as data ``x0``."""
+def _finish(module: EnergyTraining, directory: Path, steps: int) -> None:
+    """Write the model as training left it, and what depended on the clock."""
     module.ema.save(directory / "last")
     came_to = {"steps": steps, "compile": "always" if module.compiled else "never"}
     write_atomically(directory / "training.json", json.dumps(came_to) + "\n")
-    if len(x0):
-        report(1.0, 1.0, "annealing a few paths: do the heights of the levels agree?")
-        _show_heights(system, load_model(directory, x0.device, system), x0, directory)
 
 
 def _fit(
@@ -172,16 +164,6 @@ def _fit(
     for checkpoint in checkpoints:
         checkpoint.save(trainer)
     return int(trainer.global_step)
-
-
-def _show_heights(system: MolecularSystem, model: EnergyModel, x0: Tensor, directory: Path) -> None:
-    """``heights.json`` and ``heights.png``: sd(log w), J and populations of plain paths, level offsets."""
-    network = in_chunks(model.energy_and_score, len(x0))
-    curves = height_curves(system, model, network, x0, n_levels=HEIGHT_LEVELS)
-    curves["offsets"] = level_offsets(model, x0)
-    write_atomically(directory / "heights.json", json.dumps(curves, indent=1) + "\n")
-    with replaced(directory / "heights.png") as partial:
-        heights(curves["paths"], curves["offsets"], partial)  # type: ignore[arg-type]
 
 
 def _trainer(module: EnergyTraining, directory: Path, callbacks: list[Callback]) -> L.Trainer:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from boltzgen.config import ModelSettings, SampleSettings, SimulateSettings, TrainSettings
+from boltzgen.context import Context
 from boltzgen.registry import load_system
 from boltzgen.sampler.presence import Presence
 from boltzgen.sampling import sample
@@ -39,10 +39,10 @@ def test_log_z_of_the_whole_pipeline(
 ) -> None:
     """At the temperature of the data and, with the same network, at others."""
     system = load_system(name, parameters)
-    data = simulate(system, SIMULATE, tmp_path / "data", seed=1)
-    model = train(system, data, MODEL, TRAIN, tmp_path / "model", seed=2)
+    data = simulate(system, SIMULATE, Context(1))
+    model = train(system, data, MODEL, TRAIN, tmp_path, Context(2)).model
     for seed, kelvin in enumerate((300.0, 250.0, 400.0)):
-        ensemble, diagnostics = sample(replace(system, temperature_k=kelvin), model, data, SAMPLE, seed=seed)
+        ensemble, diagnostics = sample(system.at_temperature(kelvin), model, data, SAMPLE, Context(seed))
         assert ensemble.log_z is not None and ensemble.log_z_error is not None
         value, error = ensemble.log_z, ensemble.log_z_error
         exact = log_z(**parameters, temperature_k=kelvin)

@@ -11,6 +11,7 @@ import yaml
 from openmm import app
 
 from boltzgen.config import SimulateSettings
+from boltzgen.context import Context
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
 from boltzgen.stages import STAGES
@@ -27,7 +28,7 @@ def workflow_file(tmp_path: Path) -> Path:
     with (tmp_path / "my.pdb").open("w") as stream:
         app.PDBFile.writeFile(system.topology, system.positions * 10.0, stream)
     short = SimulateSettings(method="langevin", n_runs=1, equilibration_ps=1.0, production_ps=6.0)
-    data = simulate(system, short, tmp_path / "scratch", seed=0)
+    data = simulate(system, short, Context(0))
     topology = mdtraj.Topology.from_openmm(system.topology)
     mdtraj.Trajectory(data.positions, topology).save_dcd(str(tmp_path / "run.dcd"))
     document = {

@@ -16,6 +16,7 @@ import pytest
 
 from boltzgen import load_run
 from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.stage import Goal
 from boltzgen.storage import load_ensemble
 from boltzgen.systems import harmonic
 from boltzgen.workflow import run
@@ -68,7 +69,7 @@ def test_two_processes_give_the_ensemble_that_one_gives(of_two: Path, tmp_path: 
     """The same MD and, given the network, the same samples, which give the closed form."""
     one = tmp_path / "run"
     settings, base = load_workflow(str(of_two.parent / "tiny.yaml"))
-    run(settings, base, one, until="simulate", say=lambda line: None)
+    run(settings, base, one, Goal("simulate"), say=lambda line: None)
     assert same(*(load_ensemble(out / "data" / "ensemble.h5") for out in (of_two, one)))
     again = tmp_path / "again"
     shutil.copytree(of_two, again)

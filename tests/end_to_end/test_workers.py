@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from boltzgen.config import SimulateSettings
+from boltzgen.context import Context
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
 
@@ -24,16 +25,9 @@ def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
         n_runs=2, n_temperatures=2, friction_per_ps=5.0, equilibration_ps=1.0, production_ps=5.0, n_walkers=10
     )
     told: list[tuple[float, float, str]] = []
-    scratch, resume = tmp_path / "scratch", tmp_path / "resume"
-    run = simulate(
-        load_system("harmonic_dimer"),
-        settings,
-        scratch,
-        1,
-        lambda *a: told.append(a),
-        platform=platform,
-        resume=resume,
-    )
+    resume = tmp_path / "resume"
+    context = Context(1, on_progress=lambda *a: told.append(a), checkpoints=resume)
+    run = simulate(load_system("harmonic_dimer"), settings, context, platform)
     assert run.islands is not None and run.lineages is not None
     n_islands = 20 if platform == "batched" else 2  # the walkers of each run, or the runs
     np.testing.assert_array_equal(run.islands, np.repeat(np.arange(n_islands), 100 // n_islands))
@@ -41,11 +35,10 @@ def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
     assert not np.array_equal(run.positions[:50], run.positions[50:])
     assert told and "swap acceptance" in told[-1][2]
     assert all(0 <= done <= total for done, total, _ in told)
-    assert list(scratch.iterdir()) == []
     assert sorted(path.name for path in resume.iterdir()) == ["run_0.pt", "run_1.pt"]
     (resume / "run_1.pt").unlink()
     before = (resume / "run_0.pt").stat().st_mtime_ns
-    again = simulate(load_system("harmonic_dimer"), settings, scratch, 1, platform=platform, resume=resume)
+    again = simulate(load_system("harmonic_dimer"), settings, context, platform)
     np.testing.assert_array_equal(again.positions, run.positions)
     assert (resume / "run_0.pt").stat().st_mtime_ns == before
 
@@ -56,15 +49,15 @@ def test_no_worker_outlives_its_run(tmp_path: Path, how: signal.Signals) -> None
     script = tmp_path / "endless.py"
     script.write_text(
         textwrap.dedent("""
-        from pathlib import Path
         from boltzgen.config import SimulateSettings
+        from boltzgen.context import Context
         from boltzgen.registry import load_system
         from boltzgen.simulate import simulate
 
         if __name__ == "__main__":
             settings = SimulateSettings(method="langevin", production_ps=1e6)
             tell = lambda done, total, message: print("running", flush=True)
-            simulate(load_system("harmonic_dimer"), settings, Path("scratch"), 0, tell, platform="Reference")
+            simulate(load_system("harmonic_dimer"), settings, Context(on_progress=tell), "Reference")
         """)
     )
     command = [sys.executable, str(script)]

@@ -26,9 +26,10 @@ from boltzgen.diffusion import MeanFreeGaussian
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
 from boltzgen.regions import find_regions
+from boltzgen.sampler.base import Particles
 from boltzgen.sampler.islands import Combined, combine
 from boltzgen.sampler.kernels import DdpmMse
-from boltzgen.sampler.ladder import FoldLevel, Ladder, Particles, at_level
+from boltzgen.sampler.ladder import Ends, FoldLevel, Ladder, at_level
 from boltzgen.sampler.paths import forward_paths, reverse_paths
 from boltzgen.sampler.pilot import Plan, plan_ladder
 from boltzgen.sampler.smc import Population, run_smc, start
@@ -113,12 +114,9 @@ class Mixture:
             classes=torch.arange(self.n_atoms),
         )
         return plan_ladder(
-            self.model,
-            self.gaussian,
-            self.entrance,
+            Ends(self.gaussian, SIGMA_MAX, self.model, self.entrance),
             self.data(400, g),
             lambda sigma: self.gaussian.level_information(torch.as_tensor(sigma)).numpy(),
-            SIGMA_MAX,
             plan,
             g,
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import openmm
 import pytest
 from openmm import app
 
 from boltzgen.config import SimulateSettings
+from boltzgen.context import Context
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
 from boltzgen.system import CollectiveVariable, MolecularSystem
@@ -24,9 +23,9 @@ def dimer() -> MolecularSystem:
     return load_system("harmonic_dimer", {"stiffness": STIFFNESS, "length_nm": LENGTH})
 
 
-def replicate_means(settings: SimulateSettings, n: int, directory: Path, platform: str) -> np.ndarray:
+def replicate_means(settings: SimulateSettings, n: int, platform: str) -> np.ndarray:
     system = dimer()
-    runs = [simulate(system, settings, directory, seed, platform=platform) for seed in range(n)]
+    runs = [simulate(system, settings, Context(seed), platform) for seed in range(n)]
     return np.array([system.collective_variables[0].values(run.positions).mean() for run in runs])
 
 
@@ -42,21 +41,20 @@ def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
 
 
 @both_ways
-def test_langevin_gives_the_mean_bond_length(platform: str, tmp_path: Path) -> None:
+def test_langevin_gives_the_mean_bond_length(platform: str) -> None:
     settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0, "n_walkers": 250})
-    check_mean_bond_length(replicate_means(settings, 8, tmp_path, platform), bound=3e-4)
+    check_mean_bond_length(replicate_means(settings, 8, platform), bound=3e-4)
 
 
 @both_ways
-def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(platform: str, tmp_path: Path) -> None:
+def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(platform: str) -> None:
     ladder = {"n_temperatures": 2, "temperature_ratio": 2.0, "production_ps": 50.0, "n_walkers": 100}
     settings = SHORT.model_copy(update=ladder)
-    check_mean_bond_length(replicate_means(settings, 6, tmp_path, platform), bound=5e-4)
-    assert list(tmp_path.iterdir()) == []
+    check_mean_bond_length(replicate_means(settings, 6, platform), bound=5e-4)
 
 
 @both_ways
-def test_exchanges_do_not_heat_stiff_bonds(platform: str, tmp_path: Path) -> None:
+def test_exchanges_do_not_heat_stiff_bonds(platform: str) -> None:
     """A time step of half the inverse frequency, as 1 fs is for C-H bonds; exchanges every 20 steps."""
     system = dimer()
     long = {"timestep_fs": 25.0, "friction_per_ps": 1.0, "production_ps": 4000.0, "equilibration_ps": 10.0}
@@ -68,7 +66,7 @@ def test_exchanges_do_not_heat_stiff_bonds(platform: str, tmp_path: Path) -> Non
         "swap_interval_ps": 0.5,
     }
     settings = SHORT.model_copy(update=long | ladder | many)
-    run = simulate(system, settings, tmp_path, 1, platform=platform)
+    run = simulate(system, settings, Context(1), platform)
     r = np.linspace(0.05, 0.35, 20_001)
     u = 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT
     exact = np.average(u, weights=r**2 * np.exp(-u))
@@ -93,7 +91,7 @@ def two_wells(barrier: float = 20.0) -> MolecularSystem:
     return MolecularSystem("two_wells", topology, system, positions, 300.0, (distance,))
 
 
-def test_a_ladder_crosses_a_barrier_and_weighs_both_wells(tmp_path: Path) -> None:
+def test_a_ladder_crosses_a_barrier_and_weighs_both_wells() -> None:
     """8 kT high: a walker alone does not cross in this time; population within 3.5 errors over seeds."""
     system = two_wells()
     ladder = {"n_runs": 1, "n_temperatures": 5, "temperature_ratio": 1.6, "n_walkers": 50}
@@ -105,7 +103,7 @@ def test_a_ladder_crosses_a_barrier_and_weighs_both_wells(tmp_path: Path) -> Non
     exact = weight[r > 0.3].sum() / weight.sum()
     found = []
     for seed in range(6):
-        run = simulate(system, settings, tmp_path, seed, platform="batched")
+        run = simulate(system, settings, Context(seed), "batched")
         found.append((system.collective_variables[0].values(run.positions) > 0.3).mean())
     error = np.std(found, ddof=1) / len(found) ** 0.5
     assert error < 0.02

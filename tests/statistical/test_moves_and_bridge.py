@@ -15,10 +15,11 @@ from boltzgen import make_potential
 from boltzgen.diffusion import MeanFreeGaussian
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
 from boltzgen.registry import load_system
-from boltzgen.sampler import mcmc, smc
+from boltzgen.sampler import moves, smc
+from boltzgen.sampler.base import Level, Moves, Particles
 from boltzgen.sampler.elastic import DenoisingError
-from boltzgen.sampler.ladder import BridgeLevel, FoldLevel, Ladder, Level, NoiseLevel, Particles
-from boltzgen.sampler.mcmc import Moves
+from boltzgen.sampler.ladder import BridgeLevel, Ends, FoldLevel, Ladder, NoiseLevel
+from boltzgen.sampler.moves import MOVES
 from boltzgen.sampler.pilot import Plan, plan_ladder
 from boltzgen.systems.harmonic import chain_log_z, well_log_z
 
@@ -65,7 +66,7 @@ def second_moments_after_moves(moves: Moves, n: int = 20_000, repeats: int = 10)
     energies, gradients = level.evaluate(x)
     particles = Particles(x, energies, gradients, torch.arange(n))
     for _ in range(repeats):
-        particles, acceptance = mcmc.hmc(level, particles, g)
+        particles, acceptance = MOVES["hmc"](level, particles, g)
     assert 0.1 < acceptance < 0.97
     assert float(particles.x.mean(1).abs().max()) < 1e-12
     return (particles.x.square().sum(-1).mean(0) / (3.0 * covariance().diagonal())).numpy()
@@ -83,7 +84,7 @@ def test_moves_leave_the_target_invariant(n_leapfrog: int, step: float, scales: 
 
 def test_an_asymmetric_acceptance_ratio_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the proposal densities, MALA's are the kinetic energies."""
-    monkeypatch.setattr(mcmc, "squared_norm", lambda x: torch.zeros(len(x)).double())
+    monkeypatch.setattr(moves, "squared_norm", lambda x: torch.zeros(len(x)).double())
     ratio = second_moments_after_moves(Moves(1, 0.9))
     assert np.abs(ratio - 1.0).max() > 4.0 * math.sqrt(2.0 / (3 * 20_000))
 
@@ -125,7 +126,7 @@ def test_a_bridge_weight_after_the_move_is_noticed(monkeypatch: pytest.MonkeyPat
 
     def late(self: BridgeLevel, particles: Particles, generator: torch.Generator) -> tuple[Particles, Tensor]:
         for _ in range(self.moves.n):
-            particles, _ = mcmc.hmc(self, particles, generator)
+            particles, _ = MOVES["hmc"](self, particles, generator)
         return enter(self, particles, generator)
 
     monkeypatch.setattr(BridgeLevel, "enter", late)
@@ -157,7 +158,7 @@ def test_openmm_systems_have_their_partition_function(name: str, exact: float, n
     )
     x0 = gaussian.sample(256, 0.0, g)
     information = lambda s: gaussian.level_information(torch.as_tensor(s)).numpy()  # noqa: E731
-    ladder = plan_ladder(energy, gaussian, entrance, x0, information, 2.0, plan, g)
+    ladder = plan_ladder(Ends(gaussian, 2.0, energy, entrance), x0, information, plan, g)
     z = []
     for _ in range(16):
         population = smc.start(energy, gaussian, 2.0, 512, g)

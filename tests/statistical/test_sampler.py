@@ -22,7 +22,7 @@ from boltzgen.sampler.agreement import jeffreys_divergence
 from boltzgen.sampler.elastic import Springs
 from boltzgen.sampler.islands import combine
 from boltzgen.sampler.kernels import IsotropicStep, ReverseKernel, make_kernel
-from boltzgen.sampler.ladder import FoldLevel, Ladder, NoiseLevel
+from boltzgen.sampler.ladder import Ends, FoldLevel, Ladder, NoiseLevel
 from boltzgen.sampler.paths import bar_log_z, forward_paths, reverse_paths
 from boltzgen.sampler.pilot import Plan, plan_ladder
 from boltzgen.sampler.resampling import Scheme, genealogical_variance, systematic
@@ -100,12 +100,9 @@ def ladder(kernel: str = "ddpm+cov", n_leapfrog: int = 1, n_levels: int = 16) ->
         classes=torch.arange(N_ATOMS),
     )
     return plan_ladder(
-        exact_model,
-        gaussian(),
-        entrance(),
+        Ends(gaussian(), SIGMA_MAX, exact_model, entrance()),
         data(400, g),
         lambda sigma: gaussian().level_information(torch.as_tensor(sigma)).numpy(),
-        SIGMA_MAX,
         plan,
         g,
     )

@@ -10,8 +10,8 @@ import pytest
 import torch
 from openmm import unit
 
-from boltzgen import make_potential
 from boltzgen.errors import UserError
+from boltzgen.potential import potential_of_openmm
 from boltzgen.potential.openmm import OpenMMEvaluator
 
 N_ATOMS = 9
@@ -41,7 +41,7 @@ def configurations(n: int = 20) -> np.ndarray:
 def assert_compiled(system: openmm.System) -> None:
     """The system is batched, and equals the Reference platform at random configurations."""
     x = torch.from_numpy(configurations())
-    potential = make_potential(system, 300.0, positions=configurations(1)[0])
+    potential = potential_of_openmm(system, 300.0, configurations(1)[0])
     assert potential.backend == "batched", potential.reason
     energy, force = potential.energy_and_forces(x)
     exact_energy, exact_force = OpenMMEvaluator(system, "Reference").energy_and_forces(x)
@@ -84,7 +84,7 @@ def test_the_expression_language_is_that_of_openmm(text: str) -> None:
 def test_a_branch_that_is_not_taken_does_not_spoil_the_forces() -> None:
     force = bonds("select(step(0.3-r), r^2, sqrt(r-0.3))")
     x = torch.from_numpy(configurations())
-    _, forces = make_potential(bare_system(force), 300.0, backend="batched").energy_and_forces(x)
+    _, forces = potential_of_openmm(bare_system(force), 300.0, backend="batched").energy_and_forces(x)
     assert float(forces.flatten(1).abs().sum(1).min()) > 0
 
 
@@ -93,7 +93,7 @@ def test_a_branch_that_is_not_taken_does_not_spoil_the_forces() -> None:
 )
 def test_what_cannot_be_read_falls_back_or_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UserError, match="expression") as caught:
-        make_potential(bare_system(bonds(text)), 300.0, backend="batched")
+        potential_of_openmm(bare_system(bonds(text)), 300.0, backend="batched")
     assert "\n" not in str(caught.value)
 
 
@@ -309,7 +309,7 @@ def test_what_is_not_compiled_is_named_and_openmm_takes_over(
     build: Callable[[], openmm.System], named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     system, x = build(), configurations(3)
-    potential = make_potential(system, 300.0, positions=x[0])
+    potential = potential_of_openmm(system, 300.0, x[0])
     assert potential.backend == "openmm"
     assert named in potential.reason
     assert named in caplog.text
@@ -319,4 +319,4 @@ def test_what_is_not_compiled_is_named_and_openmm_takes_over(
     expected = context.getState(energy=True).getPotentialEnergy()._value
     assert float(energy[0]) == pytest.approx(expected, rel=1e-4)
     with pytest.raises(UserError, match=named):
-        make_potential(system, 300.0, backend="batched")
+        potential_of_openmm(system, 300.0, backend="batched")

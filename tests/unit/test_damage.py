@@ -35,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings, base = load_workflow("harmonic_dimer", TINY, device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workflow, "_report", lambda out: None)
-        patch.setattr("boltzgen.analysis._draw", lambda *_: [])
+        patch.setattr("boltzgen.report.pictures.write_pictures", lambda run, directory: [])
         workflow.run(settings, base, out, say=lambda line: None)
     return out
 

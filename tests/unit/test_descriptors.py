@@ -13,7 +13,7 @@ from boltzgen import load_system
 from boltzgen.check import check
 from boltzgen.descriptors import described
 from boltzgen.domain import Domain
-from boltzgen.report.table import check_table
+from boltzgen.tables import check_table
 
 
 def test_names_of_alanine_and_of_its_mirror_image() -> None:

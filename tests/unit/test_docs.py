@@ -117,8 +117,8 @@ def test_the_verdicts_of_the_concepts_are_those_of_the_code() -> None:
         "regions": [Presence("a tenth", 0.1, 10.0, 0.011, 1.1)],
     }
     few, missing = (Presence("a tenth", 0.1, 10.0, share, 90 * share) for share in (0.009, 0.0009))
-    assert verdict.judge(**good).level == "trusted"  # type: ignore[arg-type]
-    assert verdict.judge(**good | inside).level == "trusted"  # type: ignore[arg-type]
+    assert verdict.judge(verdict.Evidence(**good)).level == "trusted"  # type: ignore[arg-type]
+    assert verdict.judge(verdict.Evidence(**good | inside)).level == "trusted"  # type: ignore[arg-type]
     for level, changes in (
         ("caution", [{"genealogical_ess": 99.0}, {"log_z_error": 0.31}, {"jeffreys": 8.1}, {"n_lost": 6}]),
         ("caution", [{"genealogical_ess": 20.0}, {"log_z_error": 0.6}, {"jeffreys": 30.0}]),
@@ -138,4 +138,4 @@ def test_the_verdicts_of_the_concepts_are_those_of_the_code() -> None:
         ("not trusted", [{"ancestors_per_state": {"a": 0}}]),
     ):
         for change in changes:
-            assert verdict.judge(**{**good, **change}).level == level  # type: ignore[arg-type]
+            assert verdict.judge(verdict.Evidence(**{**good, **change})).level == level  # type: ignore[arg-type]

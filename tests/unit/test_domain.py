@@ -18,7 +18,8 @@ from boltzgen import load_system
 from boltzgen.domain import Domain
 from boltzgen.errors import MolecularSystemError
 from boltzgen.geometry import gaussian_log_density, mean_free_noise, mirror, random_rotations
-from boltzgen.sampler.ladder import FoldLevel, Particles
+from boltzgen.sampler.base import Particles
+from boltzgen.sampler.ladder import FoldLevel
 from boltzgen.sampler.smc import Population
 from boltzgen.stereo import element_graph
 from boltzgen.system import MolecularSystem

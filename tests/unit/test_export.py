@@ -17,6 +17,7 @@ from MDAnalysis.lib.distances import calc_bonds
 from openmm import app
 from pydantic import ValidationError
 
+from boltzgen.choices import EXPORT_FORMATS
 from boltzgen.config import ExportSettings
 from boltzgen.errors import ConfigError, NumericalError
 from boltzgen.export import export_samples, write_colvar
@@ -311,6 +312,7 @@ def test_a_format_is_added_by_one_registration(tmp_path: Path) -> None:
         export_samples(system, samples, settings, tmp_path / "out", 0)
     finally:
         del FORMATS["txt"]
+        EXPORT_FORMATS.remove("txt")
     positions = np.loadtxt(tmp_path / "out" / "weighted.txt").reshape(50, -1, 3)
     np.testing.assert_allclose(positions, samples.positions, atol=1e-4)
     readme = (tmp_path / "out" / "README.txt").read_text()

@@ -7,18 +7,23 @@ import io
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 from helpers.chain import PHI, PSI, chain_ensemble, chain_system
-from helpers.run_directory import SETTINGS, write_metrics
+from helpers.run_directory import SETTINGS, write_run
 from matplotlib.image import imread
 from rich.console import Console
 
 from boltzgen.analysis import analyze, json_safe
-from boltzgen.report import figures
-from boltzgen.report.table import closing_table, verdict_panel, with_error
+from boltzgen.report import panels
+from boltzgen.report.page import write_report
+from boltzgen.report.pictures import draw_together, write_pictures
+from boltzgen.report.sections import SECTIONS, Panel, Section, register
+from boltzgen.report.text import with_error
+from boltzgen.runs import FinishedRun
+from boltzgen.tables import closing_table, verdict_panel
 
 
 def diagnostics() -> dict:
@@ -52,22 +57,11 @@ def diagnostics() -> dict:
     }
 
 
-def run_analysis(tmp_path: Path, p_model: float = 0.3, **changes) -> dict:
+def run_analysis(p_model: float = 0.3, **changes) -> dict:
     samples = chain_ensemble(600, seed=1, p_positive=p_model, proposal=changes.pop("proposal", 0.5))
     reference = chain_ensemble(1500, seed=2, p_positive=0.3)
-    arguments = {
-        "diagnostics": diagnostics(),
-        "metrics_csv": write_metrics(tmp_path / "metrics.csv"),
-    } | changes
-    return analyze(
-        arguments.pop("system", chain_system()),
-        samples,
-        reference,
-        settings=SETTINGS,
-        directory=tmp_path / "results",
-        seed=0,
-        **arguments,
-    )
+    given = {"system": chain_system(), "diagnostics": diagnostics()} | changes
+    return analyze(given["system"], samples, reference, given["diagnostics"], SETTINGS, seed=0)
 
 
 def by_quantity(results: dict) -> dict[str, dict]:
@@ -75,24 +69,40 @@ def by_quantity(results: dict) -> dict[str, dict]:
 
 
 def test_everything_is_written_and_drawn(tmp_path):
-    results = run_analysis(tmp_path)
-    directory = tmp_path / "results"
+    run = FinishedRun(write_run(tmp_path / "run"))
+    drawn = write_pictures(run, tmp_path)
     expected = {"ramachandran", "pmf_phi", "pmf_psi", "pmf_end_to_end", "reduced_energies", "annealing"}
-    expected |= {"level_populations", "training", "surface"}
-    assert {Path(name).stem for name in results["figures"]} == expected
-    for name in results["figures"]:
-        image = imread(directory / name)
+    expected |= {"level_populations", "training", "surface", "weights"}
+    assert {path.stem for path in drawn} == expected
+    for path in drawn:
+        image = imread(path)
         assert image.shape[0] > 300 and image[..., :3].std() > 0.02
-    assert json.loads((directory / "results.json").read_text()) == results
-    with (directory / "results.csv").open() as file:
+    with (run.path / "results" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     columns = ["quantity", "value", "error", "reference", "reference_error", "unit", "note", "low", "high"]
-    assert list(rows[0]) == columns
-    assert len(rows) == len(results["rows"])
+    assert list(rows[0]) == ["key", "group", *columns]
+    assert len(rows) == len(run.results["rows"])
 
 
-def test_rows_hold_the_numbers(undrawn, tmp_path):
-    rows = by_quantity(run_analysis(tmp_path))
+def test_a_section_is_added_by_one_registration(tmp_path, without_pictures):
+    """As a third party would, in page and pictures: no other file knows of it."""
+
+    def energies_in_order(run: FinishedRun) -> list[Panel]:
+        energies = run.samples_if_there.reduced_energies
+        return [Panel(lambda axis: axis.plot(energies), "Energies in order.", "A trace.", image="trace")]
+
+    register(Section("trace", "Trace of energies", energies_in_order))
+    try:
+        run = FinishedRun(write_run(tmp_path / "run"))
+        assert tmp_path / "trace.png" in write_pictures(run, tmp_path)
+        page = write_report(run.path).read_text()
+    finally:
+        del SECTIONS["trace"]
+    assert '<h2 id="trace">Trace of energies</h2>' in page and "A trace." in page
+
+
+def test_rows_hold_the_numbers():
+    rows = by_quantity(run_analysis())
     delta_f = rows["Delta F kT"]
     assert abs(delta_f["value"] - math.log(0.7 / 0.3)) < 4 * delta_f["error"]
     in_kj = rows["Delta F kJ/mol"]
@@ -106,36 +116,37 @@ def test_rows_hold_the_numbers(undrawn, tmp_path):
 
 def test_a_bare_run_still_has_results(tmp_path):
     system = replace(chain_system(), collective_variables=(), states=())
-    results = run_analysis(tmp_path, system=system, diagnostics={}, metrics_csv=tmp_path / "absent.csv")
-    assert results["figures"] == ["reduced_energies.png"]
+    results = run_analysis(system=system, diagnostics={})
     assert set(by_quantity(results)) == {"mean reduced energy kT", "E-W2 kT", "interatomic distance W2 nm"}
     assert results["verdict"]["level"] == "caution"
+    bare = FinishedRun(write_run(tmp_path / "bare", system, found={}, trained=False))
+    assert {path.name for path in write_pictures(bare, tmp_path)} == {"reduced_energies.png", "weights.png"}
 
 
-def test_a_lost_state_is_named_and_not_trusted(undrawn, tmp_path):
-    results = run_analysis(tmp_path, p_model=1e-9, proposal=1e-9)
+def test_a_lost_state_is_named_and_not_trusted():
+    results = run_analysis(p_model=1e-9, proposal=1e-9)
     assert results["verdict"]["level"] == "not trusted"
     assert any("phi_positive" in reason and "absent" in reason for reason in results["verdict"]["reasons"])
-    json.loads((tmp_path / "results" / "results.json").read_text(), parse_constant=pytest.fail)
+    json.loads(json.dumps(results, allow_nan=False), parse_constant=pytest.fail)
     assert by_quantity(results)["Delta F kT"]["value"] == "inf"
     Console(file=io.StringIO()).print(closing_table(results), verdict_panel(results))
 
 
-def test_a_barely_carried_state_is_a_caution(undrawn, tmp_path):
-    results = run_analysis(tmp_path, p_model=0.02, proposal=0.02)
+def test_a_barely_carried_state_is_a_caution():
+    results = run_analysis(p_model=0.02, proposal=0.02)
     assert results["verdict"]["level"] == "caution"
     assert any("phi_positive" in reason and "lineages" in reason for reason in results["verdict"]["reasons"])
 
 
-def test_disagreement_in_delta_f_is_an_observation_only(undrawn, tmp_path):
-    results = run_analysis(tmp_path, p_model=0.7)
+def test_disagreement_in_delta_f_is_an_observation_only():
+    results = run_analysis(p_model=0.7)
     assert results["verdict"]["level"] == "trusted"
     assert "Delta F differs" in results["verdict"]["observations"][0]
-    assert run_analysis(tmp_path)["verdict"]["observations"] == []
+    assert run_analysis()["verdict"]["observations"] == []
 
 
-def test_closing_table_shows_model_reference_and_verdict(undrawn, tmp_path):
-    results = run_analysis(tmp_path)
+def test_closing_table_shows_model_reference_and_verdict():
+    results = run_analysis()
     stream = io.StringIO()
     console = Console(file=stream, width=140)
     console.print(closing_table(results), verdict_panel(results))
@@ -165,11 +176,15 @@ def test_json_safe_has_no_literals_that_json_lacks():
     assert json_safe(value) == {"a": [1.0, None, "inf"], "b": ["-inf", 3], "1": None}
 
 
-def test_figures_tolerate_missing_inputs(tmp_path):
-    assert figures.training(None, tmp_path / "t.png") is None
+def test_panels_tolerate_missing_inputs(tmp_path):
+    assert panels.read_columns(None) == {}
     (tmp_path / "empty.csv").write_text("")
-    assert figures.training(tmp_path / "empty.csv", tmp_path / "t.png") is None
-    assert figures.level_populations([{"sigma": 1.0}], tmp_path / "p.png") is None
-    assert figures.annealing([{"sigma": 0.1, "ess": None}], [], tmp_path / "a.png").is_file()
+    assert panels.read_columns(tmp_path / "empty.csv") == {}
+    assert panels.state_names([{"sigma": 1.0}]) == []
     tiny = chain_ensemble(3, seed=0)
-    assert figures.ramachandran(tiny, tiny, (PHI, PSI), tmp_path / "r.png").is_file()
+    draws = (
+        partial(panels.effective_sizes, levels=[{"sigma": 0.1, "ess": None}]),
+        partial(panels.agreement, paths=[], forward=False),
+        partial(panels.ramachandran_map, ensemble=tiny, torsions=(PHI, PSI)),
+    )
+    assert draw_together([Panel(draw, "", "", "a") for draw in draws], tmp_path / "a.png").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from boltzgen import load_system
 from boltzgen.config import ModelSettings
 from boltzgen.geometry import mean_free_noise
-from boltzgen.heights import height_curves, level_offsets
+from boltzgen.heights import height_curves, level_offsets, write_level_consistency
 from boltzgen.model.energy import EnergyModel
-from boltzgen.report.figures import heights
+from boltzgen.report.pictures import level_consistency
 from boltzgen.system import CollectiveVariable, MolecularSystem, State
 
 
@@ -60,10 +61,8 @@ def test_exact_heights_agree_at_every_level(
     for row in rows[1:]:
         share, exact = row["populations"]["near"], row["data_populations"]["near"]
         assert abs(share - exact) < 3.5 * (2 * max(exact * (1 - exact), 2e-3) / 300) ** 0.5
-    assert (
-        heights(rows, level_offsets(model, gaussian_data(50)), tmp_path / "heights.png").stat().st_size
-        > 10_000
-    )
+    offsets = level_offsets(model, gaussian_data(50))
+    assert level_consistency(rows, offsets, tmp_path / "heights.png").stat().st_size > 10_000
 
 
 def test_slopes_that_do_not_fit_the_heights_are_seen(model: EnergyModel, system: MolecularSystem) -> None:
@@ -90,3 +89,13 @@ def test_offsets_are_the_constants_that_were_added(model: EnergyModel, slope: fl
         exact = slope * (high - np.log(row["sigma"]))
         assert 0.0 < row["error"] < 0.25
         assert abs(row["offset"] - exact) < 4.0 * row["error"]
+
+
+def test_what_the_training_stage_writes_of_them(
+    model: EnergyModel, system: MolecularSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("boltzgen.heights.HEIGHT_LEVELS", 10)
+    curves = write_level_consistency(system, model, gaussian_data(20), tmp_path)
+    stored = json.loads((tmp_path / "heights.json").read_text())
+    assert stored == json.loads(json.dumps(curves))
+    assert len(stored["paths"]) == 11 and 0 < stored["kish_ess_fraction"] <= 1 and stored["offsets"]

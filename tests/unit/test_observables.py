@@ -129,7 +129,7 @@ def test_their_means_are_in_the_results(tmp_path, own_file):
     names = ("compute_rg", "principal_moments", f"{own_file}:height")
     settings = SETTINGS.model_copy(update={"observables": names})
     reference = chain_ensemble(500, seed=2)
-    results = analyze(SYSTEM, SAMPLE, reference, diagnostics(), settings, tmp_path / "results", 0)
+    results = analyze(SYSTEM, SAMPLE, reference, diagnostics(), settings, 0)
     rows = {row["quantity"]: row for row in results["rows"]}
     assert {f"mean principal_moments[{k}]" for k in range(3)} < set(rows) > {"mean mine.py:height"}
     row = rows["mean compute_rg"]

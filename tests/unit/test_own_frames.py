@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from boltzgen.config import DataSettings, SimulateSettings
+from boltzgen.context import Context
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.equipartition import Equipartition, equipartition
 from boltzgen.errors import DataError
@@ -35,7 +36,7 @@ def system() -> MolecularSystem:
 
 def dynamics_of(system: MolecularSystem, scratch: Path) -> np.ndarray:
     settings = SimulateSettings(method="langevin", n_runs=1, equilibration_ps=2.0, production_ps=60.0)
-    return simulate(system, settings, scratch, 1, platform="Reference").positions
+    return simulate(system, settings, Context(1), "Reference").positions
 
 
 @pytest.fixture(scope="module")

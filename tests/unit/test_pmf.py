@@ -94,7 +94,7 @@ def test_a_given_bandwidth_adds_its_variance():
     x[:, 1, 0] = rng.normal(1.0, 0.1, len(x))
     sample = WeightedEnsemble(x, np.zeros(len(x)), np.zeros(len(x)), 300.0)
     bond = replace(END_TO_END, atoms=(0, 1))
-    profile = kernel_pmf(sample, bond, 100, bandwidth=0.05, limits=(0.4, 1.6))
+    profile = kernel_pmf(sample, bond, np.linspace(0.4, 1.6, 101), bandwidth=0.05)
     truth = -norm.logpdf(profile.centres, 1.0, math.hypot(0.1, 0.05))
     known = truth < truth.min() + 3
     np.testing.assert_allclose(profile.f[known], (truth - truth.min())[known], atol=0.1)

@@ -14,7 +14,7 @@ import torch
 
 from boltzgen.errors import MolecularSystemError, UserError
 from boltzgen.platform import fastest_platform
-from boltzgen.potential import agreement, make_potential
+from boltzgen.potential import agreement, make_potential, potential_of_openmm
 from boltzgen.potential.batched import BatchedEvaluator
 from boltzgen.potential.symmetry import check_translation_invariant, reflection_is_symmetry
 from boltzgen.registry import load_system
@@ -208,11 +208,11 @@ def test_a_bare_system_needs_a_temperature_but_no_positions() -> None:
     bare = system.openmm_system
     with pytest.raises(UserError, match="temperature"):
         make_potential(bare)
-    potential = make_potential(bare, system.temperature_k)
+    potential = potential_of_openmm(bare, system.temperature_k)
     assert potential.backend == "batched"
     x = distorted(system, 3)
     torch.testing.assert_close(potential(x), make_potential(system)(x))
-    hot = make_potential(system, 2 * system.temperature_k)
+    hot = make_potential(system.at_temperature(2 * system.temperature_k))
     torch.testing.assert_close(2 * hot(x), potential(x))
     assert bool(torch.isfinite(torch.from_numpy(agreement.embedding(bare, 300.0))).all())
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from boltzgen.config import ModelSettings, SampleSettings
+from boltzgen.context import Context
 from boltzgen.domain import Domain
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
-from boltzgen.kept import Kept
 from boltzgen.model.energy import EnergyModel
 from boltzgen.production import Island, Spent, kept_in, mean_shares
 from boltzgen.progress import Report
 from boltzgen.registry import load_system
-from boltzgen.sampler.ladder import Particles
+from boltzgen.sampler.base import Particles
 from boltzgen.sampler.smc import Population
 from boltzgen.sampling import sample
 from boltzgen.system import MolecularSystem
@@ -65,7 +66,7 @@ def problem() -> Problem:
 @pytest.fixture(scope="module")
 def whole(problem: Problem) -> Sampled:
     """What a sampling gives that nobody interrupted."""
-    return sample(*problem, SETTINGS, seed=5)
+    return sample(*problem, SETTINGS, Context(5))
 
 
 @pytest.mark.parametrize(
@@ -80,16 +81,18 @@ def whole(problem: Problem) -> Sampled:
 def test_finished_islands_are_kept_and_the_others_are_the_same(
     problem: Problem, whole: Sampled, moment: str, left: list[str], tmp_path: Path
 ) -> None:
-    run = partial(sample, *problem, SETTINGS, seed=5)
+    def run(**given: Any) -> Sampled:
+        return sample(*problem, SETTINGS, Context(5, checkpoints=tmp_path, **given))
+
     ensemble, whole_diagnostics = whole
     try:
-        run(report=killed_at(moment), resume=tmp_path)
+        run(on_progress=killed_at(moment))
         assert moment == "never"
     except Killed:
         pass
     said: list[str] = []
     messages: list[str] = []
-    parts, diagnostics = run(resume=tmp_path, say=said.append, report=lambda *r: messages.append(r[2]))
+    parts, diagnostics = run(log=said.append, on_progress=lambda *r: messages.append(r[2]))
     assert [
         word
         for word in ("pilot", "forward", *(f"island {k}" for k in (1, 2, 3)))
@@ -104,7 +107,7 @@ def test_finished_islands_are_kept_and_the_others_are_the_same(
 
 
 def test_islands_and_seeds_have_their_own_random_numbers(problem: Problem, whole: Sampled) -> None:
-    samples = [whole[0], *(sample(*problem, SETTINGS, seed=seed)[0] for seed in (5, 6))]
+    samples = [whole[0], *(sample(*problem, SETTINGS, Context(seed))[0] for seed in (5, 6))]
     np.testing.assert_array_equal(samples[0].positions, samples[1].positions)
     assert not np.isin(samples[0].positions, samples[2].positions).any()
     first, second = (samples[0].positions[samples[0].islands == island] for island in (0, 1))
@@ -114,12 +117,12 @@ def test_islands_and_seeds_have_their_own_random_numbers(problem: Problem, whole
 def test_a_damaged_island_is_sampled_again_and_that_is_said(
     problem: Problem, whole: Sampled, tmp_path: Path
 ) -> None:
-    run = partial(sample, *problem, SETTINGS, seed=5, resume=tmp_path)
-    run()
+    context = Context(5, checkpoints=tmp_path)
+    sample(*problem, SETTINGS, context)
     path = tmp_path / "island_1.pt"
     path.write_bytes(path.read_bytes()[:-300])
     said: list[str] = []
-    again, _ = run(say=said.append)
+    again, _ = sample(*problem, SETTINGS, replace(context, log=said.append))
     assert len(said) == 1 and "island_1.pt: cannot be read" in said[0]
     np.testing.assert_array_equal(again.positions, whole[0].positions)
 
@@ -127,7 +130,7 @@ def test_a_damaged_island_is_sampled_again_and_that_is_said(
 def test_the_bridge_keeps_the_ancestors_of_rare_states(problem: Problem) -> None:
     """Resampling at every noise level goes on to the bridge only where hardly any particle counts."""
     settings = SETTINGS.model_copy(update={"resample_below": 1.0, "n_islands": 1})
-    samples, diagnostics = sample(*problem, settings, seed=5)
+    samples, diagnostics = sample(*problem, settings, Context(5))
     assert all(level["resampled"] for level in diagnostics["levels"])
     assert not any(level["resampled"] for level in diagnostics["bridge"])
     assert np.ptp(samples.log_weights) > 0
@@ -152,16 +155,16 @@ def test_a_pilot_run_that_loses_everything_says_how(
         monkeypatch.setattr(Domain, "tally", counted)
         message = r"have weight zero: 16 are other isomers \(centre C\(1\): 16\); .*system.free_isomers"
     with pytest.raises(NumericalError, match=message):
-        sample(*problem, SETTINGS, seed=5)
+        sample(*problem, SETTINGS, Context(5))
 
 
 def test_many_particles_become_more_islands_and_leave_no_gradients(problem: Problem, tmp_path: Path) -> None:
     """What is in memory at a time is one island, and of finished ones what the ensemble needs."""
     settings = SETTINGS.model_copy(update={"n_islands": 2, "max_island": 6})
-    ensemble, _ = sample(*problem, settings, seed=5, resume=tmp_path)
+    ensemble, _ = sample(*problem, settings, Context(5, checkpoints=tmp_path))
     assert ensemble.islands is not None
     assert np.bincount(ensemble.islands).tolist() == [6, 6, 6, 6]
-    island = kept_in(Kept(tmp_path)).load("island_3", print)
+    island = kept_in(tmp_path).load("island_3", print)
     assert isinstance(island, Island)
     assert island.population.particles.gradients.numel() == 0
 
@@ -173,7 +176,7 @@ def test_islands_that_other_processes_should_have_kept_are_missed(
     monkeypatch.setattr(World, "barrier", lambda self: None)
     with pytest.raises(DataError, match="islands 2, made by other processes"):
         settings = SETTINGS.model_copy(update={"n_islands": 2})
-        sample(*problem, settings, seed=5, resume=tmp_path, world=World(size=2))
+        sample(*problem, settings, Context(5, checkpoints=tmp_path, processes=World(size=2)))
 
 
 def test_populations_of_islands_count_by_their_z() -> None:

@@ -22,10 +22,10 @@ from boltzgen.report.comparison import write_comparison
 from boltzgen.report.inline import DARK_GROUND, MIN_CONTRAST, contrast, lightened
 from boltzgen.report.page import write_report
 from boltzgen.report.panels import CATEGORICAL
-from boltzgen.report.table import closing_table
 from boltzgen.report.text import changed_settings, duration, number, size
 from boltzgen.runs import load_run
 from boltzgen.system import State
+from boltzgen.tables import closing_table
 
 ATTACK = "<script>alert(1)</script>"
 VOID = {"meta", "link", "br", "img", "input", "hr", "col", "image", "path", "use", "rect", "stop"}

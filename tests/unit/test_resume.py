@@ -7,8 +7,8 @@ import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +16,12 @@ from helpers.dimer import MODEL, dimers, settings
 from helpers.stages import changed
 
 from boltzgen import workflow
+from boltzgen.context import Context
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.model import EnergyModel
 from boltzgen.progress import Report
 from boltzgen.registry import load_system
-from boltzgen.stage import Run, Stage
+from boltzgen.stage import Goal, Run, Stage
 from boltzgen.storage import save_ensemble
 from boltzgen.system import MolecularSystem
 from boltzgen.train import train
@@ -56,7 +57,7 @@ def files(directory: Path) -> dict[str, bytes]:
     """What training left, without the columns of its log that depend on the clock."""
     found = {path.name: path.read_bytes() for path in directory.glob("energy.*")}
     found |= {f"last/{path.name}": path.read_bytes() for path in (directory / "last").iterdir()}
-    found |= {name: (directory / name).read_bytes() for name in ("heights.json", "training.json")}
+    found |= {name: (directory / name).read_bytes() for name in ("training.json",)}
     with (directory / "metrics.csv").open(newline="") as stream:
         rows = [
             {k: v for k, v in row.items() if k not in ("minutes", "configurations_per_s")}
@@ -65,16 +66,14 @@ def files(directory: Path) -> dict[str, bytes]:
     return found | {"metrics": json.dumps(rows).encode()}
 
 
-SHORT = {"height_paths": 4, "warmup_steps": 5}
+SHORT = {"height_paths": 0, "warmup_steps": 5}
 
 
 def finer(patch: pytest.MonkeyPatch) -> None:
-    """Checkpoints, reports and blocks of batches in a training of 15 steps, and few levels behind it."""
+    """Checkpoints, reports and blocks of batches in a training of 15 steps."""
     patch.setattr("boltzgen.train.resume.CHECKPOINT_STEPS", 5)
     patch.setattr("boltzgen.train.resume.BLOCK", 6)
     patch.setattr("boltzgen.train.monitor.REPORT_STEPS", 5)
-    patch.setattr("boltzgen.train.loop.HEIGHT_LEVELS", 10)
-    patch.setattr("boltzgen.train.loop.heights", lambda *given: given[-1].touch())  # the picture
 
 
 @pytest.fixture
@@ -90,31 +89,33 @@ def whole(
     directory = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         finer(patch)
-        train(system, data, MODEL, settings(15, **SHORT), directory, seed=3)
+        train(system, data, MODEL, settings(15, **SHORT), directory, Context(3))
     return files(directory)
 
 
 @pytest.mark.usefixtures("often")
-@pytest.mark.parametrize(
-    ("moment", "first"), [("calibrating", 5), ("step 10 ", 10), ("step 15 ", 15), ("annealing", None)]
-)
+@pytest.mark.parametrize(("moment", "first"), [("calibrating", 5), ("step 10 ", 10), ("step 15 ", 15)])
 def test_a_killed_training_ends_as_if_it_had_not_been_killed(
     moment: str,
-    first: int | None,
+    first: int,
     whole: dict[str, bytes],
     system: MolecularSystem,
     data: WeightedEnsemble,
     tmp_path: Path,
 ) -> None:
     """Bit for bit: killed before the first checkpoint, between two, after the last step."""
-    run = partial(train, system, data, MODEL, settings(15, **SHORT), tmp_path / "model", seed=3)
+
+    def run(**given: Any) -> None:
+        context = Context(3, checkpoints=tmp_path / "resume", **given)
+        train(system, data, MODEL, settings(15, **SHORT), tmp_path / "model", context)
+
     with pytest.raises(Killed):
-        run(report=killed_at(moment), resume=tmp_path / "resume")
+        run(on_progress=killed_at(moment))
     said: list[str] = []
     messages: list[str] = []
-    run(resume=tmp_path / "resume", report=lambda *r: messages.append(r[2]), say=said.append)
+    run(on_progress=lambda *r: messages.append(r[2]), log=said.append)
     steps = [int(message.split()[1]) for message in messages if message.startswith("step")]
-    assert (steps[0] if steps else None) == first and said == []
+    assert steps[0] == first and said == []
     assert files(tmp_path / "model") == whole
 
 
@@ -127,13 +128,17 @@ def test_a_damaged_checkpoint_starts_training_anew_and_says_so(
     data: WeightedEnsemble,
     tmp_path: Path,
 ) -> None:
-    run = partial(train, system, data, MODEL, settings(15, **SHORT), tmp_path / "model", seed=3)
+
+    def run(**given: Any) -> None:
+        context = Context(3, checkpoints=tmp_path / "resume", **given)
+        train(system, data, MODEL, settings(15, **SHORT), tmp_path / "model", context)
+
     with pytest.raises(Killed):
-        run(report=killed_at("step 10 "), resume=tmp_path / "resume")
+        run(on_progress=killed_at("step 10 "))
     checkpoint = tmp_path / "resume" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-2000] if damage is None else damage)
     said: list[str] = []
-    run(resume=tmp_path / "resume", say=said.append)
+    run(log=said.append)
     assert len(said) == 1 and "last.ckpt: cannot be read" in said[0] and "starts anew" in said[0]
     assert files(tmp_path / "model") == whole
 
@@ -161,7 +166,7 @@ def test_a_forced_training_starts_anew_and_then_is_resumed_as_ever(
         steps: list[int] = []
         stored = changed("simulate", work=store, forecast=lambda *_: "")
         with stored, pytest.raises(Killed):
-            workflow.run(given, base, tmp_path / "run", "train", force, say=lambda line: None)
+            workflow.run(given, base, tmp_path / "run", Goal("train", force), say=lambda line: None)
         assert steps[0] == first and (tmp_path / "run" / "resume" / "train" / "last.ckpt").is_file()
 
 

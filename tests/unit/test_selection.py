@@ -14,9 +14,9 @@ from boltzgen.config import ExportSettings
 from boltzgen.errors import ConfigError
 from boltzgen.export import trajectory
 from boltzgen.registry import load_system
-from boltzgen.report.table import check_table
 from boltzgen.selection import selected_atoms
 from boltzgen.system import MolecularSystem
+from boltzgen.tables import check_table
 from boltzgen.variables import with_variables
 
 IN_FILE = {

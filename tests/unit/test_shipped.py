@@ -14,6 +14,7 @@ from boltzgen.config import SystemSettings, Workflow
 from boltzgen.errors import ConfigError
 from boltzgen.manifest import pretrained_run
 from boltzgen.model import load_model
+from boltzgen.stage import Goal
 from boltzgen.storage import load_ensemble
 from boltzgen.workflow import run
 
@@ -23,7 +24,7 @@ NAME = "alanine_dipeptide_b"
 def test_every_model_loads_and_knows_its_own_data(tmp_path: Path) -> None:
     """Held-out slopes are better than those of its prior at every level, heights finite."""
     system = load_system("alanine_dipeptide")
-    shipped.copy(NAME, system, data=tmp_path, model=tmp_path)
+    shipped.copy(NAME, data=tmp_path, model=tmp_path)
     model = load_model(tmp_path, system=system)
     data = load_ensemble(tmp_path / "ensemble.h5")
     x0 = torch.as_tensor(data.positions[data.resampled_indices(64, seed=0)])
@@ -47,16 +48,16 @@ def test_size_on_disk() -> None:
         assert sum(path.stat().st_size for path in (shipped.ROOT / name).iterdir()) < 2_000_000
 
 
-def test_a_model_of_another_system_or_temperature_is_refused(tmp_path: Path) -> None:
+def test_a_model_of_another_system_or_temperature_is_refused() -> None:
     system = load_system("alanine_dipeptide")
     with pytest.raises(ConfigError, match="no model nowhere"):
-        shipped.copy("nowhere", system, data=tmp_path)
+        shipped.check("nowhere", system.name, system.temperature_k)
     for other in (
         load_system("alanine_dipeptide", {"hamiltonian": "C"}),
         replace(system, temperature_k=310.0),
     ):
         with pytest.raises(ConfigError, match="is a model of alanine_dipeptide/B at 300 K"):
-            shipped.copy(NAME, other, data=tmp_path)
+            shipped.check(NAME, other.name, other.temperature_k)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +80,11 @@ def test_which_commands_use_it(changed: list[str], pretrained_run: bool | None, 
 def test_stages_take_the_shipped_files(tmp_path: Path) -> None:
     workflow = Workflow(name="a", system=SystemSettings(name="alanine_dipeptide"), pretrained=NAME)
     lines: list[str] = []
-    run(workflow, tmp_path, tmp_path / "run", until="train", say=lines.append)
+    run(workflow, tmp_path, tmp_path / "run", Goal("train"), say=lines.append)
     assert "comes with boltzgen" in lines[0] and "comes with boltzgen" in lines[1]
     assert np.isfinite(load_ensemble(tmp_path / "run/data/ensemble.h5").reduced_energies).all()
     assert (tmp_path / "run/model/energy.safetensors").exists()
     assert pretrained_run(tmp_path / "run") is True
     lines.clear()
-    run(workflow, tmp_path, tmp_path / "run", until="train", say=lines.append)
+    run(workflow, tmp_path, tmp_path / "run", Goal("train"), say=lines.append)
     assert all("skipped" in line for line in lines)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mdtraj
 import numpy as np
@@ -13,10 +13,15 @@ from openmm import Platform
 
 from boltzgen import simulate as dynamics
 from boltzgen.config import SimulateSettings
+from boltzgen.context import Context
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
+from boltzgen.one_run import run_task
+from boltzgen.pace import choose_platform
+from boltzgen.process_pool import SimulationProgress
+from boltzgen.recorder import Recorder, Task
 from boltzgen.registry import load_system
-from boltzgen.simulate import choose_platform, simulate
+from boltzgen.simulate import simulate
 from boltzgen.storage import load_ensemble, save_ensemble
 from boltzgen.system import MolecularSystem
 
@@ -32,11 +37,11 @@ def dimer() -> MolecularSystem:
 
 
 @both_ways
-def test_energies_belong_to_the_frames(platform: str, tmp_path: Path) -> None:
+def test_energies_belong_to_the_frames(platform: str) -> None:
     system = dimer()
     settings = SHORT.model_copy(update={"n_temperatures": 3})
     for method in ("langevin", "parallel_tempering"):
-        run = simulate(system, settings.model_copy(update={"method": method}), tmp_path, 3, platform=platform)
+        run = simulate(system, settings.model_copy(update={"method": method}), Context(3), platform)
         r = system.collective_variables[0].values(run.positions)
         np.testing.assert_allclose(
             run.reduced_energies, 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT, atol=1e-4
@@ -46,16 +51,16 @@ def test_energies_belong_to_the_frames(platform: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(run.islands, np.repeat(np.arange(independent), 200 // independent))
         assert np.abs(run.positions.mean(axis=1)).max() < 1e-6
         sparse = settings.model_copy(update={"method": method, "frame_interval_ps": 1.0})
-        assert len(simulate(system, sparse, tmp_path, 3, platform=platform)) == 20
+        assert len(simulate(system, sparse, Context(3), platform)) == 20
 
 
 @both_ways
-def test_the_seed_fixes_the_frames(platform: str, tmp_path: Path) -> None:
+def test_the_seed_fixes_the_frames(platform: str) -> None:
     system = load_system("alanine_dipeptide")
     settings = SHORT.model_copy(update={"equilibration_ps": 0.05, "production_ps": 0.2, "n_walkers": 2})
     for method in ("langevin", "parallel_tempering"):
         chosen = settings.model_copy(update={"method": method})
-        a, b, c = (simulate(system, chosen, tmp_path, seed, platform=platform) for seed in (1, 1, 2))
+        a, b, c = (simulate(system, chosen, Context(seed), platform) for seed in (1, 1, 2))
         np.testing.assert_array_equal(a.positions, b.positions)
         assert not np.array_equal(a.positions, c.positions)
 
@@ -64,12 +69,10 @@ def test_the_seed_fixes_the_frames(platform: str, tmp_path: Path) -> None:
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs one after the other, without waiting for processes that import everything anew."""
 
-    def one_by_one(
-        tasks: list[dynamics._Task], _: int, progress: dynamics._Progress
-    ) -> list[dynamics.Frames]:
-        return [dynamics._run(task, progress.of_run(task.run)) for task in tasks]
+    def one_by_one(tasks: list[Task], _: int, progress: SimulationProgress) -> list[Recorder]:
+        return [run_task(task, progress.of_run(task.run)) for task in tasks]
 
-    monkeypatch.setattr(dynamics, "_run_in_processes", one_by_one)
+    monkeypatch.setattr(dynamics, "run_in_processes", one_by_one)
 
 
 @both_ways
@@ -81,21 +84,24 @@ def test_finished_runs_are_kept_and_the_others_are_the_same(
     """As after a kill: of three runs one is left, another is damaged, the third is missing."""
     small = {"n_runs": 3, "n_temperatures": 2, "equilibration_ps": 0.2, "production_ps": 4.0}
     small |= {"method": method}
-    settings, scratch, resume = SHORT.model_copy(update=small), tmp_path / "scratch", tmp_path / "resume"
+    settings, resume = SHORT.model_copy(update=small), tmp_path / "resume"
     said: list[str] = []
-    run = partial(simulate, dimer(), settings, scratch, 1, platform=platform)
+
+    def run(**given: Any) -> WeightedEnsemble:
+        return simulate(dimer(), settings, Context(1, **given), platform)
+
     whole = run()
-    np.testing.assert_array_equal(run(resume=resume).positions, whole.positions)
+    np.testing.assert_array_equal(run(checkpoints=resume).positions, whole.positions)
     assert sorted(path.name for path in resume.iterdir()) == ["run_0.pt", "run_1.pt", "run_2.pt"]
     (resume / "run_1.pt").write_bytes((resume / "run_1.pt").read_bytes()[:-100])
     (resume / "run_2.pt").unlink()
     before = (resume / "run_0.pt").stat().st_mtime_ns
-    parts = run(resume=resume, say=said.append)
+    parts = run(checkpoints=resume, log=said.append)
     assert len(said) == 1 and "run_1.pt: cannot be read" in said[0]
     assert (resume / "run_0.pt").stat().st_mtime_ns == before
     for field in ("positions", "reduced_energies", "lineages", "islands"):
         np.testing.assert_array_equal(getattr(parts, field), getattr(whole, field))
-    once_more = run(resume=resume)  # nothing is left to do
+    once_more = run(checkpoints=resume)  # nothing is left to do
     np.testing.assert_array_equal(once_more.positions, whole.positions)
 
 
@@ -106,10 +112,8 @@ def test_the_platform_is_the_one_asked_for_or_that_of_what_is_kept(
         SHORT.model_copy(update={"method": "langevin", "production_ps": 2.0}),
         tmp_path / "kept",
     )
-    simulate(dimer(), settings, tmp_path, 1, platform="Reference", resume=resume)
-    monkeypatch.setattr(
-        "boltzgen.simulate.fastest_platform", lambda system: Platform.getPlatformByName("CPU")
-    )
+    simulate(dimer(), settings, Context(1, checkpoints=resume), "Reference")
+    monkeypatch.setattr("boltzgen.pace.fastest_platform", lambda system: Platform.getPlatformByName("CPU"))
     assert choose_platform(dimer(), settings, resume) == "Reference"
     assert choose_platform(dimer(), settings) == "CPU"
     assert choose_platform(dimer(), settings.model_copy(update={"platform": "Reference"})) == "Reference"
@@ -120,7 +124,7 @@ def test_the_platform_is_the_one_asked_for_or_that_of_what_is_kept(
 def test_exploding_dynamics_is_one_line(method: str, platform: str, tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"method": method, "timestep_fs": 20.0, "platform": platform})
     with pytest.raises(NumericalError, match=r"run 1 broke down.*smaller simulate.timestep_fs") as caught:
-        simulate(load_system("alanine_dipeptide"), settings, tmp_path, 0)
+        simulate(load_system("alanine_dipeptide"), settings, Context(0, checkpoints=tmp_path))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -15,8 +15,9 @@ from openmmtools.testsystems import get_data_filename
 
 from boltzgen.builders import from_amber, from_pdb
 from boltzgen.errors import MolecularSystemError
+from boltzgen.formats import RECOGNISED, FileKind
 from boltzgen.registry import load_system
-from boltzgen.structures import read_structure
+from boltzgen.structures import READERS, Structure, read_structure, register
 from boltzgen.system import MolecularSystem
 
 AMBER = ["amber99sbildn.xml"]
@@ -461,3 +462,24 @@ def test_amber_files_that_do_not_belong_together(tmp_path: Path, prmtop: Path) -
         with pytest.raises(MolecularSystemError) as caught:
             from_amber(topology, coordinates, "my")
         assert expected in str(caught.value)
+
+
+def test_an_input_format_is_added_by_one_registration(alanine: MolecularSystem, tmp_path: Path) -> None:
+    """As a third party would: no other file knows of it."""
+
+    def read(path: Path, text: str) -> Structure:
+        rows = [line.split() for line in text.splitlines()[1:]]
+        positions = np.array([[float(value) for value in row] for row in rows])
+        return Structure(alanine.topology, positions)
+
+    lines = ["#! ALA", *(" ".join(f"{value:.6f}" for value in row) for row in alanine.positions)]
+    path = written(tmp_path, "\n".join(lines), "my.ala")
+    assert "and a PDB file or an mmCIF file belongs here" in refusal(path)
+    kind = FileKind("an ALA file")
+    register(kind, read, recognises=lambda text: text.startswith("#! ALA"))
+    try:
+        system = from_pdb(path, ["amber99sbildn.xml"], "my")
+    finally:
+        del READERS[kind]
+        RECOGNISED.clear()
+    assert system.n_atoms == 22

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from boltzgen.config import DataSettings, SimulateSettings, SystemSettings, Workflow
+from boltzgen.context import Context
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.frames import inside_domain
 from boltzgen.registry import load_system
 from boltzgen.simulate import simulate
+from boltzgen.stage import Goal
 from boltzgen.stage_functions import Run
 from boltzgen.storage import load_ensemble, save_ensemble
 from boltzgen.system import MolecularSystem
@@ -31,7 +33,7 @@ def system() -> MolecularSystem:
 @pytest.fixture(scope="module")
 def dynamics(system: MolecularSystem, tmp_path_factory: pytest.TempPathFactory) -> WeightedEnsemble:
     settings = SimulateSettings(method="langevin", n_runs=1, equilibration_ps=2.0, production_ps=20.0)
-    return simulate(system, settings, tmp_path_factory.mktemp("scratch"), 1, platform="Reference")
+    return simulate(system, settings, Context(1), "Reference")
 
 
 def write(system: MolecularSystem, positions: np.ndarray, path: Path) -> None:
@@ -154,7 +156,7 @@ def simulated(directory: Path) -> list[str]:
         data=DataSettings(trajectory=(str(directory / "md.dcd"),)),
     )
     said: list[str] = []
-    run(settings, directory, directory / "run", until="simulate", say=said.append)
+    run(settings, directory, directory / "run", Goal("simulate"), say=said.append)
     return said
 
 

@@ -18,7 +18,7 @@ from boltzgen.config import Workflow
 from boltzgen.errors import MolecularSystemError
 from boltzgen.export import export_samples
 from boltzgen.registry import build_system
-from boltzgen.report.record import Record
+from boltzgen.stored_results import StoredResults
 from boltzgen.stretches import with_stretches
 from boltzgen.system import CollectiveVariable, MolecularSystem, State
 
@@ -166,9 +166,9 @@ def test_they_come_back_from_the_results_and_stand_in_colvar(tmp_path: Path) -> 
         "collective_variables": [asdict(cv) for cv in system.collective_variables],
         "states": [asdict(state) for state in system.states],
     }
-    record = Record(tmp_path, {}, {}, json.loads(json.dumps(results)))
-    assert tuple(record.variables) == system.collective_variables
-    assert tuple(record.states) == system.states
+    stored = StoredResults(json.loads(json.dumps(results)))
+    assert tuple(stored.variables) == system.collective_variables
+    assert tuple(stored.states) == system.states
     sample = chain_ensemble(20, seed=2)
     settings = Workflow.model_fields["export"].default.model_copy(update={"formats": ("h5",)})
     export_samples(system, sample, settings, tmp_path / "export", seed=0)

@@ -15,12 +15,12 @@ from boltzgen.diagnostics import judge_run, path_diagnostics, summarise, tail_of
 from boltzgen.ensemble import WeightedEnsemble
 from boltzgen.estimates import cluster_weights
 from boltzgen.sampler.agreement import Measured
+from boltzgen.sampler.base import Particles
 from boltzgen.sampler.islands import Combined, combine
-from boltzgen.sampler.ladder import Particles
 from boltzgen.sampler.paths import Paths
 from boltzgen.sampler.presence import Presence
 from boltzgen.sampler.smc import Population
-from boltzgen.sampler.verdict import judge
+from boltzgen.sampler.verdict import Evidence, judge
 from boltzgen.sampling import ensemble_of
 from boltzgen.tails import Tail
 
@@ -36,7 +36,7 @@ GOOD = {
 
 
 def test_nothing_wrong_is_trusted() -> None:
-    assert judge(**GOOD).level == "trusted"
+    assert judge(Evidence(**GOOD)).level == "trusted"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_nothing_wrong_is_trusted() -> None:
     ],
 )
 def test_each_trouble_is_named(change: dict[str, object], level: str, word: str) -> None:
-    verdict = judge(**{**GOOD, **change})  # type: ignore[arg-type]
+    verdict = judge(Evidence(**{**GOOD, **change}))  # type: ignore[arg-type]
     assert verdict.level == level
     assert any(word in reason for reason in verdict.reasons)
     assert len(verdict.reasons) == 1
@@ -85,7 +85,7 @@ def test_each_trouble_is_named(change: dict[str, object], level: str, word: str)
     ],
 )
 def test_what_noise_explains_is_trusted(change: dict[str, object]) -> None:
-    assert judge(**{**GOOD, **change}).level == "trusted"  # type: ignore[arg-type]
+    assert judge(Evidence(**{**GOOD, **change})).level == "trusted"  # type: ignore[arg-type]
 
 
 def test_paths_from_data_that_are_lost_count() -> None:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import openmm
 import pytest
 
 from boltzgen import pace
 from boltzgen.config import SimulateSettings
+from boltzgen.context import Context
 from boltzgen.errors import UserError
+from boltzgen.pace import choose_platform
 from boltzgen.registry import load_system
-from boltzgen.simulate import choose_platform, simulate
+from boltzgen.simulate import simulate
 
 SHORT = SimulateSettings(friction_per_ps=5.0, equilibration_ps=2.0, production_ps=20.0)
 
 
-def test_walkers_share_the_production_and_stay_apart(tmp_path: Path) -> None:
+def test_walkers_share_the_production_and_stay_apart() -> None:
     """Frames come walker by walker, each a trajectory of its own from the same start."""
     settings = SHORT.model_copy(update={"n_runs": 1, "n_walkers": 4, "method": "langevin"})
-    run = simulate(load_system("harmonic_dimer"), settings, tmp_path, 0, platform="batched")
+    run = simulate(load_system("harmonic_dimer"), settings, Context(), "batched")
     assert len(run) == 200
     by_walker = run.reduced_energies.reshape(4, 50)
     correlations = np.corrcoef(by_walker)[np.triu_indices(4, 1)]
     assert np.abs(correlations).max() < 0.9
     more_than_frames = settings.model_copy(update={"n_walkers": 300, "equilibration_ps": 0.1})
-    assert (
-        len(simulate(load_system("harmonic_dimer"), more_than_frames, tmp_path, 0, platform="batched")) == 300
-    )
+    assert len(simulate(load_system("harmonic_dimer"), more_than_frames, Context(), "batched")) == 300
 
 
 @pytest.mark.parametrize(
@@ -57,10 +55,10 @@ def test_what_openmm_does_slowly_is_batched(monkeypatch: pytest.MonkeyPatch) -> 
     assert not pace.by_walkers(system, SimulateSettings(equilibration_ps=100.0))  # longer than half a part
 
 
-def test_a_system_that_cannot_be_batched_is_left_to_openmm(tmp_path: Path) -> None:
+def test_a_system_that_cannot_be_batched_is_left_to_openmm() -> None:
     system = load_system("harmonic_dimer")
     system.openmm_system.addForce(openmm.CustomHbondForce("distance(a1,d1)"))
     settings = SHORT.model_copy(update={"production_ps": 1e6})
     assert not pace.by_walkers(system, settings)
     with pytest.raises(UserError, match="not batched: a CustomHbondForce"):
-        simulate(system, settings, tmp_path, 0, platform="batched")
+        simulate(system, settings, Context(), "batched")

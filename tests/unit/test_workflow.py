@@ -17,7 +17,7 @@ from boltzgen.errors import BusyError, ConfigError, DataError, NumericalError
 from boltzgen.manifest import Manifest, changes
 from boltzgen.progress import Report
 from boltzgen.registry import build_system, load_system
-from boltzgen.stage import Dependencies, Run, Stage
+from boltzgen.stage import Dependencies, Goal, Run, Stage
 from boltzgen.stages import NAMES, STAGES, stage_named
 from boltzgen.workflow_file import load_workflow
 
@@ -47,10 +47,10 @@ class Chain:
         recorded = {"train_steps": 77, "compile": "never"} if name == "train" else None
         return {"platform": "Reference"} if name == "simulate" else recorded
 
-    def __call__(self, *overrides: str, until: str = "export", **options: object) -> list[str]:
+    def __call__(self, *overrides: str, until: str = "export", force: tuple[str, ...] = ()) -> list[str]:
         self.ran, self.said = [], []
         settings, base = load_workflow("harmonic_dimer", list(overrides), device="cpu")
-        workflow.run(settings, base, self.out, until, say=self.said.append, **options)  # type: ignore[arg-type]
+        workflow.run(settings, base, self.out, Goal(until, tuple(force)), say=self.said.append)
         return self.ran
 
 

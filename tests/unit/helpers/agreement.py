@@ -9,7 +9,7 @@ import openmm
 import torch
 from openmm import unit
 
-from boltzgen import make_potential
+from boltzgen.potential import potential_of_openmm
 from boltzgen.potential.openmm import OpenMMEvaluator
 
 N_CONFIGURATIONS = 100
@@ -43,7 +43,7 @@ def assert_agreement(
 
     Returns the first half, which are thermal, and their energies there [kJ/mol].
     """
-    potential = make_potential(system, 300.0, positions=positions)
+    potential = potential_of_openmm(system, 300.0, positions)
     assert potential.backend == "batched", potential.reason
     x = torch.from_numpy(thermal_and_noisy(system, positions, n))
     energy, force = potential.energy_and_forces(x)

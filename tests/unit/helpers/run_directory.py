@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 from helpers.chain import chain_ensemble, chain_system
 
-from boltzgen.analysis import analyze
+from boltzgen.analysis import analyze, write_results
 from boltzgen.config import AnalyzeSettings, SystemSettings, Workflow
 from boltzgen.storage import save_ensemble
 from boltzgen.system import MolecularSystem
@@ -82,11 +81,10 @@ def write_run(
         (directory / name).mkdir(parents=True)
     save_ensemble(replace(samples, log_z=-191.9), system.topology, directory / "samples" / "ensemble.h5")
     save_ensemble(reference, system.topology, directory / "data" / "ensemble.h5")
-    metrics = write_metrics(directory / "model" / "metrics.csv") if trained else None
+    if trained:
+        write_metrics(directory / "model" / "metrics.csv")
     found = diagnostics() if found is None else found
-    with pytest.MonkeyPatch.context() as patch:  # pages have charts of their own
-        patch.setattr("boltzgen.analysis._draw", lambda *_: [])
-        analyze(system, samples, reference, found, SETTINGS, directory / "results", 0, metrics)
+    write_results(analyze(system, samples, reference, found, SETTINGS, 0), directory / "results")
     workflow = Workflow(name="chain", system=SystemSettings(name="chain"), **settings)
     (directory / "config.yaml").write_text(
         yaml.safe_dump(workflow.model_dump(mode="json", exclude={"quick"}), sort_keys=False)

@@ -1,10 +1,9 @@
-"""The closing table of a run in the terminal, and the verdict below it."""
+"""What commands print: tables of results, of a system, of a run to come, and the verdict."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group
 from rich.markup import escape
@@ -12,29 +11,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from boltzgen.labels import both_names, labels_of
-
-if TYPE_CHECKING:
-    from boltzgen.check import Check
-    from boltzgen.estimates import Estimate
-    from boltzgen.rehearsal import Rehearsal
-    from boltzgen.system import CollectiveVariable, MolecularSystem
+from boltzgen.check import Check
+from boltzgen.estimates import Estimate
+from boltzgen.labels import both_names
+from boltzgen.rehearsal import Rehearsal
+from boltzgen.report.text import with_bound, with_error
+from boltzgen.system import CollectiveVariable, MolecularSystem
 
 VERDICT_STYLE = {"trusted": "green", "caution": "yellow", "not trusted": "red"}
-
-
-BOOKKEEPING = {
-    "distinct ancestors",
-    "network evaluations",
-    "target evaluations",
-    "time on target energies",
-    "sampling time",
-    "enantiomers reflected",
-    "mirror images folded",
-}
-"""Rows for the results file only."""
-COUNTED_LOSSES = {"non-finite energies", "other isomers", "diastereomers", "paths from data lost"}
-"""Rows shown only where there is something to count; the second isomers are the name in older results."""
 
 
 def closing_table(results: Mapping[str, Any]) -> Group:
@@ -47,7 +31,7 @@ def closing_table(results: Mapping[str, Any]) -> Group:
     table.add_column("MD reference", justify="right", no_wrap=True)
     notes: list[str] = []
     for row in results["rows"]:
-        if row["quantity"] in BOOKKEEPING or (row["quantity"] in COUNTED_LOSSES and not row["value"]):
+        if row["group"] == "cost" or (row["group"] == "losses" and not row["value"]):
             continue
         name = row["quantity"] + (f" ({row['unit']})" if row["unit"] else "")
         if row["note"]:
@@ -150,13 +134,13 @@ def _atoms_of(system: MolecularSystem, cv: CollectiveVariable) -> str:
     """Atoms of a variable by name, or their number where they are many."""
     if len(cv.atoms) > 4 or not cv.atoms:
         return f"of {len(cv.atoms) or 'all'} atoms"
-    labels, atoms = labels_of(system), list(system.topology.atoms())
+    labels, atoms = system.labels, list(system.topology.atoms())
     return " - ".join(labels.atom(atoms[k]) for k in cv.atoms)
 
 
 def _names_in_file(system: MolecularSystem) -> str:
     """Atoms that OpenMM calls otherwise than the file, by residue."""
-    labels, told = labels_of(system), []
+    labels, told = system.labels, []
     for residue in system.topology.residues():
         atoms = [both_names(labels, a) for a in residue.atoms() if labels.name(a) != a.name]
         called = labels.residue(residue)
@@ -175,27 +159,3 @@ def _ranges(indices: list[int]) -> str:
         else:
             parts.append([index])
     return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
-
-
-def with_bound(row: Mapping[str, Any]) -> str:
-    """Value and error of a row; the lower bound of 95 % confidence where it has but that."""
-    low = row.get("low")
-    if row["error"] is None and row.get("high") is None and isinstance(low, float):
-        return f"> {low:.2f}"
-    return with_error(row["value"], row["error"])
-
-
-def with_error(value: float | str | None, error: float | None) -> str:
-    """``1.23 ± 0.04``: the error to two significant digits and the value to the same place."""
-    if value is None:
-        return "-"
-    if isinstance(value, str) or not math.isfinite(value):
-        return str(value)
-    if error is None or not math.isfinite(error):
-        return f"{value:.4g}" if isinstance(value, float) else f"{value:,d}"
-    if error <= 0:
-        return f"{value:.4g} ± 0"
-    places = 1 - math.floor(math.log10(error))
-    if places < 0:
-        return f"{value:.0f} ± {error:.0f}"
-    return f"{value:.{min(places, 6)}f} ± {error:.{min(places, 6)}f}"
