@@ -1,7 +1,8 @@
 """Checks and measurements, one session each: ``nox -l`` lists them, ``nox -s NAME`` runs one.
 
 Everything runs in the environment that nox is installed in (README.md makes it); nothing is installed anew.
-What follows ``--`` goes to the program behind the session: ``nox -s tests -- tests/unit/test_pmf.py``.
+What follows ``--`` goes to the program behind the session, as in
+``nox -s tests -- tests/unit/analyze/test_pmf.py``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,15 @@ nox.options.sessions = ["lint", "types", "tests"]
 ROOT = Path(__file__).parent
 SIDE_BY_SIDE = ("-n", "2", "--dist", "worksteal")
 SLOW_PIECES = {
-    "compiled": ("tests/contract", "tests/unit/test_train.py"),
+    "compiled": ("tests/contract", "tests/unit/train/test_stage.py"),
     "kills": ("tests/end_to_end/test_kill.py",),
     "runs": ("tests/end_to_end", "--ignore=tests/end_to_end/test_kill.py"),
-    "others": ("tests/unit", "tests/statistical", "tests/packaging", "--ignore=tests/unit/test_train.py"),
+    "others": (
+        "tests/unit",
+        "tests/statistical",
+        "tests/packaging",
+        "--ignore=tests/unit/train/test_stage.py",
+    ),
 }
 """Slow tests in pieces of half an hour at most on two cores."""
 

@@ -14,7 +14,7 @@ from torch.nn.functional import silu
 
 from boltzgen.geometry import dof, remove_centroid, squared_norm
 from boltzgen.model.energy import EnergyModel, derivatives
-from boltzgen.system import MolecularSystem
+from boltzgen.system.molecular_system import MolecularSystem
 
 
 class NoiseFeatures(nn.Module):

@@ -25,11 +25,11 @@ from reference import shown
 from tqdm import tqdm
 
 from boltzgen import CollectiveVariable, MolecularSystem, WeightedEnsemble, load_system
-from boltzgen.free_energy import free_energy_difference
-from boltzgen.platform import fastest_platform
-from boltzgen.storage import save_ensemble
-from boltzgen.stretches import with_stretches
-from boltzgen.walkers import Walkers, batched_potential
+from boltzgen.analyze.free_energy import free_energy_difference
+from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.storage import save_ensemble
+from boltzgen.potential.platforms import fastest_platform
+from boltzgen.simulate.batched_replicas import Walkers, batched_potential
 
 HILL_KJ_MOL, HILL_WIDTH, BIAS_FACTOR, STEPS_PER_HILL = 0.5, 0.2, 12.0, 100
 GRID = 120
@@ -40,7 +40,7 @@ EQUILIBRATION_STEPS = 50_000
 
 
 def integrator(system: MolecularSystem, seed: int) -> openmm.Integrator:
-    """LangevinMiddle as in `boltzgen.simulate`."""
+    """LangevinMiddle as in `boltzgen.simulate.stage`."""
     made = openmm.LangevinMiddleIntegrator(system.temperature_k, FRICTION_PER_PS, TIMESTEP_PS)
     made.setRandomNumberSeed(seed)
     return made
@@ -119,7 +119,7 @@ def main() -> None:
     pmf = potential_of_mean_force(system, cv, options.learn)
     print("PMF [kJ/mol] on", len(pmf), "angles:", pmf.round(1).tolist(), flush=True)
     ensemble = walk(system, cv, pmf, options.ns, options.walkers)
-    save_ensemble(with_stretches(system, ensemble), system.topology, options.out)
+    save_ensemble(with_stretches(system, ensemble), system.mdtraj_topology, options.out)
     print(f"{len(ensemble)} frames, Kish ESS {ensemble.ess:.0f}: {options.out}")
     if len(system.states) > 1:
         print(f"Delta F {shown(free_energy_difference(ensemble, *system.states[:2]))} kT")

@@ -29,19 +29,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from boltzgen import load_run
-from boltzgen.annealing import prepare
-from boltzgen.config import SampleSettings
-from boltzgen.context import Context
-from boltzgen.diffusion import EnergyAndScore
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.config.schema import SampleSettings
+from boltzgen.diffusion.losses import diffclf, noised
+from boltzgen.diffusion.noise_levels import draw_levels
+from boltzgen.diffusion.process import EnergyAndScore
+from boltzgen.ensemble.storage import load_ensemble
+from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.geometry import dof, mean_free_noise
-from boltzgen.heights import height_curves
-from boltzgen.levels import draw_levels
 from boltzgen.model import EnergyModel, load_model
-from boltzgen.objective import diffclf, noised
 from boltzgen.report import panels
-from boltzgen.storage import load_ensemble
-from boltzgen.system import MolecularSystem
+from boltzgen.runtime.context import Context
+from boltzgen.sample.level_consistency import height_curves
+from boltzgen.sample.setup import prepare
+from boltzgen.system.molecular_system import MolecularSystem
 
 HIGH_SIGMA, MIDDLE_SIGMA = 0.1, 0.06
 MIDDLE_LEVELS, LEVELS = 160, 300

@@ -34,8 +34,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from boltzgen.levels import LevelChoice, draw_levels
-from boltzgen.objective import OBJECTIVES, dsm, height_loss, noised
+from boltzgen.diffusion.losses import OBJECTIVES, dsm, height_loss, noised
+from boltzgen.diffusion.noise_levels import LevelChoice, draw_levels
 
 TARGETS = {"two": (5e-3, 4.0), "forty-8": (2e-3, 4.0), "forty-32": (1e-3, 1.0), "forty-128": (1e-3, 1.0)}
 """Learning rate, and weight of the loss that compares levels; the same for every objective."""

@@ -34,19 +34,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from boltzgen.config import SimulateSettings
-from boltzgen.context import Context
-from boltzgen.cores import part_size
+from boltzgen.config.schema import SimulateSettings
+from boltzgen.diffusion.losses import diffclf, dsm, noised
+from boltzgen.diffusion.noise_levels import draw_levels
+from boltzgen.ensemble.storage import load_ensemble
 from boltzgen.geometry import dof, mean_free_noise, random_rotations
-from boltzgen.levels import draw_levels
 from boltzgen.model import compiled
 from boltzgen.model.calibration import calibrate_levels
 from boltzgen.model.energy import EnergyModel
-from boltzgen.objective import diffclf, dsm, noised
-from boltzgen.registry import load_system
-from boltzgen.simulate import simulate
-from boltzgen.storage import load_ensemble
-from boltzgen.train.parts import add_gradients
+from boltzgen.runtime.context import Context
+from boltzgen.runtime.threads import part_size
+from boltzgen.simulate.stage import simulate
+from boltzgen.system.registry import load_system
+from boltzgen.train.gradients import add_gradients
 
 TRAINING, INFERENCE = TASKS = ("training step", "energy + score")
 ROUNDS = 5

@@ -25,16 +25,23 @@ from typing import Any
 
 import numpy as np
 
-from boltzgen import free_energy, load_run, load_system, metrics
-from boltzgen.analysis import json_safe
-from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.estimates import Estimate, cluster_index
+from boltzgen import load_run, load_system
+from boltzgen.analyze import free_energy
+from boltzgen.analyze.distances import (
+    Distance,
+    energy_w2,
+    torsion_pair,
+    torsion_w2,
+)
+from boltzgen.analyze.stage import json_safe
+from boltzgen.ensemble.storage import load_ensemble
+from boltzgen.ensemble.uncertainty import Estimate, cluster_index
+from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.report import panels
 from boltzgen.report.pictures import draw_together
 from boltzgen.report.sections import Panel
-from boltzgen.storage import load_ensemble
-from boltzgen.stored_results import stored_pmf
-from boltzgen.system import MolecularSystem
+from boltzgen.rundir.stored_results import stored_pmf
+from boltzgen.system.molecular_system import MolecularSystem
 
 DIRECTORY = Path(__file__).parent / "references"
 N_KEPT = 10_000
@@ -129,12 +136,12 @@ def compare(run: Path, name: str, n_samples: int, directory: Path | None) -> Non
 
 def distances(
     system: MolecularSystem, samples: WeightedEnsemble, reference: WeightedEnsemble, n_samples: int
-) -> dict[str, metrics.Distance]:
+) -> dict[str, Distance]:
     """E-W2, and T-W2 where there are two torsions."""
-    found = {"E-W2 [kT]": metrics.energy_w2(samples, reference)}
-    torsions = metrics.torsion_pair(system)
+    found = {"E-W2 [kT]": energy_w2(samples, reference)}
+    torsions = torsion_pair(system)
     if torsions is not None:
-        found["T-W2 [rad]"] = metrics.torsion_w2(samples, reference, torsions, n_samples)
+        found["T-W2 [rad]"] = torsion_w2(samples, reference, torsions, n_samples)
     return found
 
 

@@ -37,13 +37,13 @@ import torch
 from scipy.stats import t as student
 
 from boltzgen import load_run
-from boltzgen.diffusion import denoise, perturb
+from boltzgen.config.load import load_workflow
+from boltzgen.diffusion.process import denoise, perturb
 from boltzgen.geometry import dof, squared_norm
 from boltzgen.model import load_model
-from boltzgen.registry import build_system
-from boltzgen.stage import Goal
-from boltzgen.workflow import run
-from boltzgen.workflow_file import load_workflow
+from boltzgen.system.registry import build_system
+from boltzgen.workflow.runner import run
+from boltzgen.workflow.stage import Goal
 
 HERE = Path(__file__).parent
 CASES = HERE / "regression"

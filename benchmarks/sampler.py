@@ -29,21 +29,21 @@ import numpy as np
 import torch
 
 from boltzgen import load_system, with_variables
-from boltzgen.annealing import Annealing, plan, prepare
-from boltzgen.config import SampleSettings
-from boltzgen.context import Context
-from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.free_energy import Estimate, state_probability
-from boltzgen.metrics import energy_w2, torsion_pair, torsion_w2
+from boltzgen.analyze.distances import energy_w2, torsion_pair, torsion_w2
+from boltzgen.analyze.free_energy import Estimate, state_probability
+from boltzgen.config.schema import SampleSettings
+from boltzgen.ensemble.storage import load_ensemble
+from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.model import load_model
-from boltzgen.production import run_islands
-from boltzgen.sampler.denoising import measured_errors, spaced_levels
-from boltzgen.sampler.islands import combine
-from boltzgen.sampler.kernels import ReverseKernel, make_kernel
-from boltzgen.sampler.ladder import Ladder
-from boltzgen.sampling import ensemble_of
-from boltzgen.storage import load_ensemble
-from boltzgen.yaml_files import load
+from boltzgen.runtime.context import Context
+from boltzgen.runtime.yaml_files import load
+from boltzgen.sample.islands import run_islands
+from boltzgen.sample.setup import Annealing, plan, prepare
+from boltzgen.sample.stage import ensemble_of
+from boltzgen.smc.combine import combine
+from boltzgen.smc.kernels import ReverseKernel, make_kernel
+from boltzgen.smc.levels import Ladder
+from boltzgen.smc.schedule import measured_errors, spaced_levels
 
 PAPER_LEVELS = 512
 Row = dict[str, Any]

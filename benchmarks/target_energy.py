@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from boltzgen import MolecularSystem, load_system, make_potential
-from boltzgen.platform import installed_platforms
+from boltzgen.potential.platforms import installed_platforms
 from boltzgen.potential.timing import configurations_per_second
 
 SYSTEMS: dict[str, tuple[str, dict[str, object]]] = {

@@ -9,9 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from boltzgen.ensemble import WeightedEnsemble
-    from boltzgen.errors import UserError
-    from boltzgen.free_energy import (
+    from boltzgen.analyze.free_energy import (
         free_energy_difference,
         free_energy_surface,
         kernel_pmf,
@@ -19,55 +17,76 @@ if TYPE_CHECKING:
         log_z_difference,
         potential_of_mean_force,
     )
+    from boltzgen.analyze.mbar import bar, mbar
+    from boltzgen.analyze.observables import observable
+    from boltzgen.analyze.reweighting import reweighted
+    from boltzgen.ensemble.weighted import WeightedEnsemble
+    from boltzgen.errors import MolecularSystemError, UserError
     from boltzgen.model import EnergyModel
-    from boltzgen.multistate import bar, mbar
-    from boltzgen.observables import observable
     from boltzgen.potential import Potential, make_potential, potential_of_openmm
-    from boltzgen.registry import load_system
-    from boltzgen.reweighting import reweighted
-    from boltzgen.runs import load_run
-    from boltzgen.system import CollectiveVariable, MolecularSystem, State
-    from boltzgen.variables import with_variables
+    from boltzgen.rundir.finished_run import load_run
+    from boltzgen.system.builders.build import (
+        from_amber,
+        from_pdb,
+        minimise,
+        remove_centre_of_mass_motion_removers,
+    )
+    from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+    from boltzgen.system.registry import load_system
+    from boltzgen.system.variables import with_variables
+    from boltzgen.testing import check_system
+    from boltzgen.units import thermal_energy
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "MolecularSystem": "boltzgen.system",
-    "CollectiveVariable": "boltzgen.system",
-    "State": "boltzgen.system",
-    "WeightedEnsemble": "boltzgen.ensemble",
-    "load_system": "boltzgen.registry",
+    "MolecularSystem": "boltzgen.system.molecular_system",
+    "CollectiveVariable": "boltzgen.system.molecular_system",
+    "State": "boltzgen.system.molecular_system",
+    "WeightedEnsemble": "boltzgen.ensemble.weighted",
+    "load_system": "boltzgen.system.registry",
     "Potential": "boltzgen.potential",
     "make_potential": "boltzgen.potential",
     "potential_of_openmm": "boltzgen.potential",
     "EnergyModel": "boltzgen.model",
-    "free_energy_difference": "boltzgen.free_energy",
-    "potential_of_mean_force": "boltzgen.free_energy",
-    "free_energy_surface": "boltzgen.free_energy",
-    "kernel_pmf": "boltzgen.free_energy",
-    "kernel_surface": "boltzgen.free_energy",
-    "log_z_difference": "boltzgen.free_energy",
-    "reweighted": "boltzgen.reweighting",
-    "bar": "boltzgen.multistate",
-    "mbar": "boltzgen.multistate",
-    "observable": "boltzgen.observables",
-    "load_run": "boltzgen.runs",
-    "with_variables": "boltzgen.variables",
+    "free_energy_difference": "boltzgen.analyze.free_energy",
+    "potential_of_mean_force": "boltzgen.analyze.free_energy",
+    "free_energy_surface": "boltzgen.analyze.free_energy",
+    "kernel_pmf": "boltzgen.analyze.free_energy",
+    "kernel_surface": "boltzgen.analyze.free_energy",
+    "log_z_difference": "boltzgen.analyze.free_energy",
+    "reweighted": "boltzgen.analyze.reweighting",
+    "bar": "boltzgen.analyze.mbar",
+    "mbar": "boltzgen.analyze.mbar",
+    "observable": "boltzgen.analyze.observables",
+    "load_run": "boltzgen.rundir.finished_run",
+    "with_variables": "boltzgen.system.variables",
     "UserError": "boltzgen.errors",
+    "from_pdb": "boltzgen.system.builders.build",
+    "from_amber": "boltzgen.system.builders.build",
+    "minimise": "boltzgen.system.builders.build",
+    "MolecularSystemError": "boltzgen.errors",
+    "thermal_energy": "boltzgen.units",
+    "remove_centre_of_mass_motion_removers": "boltzgen.system.builders.build",
+    "check_system": "boltzgen.testing",
 }
 
 __all__ = [
     "CollectiveVariable",
     "EnergyModel",
     "MolecularSystem",
+    "MolecularSystemError",
     "Potential",
     "State",
     "UserError",
     "WeightedEnsemble",
     "__version__",
     "bar",
+    "check_system",
     "free_energy_difference",
     "free_energy_surface",
+    "from_amber",
+    "from_pdb",
     "kernel_pmf",
     "kernel_surface",
     "load_run",
@@ -75,10 +94,13 @@ __all__ = [
     "log_z_difference",
     "make_potential",
     "mbar",
+    "minimise",
     "observable",
     "potential_of_mean_force",
     "potential_of_openmm",
+    "remove_centre_of_mass_motion_removers",
     "reweighted",
+    "thermal_energy",
     "with_variables",
 ]
 

@@ -126,3 +126,10 @@ def rmsd(x: Tensor, reference: Tensor) -> Tensor:
     proper[..., 2] = torch.linalg.det(u @ v).sign()
     rotated = x @ (u * proper[..., None, :]) @ v
     return (squared_norm(rotated - reference) / x.shape[-2]).sqrt()
+
+
+def averaged_over(keys: Tensor, values: Tensor) -> Tensor:
+    """Replace every value by the mean of those with the same key; any shape."""
+    flat = keys.flatten()
+    sums = values.new_zeros(int(flat.max()) + 1).index_add_(0, flat, values.flatten())
+    return (sums / torch.bincount(flat).clamp_min(1))[flat].view_as(values)

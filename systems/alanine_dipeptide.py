@@ -8,9 +8,14 @@ import math
 import openmm
 from openmm import app, unit
 
-from boltzgen.builders import minimise, remove_centre_of_mass_motion_removers
-from boltzgen.errors import MolecularSystemError
-from boltzgen.system import CollectiveVariable, MolecularSystem, State
+from boltzgen import (
+    CollectiveVariable,
+    MolecularSystem,
+    MolecularSystemError,
+    State,
+    minimise,
+    remove_centre_of_mass_motion_removers,
+)
 
 PHI = CollectiveVariable("phi", "torsion", (4, 6, 8, 14))
 PSI = CollectiveVariable("psi", "torsion", (6, 8, 14, 16))

@@ -9,9 +9,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from boltzgen.builders import minimise
-from boltzgen.errors import MolecularSystemError
-from boltzgen.system import CollectiveVariable, MolecularSystem, State
+from boltzgen import CollectiveVariable, MolecularSystem, MolecularSystemError, State, minimise
 
 FORCE_FIELDS = {"ff14SB": "amber14/protein.ff14SB.xml", "ff19SB": "amber19/protein.ff19SB.xml"}
 SOLVENTS = ("hct", "obc1", "obc2", "gbn", "gbn2", "vacuum")

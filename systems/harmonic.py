@@ -10,10 +10,7 @@ import openmm
 from openmm import app
 from scipy.integrate import quad
 
-from boltzgen.builders import minimise
-from boltzgen.errors import MolecularSystemError
-from boltzgen.system import CollectiveVariable, MolecularSystem
-from boltzgen.units import thermal_energy
+from boltzgen import CollectiveVariable, MolecularSystem, MolecularSystemError, minimise, thermal_energy
 
 MASS_DALTON = 12.0
 

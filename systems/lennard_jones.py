@@ -10,10 +10,14 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
-from boltzgen.builders import minimise
-from boltzgen.errors import MolecularSystemError
-from boltzgen.system import CollectiveVariable, MolecularSystem, State
-from boltzgen.units import thermal_energy
+from boltzgen import (
+    CollectiveVariable,
+    MolecularSystem,
+    MolecularSystemError,
+    State,
+    minimise,
+    thermal_energy,
+)
 
 RG = CollectiveVariable("radius_of_gyration", "radius_of_gyration")
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boltzgen.builders import from_pdb
-from boltzgen.system import MolecularSystem
-from boltzgen.variables import with_variables
+from boltzgen import MolecularSystem, from_pdb, with_variables
 
 
 def build(

@@ -55,14 +55,14 @@ class Ended:
 @pytest.fixture
 def boltzgen(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """The command without a process of its own, which takes seconds to import what this one has."""
-    from boltzgen import cli
+    from boltzgen.cli import main
 
     def command(directory: Path, *arguments: object) -> Ended:
         monkeypatch.chdir(directory)
         monkeypatch.setattr(sys, "argv", ["boltzgen", *map(str, arguments)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         printed = capfd.readouterr()
         return Ended(int(ended.value.code or 0), printed.out, printed.err)
 

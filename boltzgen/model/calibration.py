@@ -9,7 +9,7 @@ import logging
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion import perturb
+from boltzgen.diffusion.process import perturb
 from boltzgen.model.energy import N_TABLE, EnergyModel, derivatives
 from boltzgen.model.force_field import N_STRENGTHS
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_map
 
-from boltzgen.compiling import compiled_part, traced
-from boltzgen.cores import mapper, part_size
 from boltzgen.model.energy import derivatives
+from boltzgen.runtime.graph_compiler import compiled_part, traced
+from boltzgen.runtime.threads import mapper, part_size
 
 BatchFunction = Callable[[Tensor, Tensor], Any]
 COMPILATION_FAILED = "compilation failed, going on without it"

@@ -13,17 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from boltzgen.choices import Prior
-from boltzgen.config import ModelSettings
+from boltzgen.config.choices import Prior
+from boltzgen.config.schema import ModelSettings
+from boltzgen.diffusion.tables import between_levels
 from boltzgen.errors import DataError
-from boltzgen.files import replaced, write_atomically
 from boltzgen.geometry import dof
 from boltzgen.model.force_field import SoftenedForceField
 from boltzgen.model.graph import molecular_graph, stiff_pairs, stiffest_width
 from boltzgen.model.layers import DensityLayer, EdgeBasis, NoiseEmbedding
 from boltzgen.model.prior import PriorEnergy
-from boltzgen.model.table import between_levels
-from boltzgen.system import MolecularSystem
+from boltzgen.runtime.files import replaced, write_atomically
+from boltzgen.system.molecular_system import MolecularSystem
 
 N_TABLE = 65
 """Entries of the table of level free energies of the prior."""
@@ -48,7 +48,7 @@ class ModelSpec:
     prior: Prior
     noise_width: int = 32
     state_share: float = 0.0
-    """Share that every state was raised to in the data the model was trained on (`boltzgen.balance`)."""
+    """Share that every state was raised to in the training data (`boltzgen.ensemble.state_balance`)."""
 
 
 class EnergyModel(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from boltzgen.model.table import between_levels
+from boltzgen.diffusion.tables import between_levels
 from boltzgen.potential.batched import BatchedEvaluator
-from boltzgen.system import MolecularSystem
+from boltzgen.system.molecular_system import MolecularSystem
 
 N_STRENGTHS = 65
 """Entries of the table of strengths over log sigma."""

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
-from boltzgen.diffusion import MeanFreeGaussian
-from boltzgen.orbits import averaged_over
-from boltzgen.system import MolecularSystem
+from boltzgen.diffusion.process import MeanFreeGaussian
+from boltzgen.geometry import averaged_over
+from boltzgen.system.molecular_system import MolecularSystem
 
 MAX_TOPOLOGICAL_DISTANCE = 4
 """Pairs further apart than this (or not connected) share one type."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from boltzgen.diffusion import MeanFreeGaussian
+from boltzgen.diffusion.process import MeanFreeGaussian
+from boltzgen.geometry import averaged_over
 from boltzgen.model.force_field import SoftenedForceField
 from boltzgen.model.graph import (
     gaussian_approximation,
@@ -13,8 +14,7 @@ from boltzgen.model.graph import (
     pair_orbits,
     stiff_pairs,
 )
-from boltzgen.orbits import averaged_over
-from boltzgen.system import MolecularSystem
+from boltzgen.system.molecular_system import MolecularSystem
 
 GATE_FRACTION = 0.35
 """The stiff prior takes over below this fraction of the shortest bond, where noise acts nearly linearly."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from boltzgen.platform import bare_context
+from boltzgen.potential.platforms import bare_context
 
 Array = NDArray[np.float64]
 

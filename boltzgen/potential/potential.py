@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from boltzgen.errors import UserError, said_by
-from boltzgen.platform import fastest_platform, time_platforms
 from boltzgen.potential.agreement import Agreement, compare, embedding
 from boltzgen.potential.batched import BatchedEvaluator
 from boltzgen.potential.coordinates import Unsupported
 from boltzgen.potential.openmm import OpenMMEvaluator
-from boltzgen.system import MolecularSystem
+from boltzgen.potential.platforms import fastest_platform, time_platforms
+from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.units import thermal_energy
 
 Array = NDArray[np.float64]

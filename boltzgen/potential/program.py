@@ -9,10 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from boltzgen.compiling import compiled_part, traced
-from boltzgen.cores import workers
 from boltzgen.potential.coordinates import Frame
 from boltzgen.potential.terms import Term
+from boltzgen.runtime.graph_compiler import compiled_part, traced
+from boltzgen.runtime.threads import workers
 
 Terms = dict[str, list[Term]]
 """By the name of the force they come from."""
@@ -138,7 +138,7 @@ def _one_pass(forces: Terms, x: Tensor) -> tuple[Tensor, Tensor]:
 def _compiled(one_pass: OnePass, example: Tensor, one_core: bool) -> OnePass:
     """The same function of configurations like the example, fused.
 
-    ``one_core`` is for passes beside each other (`boltzgen.cores`).
+    ``one_core`` is for passes beside each other (`boltzgen.runtime.threads`).
     """
     graph = traced(one_pass, [example.clone()])
     if not one_core:

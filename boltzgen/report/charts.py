@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
-from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.free_energy import PMF, Surface
+from boltzgen.analyze.free_energy import PMF, Surface
+from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.report import panels
 from boltzgen.report.sections import Fact, Panel, Section, register
 from boltzgen.report.text import number
-from boltzgen.runs import FinishedRun
-from boltzgen.system import CollectiveVariable
+from boltzgen.rundir.finished_run import FinishedRun
+from boltzgen.system.molecular_system import CollectiveVariable
 
 BANDS = "Bands are one standard error."
 WHAT_IS_DRAWN = f"Lines are kernel estimates, points histograms. {BANDS}"

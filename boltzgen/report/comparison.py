@@ -12,7 +12,7 @@ from boltzgen.report.inline import Chart, Ink
 from boltzgen.report.render import verdict, write_page
 from boltzgen.report.sections import Panel
 from boltzgen.report.text import duration, flat, number, setting, with_bound
-from boltzgen.runs import FinishedRun, analysed_run
+from boltzgen.rundir.finished_run import FinishedRun, analysed_run
 
 FILE_NAME = "comparison.html"
 STYLES = ("-", "-.", ":")

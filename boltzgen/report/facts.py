@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from boltzgen.manifest import file_digest
-from boltzgen.report.structures import formula
+from boltzgen.analyze.rows import GROUPS
+from boltzgen.report.molecules import formula
 from boltzgen.report.text import duration, interval, moment, number, setting, size
-from boltzgen.rows import GROUPS
-from boltzgen.runs import FinishedRun
+from boltzgen.rundir.finished_run import FinishedRun
+from boltzgen.rundir.manifest import file_digest
 
 TILES = (
     ("delta_f_kj_mol", ""),

@@ -7,11 +7,11 @@ from typing import Any
 
 from boltzgen.report import charts, facts
 from boltzgen.report.inline import Ink
+from boltzgen.report.molecules import structures
 from boltzgen.report.render import verdict, write_page
 from boltzgen.report.sections import SECTIONS
-from boltzgen.report.structures import structures
 from boltzgen.report.text import changed_settings
-from boltzgen.runs import FinishedRun, analysed_run
+from boltzgen.rundir.finished_run import FinishedRun, analysed_run
 
 FILE_NAME = "report.html"
 __all__ = ["FILE_NAME", "charts", "write_report"]  # charts register the sections

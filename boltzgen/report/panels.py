@@ -16,10 +16,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
-from boltzgen.ensemble import Array, WeightedEnsemble
-from boltzgen.free_energy import PMF, Surface, normalised_weights
-from boltzgen.metrics import torsion_histogram
-from boltzgen.system import CollectiveVariable
+from boltzgen.analyze.distances import torsion_histogram
+from boltzgen.analyze.free_energy import PMF, Surface, normalised_weights
+from boltzgen.ensemble.weighted import Array, WeightedEnsemble
+from boltzgen.system.molecular_system import CollectiveVariable
 
 MODEL, REFERENCE, RAW = "#0072B2", "#D55E00", "#8C8C8C"
 # Okabe and Ito, Color Universal Design (2008).

@@ -11,10 +11,10 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from boltzgen.files import replaced
 from boltzgen.report import charts, panels
 from boltzgen.report.sections import SECTIONS, Panel
-from boltzgen.runs import FinishedRun
+from boltzgen.rundir.finished_run import FinishedRun
+from boltzgen.runtime.files import replaced
 
 __all__ = ["charts", "draw_together", "level_consistency", "write_pictures"]  # charts register the sections
 

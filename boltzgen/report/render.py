@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from boltzgen import __version__
 from boltzgen.errors import ConfigError
-from boltzgen.files import write_atomically
 from boltzgen.report.inline import Ink
+from boltzgen.runtime.files import write_atomically
 
 VERDICTS = {
     "trusted": ("trusted", "✓", "No warnings. The numbers are as good as their error bars."),

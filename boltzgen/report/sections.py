@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from boltzgen.runs import FinishedRun
+from boltzgen.rundir.finished_run import FinishedRun
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from boltzgen.config import Workflow
+from boltzgen.config.schema import Workflow
 
 MINUS = "\N{MINUS SIGN}"
 NOT_SETTINGS = {"name", "description", "system", "quick"}

@@ -2,6 +2,6 @@
 `boltzgen.testing.energies.check_energy`, which lives in its own module because networks are slow to import.
 """
 
-from boltzgen.testing.systems import SystemCheck, check_system, equivalent_pairs
+from boltzgen.testing.system_checks import SystemCheck, check_system, equivalent_pairs
 
 __all__ = ["SystemCheck", "check_system", "equivalent_pairs"]

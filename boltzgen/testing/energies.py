@@ -11,11 +11,11 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion import perturb
+from boltzgen.diffusion.process import perturb
 from boltzgen.geometry import mean_free_noise, mirror, random_rotations, remove_centroid
 from boltzgen.model.compiled import COMPILATION_FAILED, compile_energy_and_score, in_chunks
 from boltzgen.model.energy import EnergyModel
-from boltzgen.system import MolecularSystem
+from boltzgen.system.molecular_system import MolecularSystem
 
 N_LEVELS = 6
 """Noise levels from sigma_min to just below sigma_max that are tried."""

@@ -1,5 +1,5 @@
 """Training of the energy network."""
 
-from boltzgen.train.loop import Trained, train
+from boltzgen.train.stage import Trained, train
 
 __all__ = ["Trained", "train"]

@@ -14,9 +14,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from boltzgen.model.energy import EnergyModel
-from boltzgen.progress import Report
-from boltzgen.train.losses import Batch, Losses
-from boltzgen.train.module import EnergyTraining
+from boltzgen.runtime.progress import Report
+from boltzgen.train.batch import Batch, Losses
+from boltzgen.train.lightning_module import EnergyTraining
 
 N_BANDS = 7
 """Noise bands, equal in log sigma, that losses are reported for."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from boltzgen.config import TrainSettings
+from boltzgen.config.schema import TrainSettings
 
 MATRIX_RATE = 1.5
 """Learning rate of matrices in units of that of the rest; steps of Muon are scaled to Adam's size."""

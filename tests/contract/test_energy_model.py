@@ -12,12 +12,12 @@ import pytest
 import torch
 from openmm import app
 
-from boltzgen.config import ModelSettings
-from boltzgen.cores import workers
-from boltzgen.diffusion import perturb
+from boltzgen.config.schema import ModelSettings
+from boltzgen.diffusion.losses import OBJECTIVES, dsm, height_loss, noised
+from boltzgen.diffusion.noise_levels import draw_levels
+from boltzgen.diffusion.process import perturb
 from boltzgen.errors import DataError
 from boltzgen.geometry import mean_free_noise, remove_centroid
-from boltzgen.levels import draw_levels
 from boltzgen.model.compiled import (
     COMPILATION_FAILED,
     BatchFunction,
@@ -27,10 +27,10 @@ from boltzgen.model.compiled import (
     in_chunks,
 )
 from boltzgen.model.energy import EnergyModel, load_model
-from boltzgen.objective import OBJECTIVES, dsm, height_loss, noised
-from boltzgen.registry import load_system
-from boltzgen.shipped import network_directory
-from boltzgen.system import MolecularSystem
+from boltzgen.pretrained.shipped import network_directory
+from boltzgen.runtime.threads import workers
+from boltzgen.system.molecular_system import MolecularSystem
+from boltzgen.system.registry import load_system
 from boltzgen.testing.energies import automorphisms, check_energy
 
 SIGMAS = (0.004, 0.05, 0.4, 1.5)

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from boltzgen import load_system, make_potential
-from boltzgen.config import ModelSettings
-from boltzgen.diffusion import denoise, perturb
+from boltzgen.config.schema import ModelSettings
+from boltzgen.diffusion.process import denoise, perturb
 from boltzgen.geometry import dof, mirror, random_rotations, remove_centroid, squared_norm
 from boltzgen.model.calibration import calibrate
 from boltzgen.model.energy import EnergyModel, derivatives, load_model
 from boltzgen.potential.agreement import thermal_frames
-from boltzgen.system import MolecularSystem
+from boltzgen.system.molecular_system import MolecularSystem
 
 
 @pytest.fixture(scope="module")

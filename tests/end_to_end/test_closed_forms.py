@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from boltzgen.config import ModelSettings, SampleSettings, SimulateSettings, TrainSettings
-from boltzgen.context import Context
-from boltzgen.registry import load_system
-from boltzgen.sampler.presence import Presence
-from boltzgen.sampling import sample
-from boltzgen.simulate import simulate
+from boltzgen.config.schema import ModelSettings, SampleSettings, SimulateSettings, TrainSettings
+from boltzgen.runtime.context import Context
+from boltzgen.sample.stage import sample
+from boltzgen.simulate.stage import simulate
+from boltzgen.smc.presence import Presence
+from boltzgen.system.registry import load_system
 from boltzgen.systems import harmonic
 from boltzgen.train import train
 

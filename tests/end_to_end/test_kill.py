@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boltzgen.stages import NAMES
-from boltzgen.storage import load_ensemble
-from boltzgen.workflow import run
-from boltzgen.workflow_file import load_workflow
+from boltzgen.config.load import load_workflow
+from boltzgen.ensemble.storage import load_ensemble
+from boltzgen.workflow.runner import run
+from boltzgen.workflow.stages import NAMES
 
 TINY = {
     "name": "tiny",
@@ -32,10 +32,10 @@ TINY = {
     "export": {"n_resampled": 4000, "formats": ["xtc", "pdb"]},  # long enough to be killed in
 }
 SCRIPT = """
-from boltzgen.cli import main
-from boltzgen.train import resume
+from boltzgen.cli.app import main
+from boltzgen.train import checkpoint
 
-resume.CHECKPOINT_STEPS = 20  # instead of 200: a training long enough for those takes half a minute
+checkpoint.CHECKPOINT_STEPS = 20  # instead of 200: a training long enough for those takes half a minute
 main()
 """
 COMMAND = [sys.executable, "-c", SCRIPT, "run", "tiny.yaml", "--out"]
@@ -161,7 +161,7 @@ def test_kills_at_random_moments_of_every_stage(home: Path, stage: str, number: 
 @pytest.mark.slow
 def test_the_same_settings_give_the_same_run(home: Path) -> None:
     """From the record of the run, elsewhere, in a process of its own."""
-    replay = ["-c", "from boltzgen.cli import main; main()", "run", "whole/config.yaml", "--out", "again"]
+    replay = ["-c", "from boltzgen.cli.app import main; main()", "run", "whole/config.yaml", "--out", "again"]
     subprocess.run(
         [sys.executable, *replay], cwd=home, env=ONE_THREAD, check=True, capture_output=True, timeout=600
     )

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from openmm import app
 
-from boltzgen.config import SimulateSettings
-from boltzgen.context import Context
-from boltzgen.registry import load_system
-from boltzgen.simulate import simulate
-from boltzgen.stages import STAGES
-from boltzgen.workflow import run
-from boltzgen.workflow_file import load_workflow
+from boltzgen.config.load import load_workflow
+from boltzgen.config.schema import SimulateSettings
+from boltzgen.runtime.context import Context
+from boltzgen.simulate.stage import simulate
+from boltzgen.system.registry import load_system
+from boltzgen.workflow.runner import run
+from boltzgen.workflow.stages import STAGES
 
 FORCE_FIELD = ["amber99sbildn.xml", "amber99_obc.xml"]
 

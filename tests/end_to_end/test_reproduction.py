@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from boltzgen.storage import load_ensemble
-from boltzgen.workflow import run
-from boltzgen.workflow_file import load_workflow
+from boltzgen.config.load import load_workflow
+from boltzgen.ensemble.storage import load_ensemble
+from boltzgen.workflow.runner import run
 
 SMALL = [
     "simulate={n_runs: 1, n_temperatures: 2, equilibration_ps: 1, production_ps: 10}",

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import boltzgen.runs
+import boltzgen.rundir.finished_run
 from boltzgen import load_run
+from boltzgen.config.load import load_workflow
 from boltzgen.errors import DataError
-from boltzgen.workflow import run
-from boltzgen.workflow_file import load_workflow
+from boltzgen.workflow.runner import run
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_examples_of_its_documentation_hold(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(directory.parents[1])
-    failed, tried = doctest.testmod(boltzgen.runs)
+    failed, tried = doctest.testmod(boltzgen.rundir.finished_run)
     assert tried >= 5 and failed == 0
 
 

@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from boltzgen import load_run
-from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.stage import Goal
-from boltzgen.storage import load_ensemble
+from boltzgen.config.load import load_workflow
+from boltzgen.ensemble.storage import load_ensemble
+from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.systems import harmonic
-from boltzgen.workflow import run
-from boltzgen.workflow_file import load_workflow
+from boltzgen.workflow.runner import run
+from boltzgen.workflow.stage import Goal
 
 WORKFLOW = """
 name: tiny

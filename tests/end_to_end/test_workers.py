@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boltzgen.config import SimulateSettings
-from boltzgen.context import Context
-from boltzgen.registry import load_system
-from boltzgen.simulate import simulate
+from boltzgen.config.schema import SimulateSettings
+from boltzgen.runtime.context import Context
+from boltzgen.simulate.stage import simulate
+from boltzgen.system.registry import load_system
 
 
 @pytest.mark.parametrize("platform", ["Reference", "batched"])
@@ -49,10 +49,10 @@ def test_no_worker_outlives_its_run(tmp_path: Path, how: signal.Signals) -> None
     script = tmp_path / "endless.py"
     script.write_text(
         textwrap.dedent("""
-        from boltzgen.config import SimulateSettings
-        from boltzgen.context import Context
-        from boltzgen.registry import load_system
-        from boltzgen.simulate import simulate
+        from boltzgen.config.schema import SimulateSettings
+        from boltzgen.runtime.context import Context
+        from boltzgen.system.registry import load_system
+        from boltzgen.simulate.stage import simulate
 
         if __name__ == "__main__":
             settings = SimulateSettings(method="langevin", production_ps=1e6)

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 import boltzgen
-from boltzgen.registry import available_systems, load_system
+from boltzgen.system.registry import available_systems, load_system
 from openmm import app
 
 assert Path(boltzgen.__file__).is_relative_to(sys.prefix), boltzgen.__file__
@@ -125,7 +125,7 @@ def test_every_system_builds_outside_the_repository(wheel: Path, installed: Path
 
 
 def test_every_workflow_is_found(installed: Path, tmp_path: Path) -> None:
-    listed = run(installed, tmp_path, "-c", "from boltzgen.cli import main; main()", "workflows")
+    listed = run(installed, tmp_path, "-c", "from boltzgen.cli.app import main; main()", "workflows")
     assert {path.stem for path in (ROOT / "workflows").glob("*.yaml")} == {
         line.split()[0] for line in listed.splitlines()
     }

@@ -20,21 +20,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from boltzgen.coverage import energy_presence, region_presence
-from boltzgen.diagnostics import judge_run, path_diagnostics, summarise
-from boltzgen.diffusion import MeanFreeGaussian
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.diffusion.process import MeanFreeGaussian
+from boltzgen.ensemble.regions import find_regions
+from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
-from boltzgen.regions import find_regions
-from boltzgen.sampler.base import Particles
-from boltzgen.sampler.islands import Combined, combine
-from boltzgen.sampler.kernels import DdpmMse
-from boltzgen.sampler.ladder import Ends, FoldLevel, Ladder, at_level
-from boltzgen.sampler.paths import forward_paths, reverse_paths
-from boltzgen.sampler.pilot import Plan, plan_ladder
-from boltzgen.sampler.smc import Population, run_smc, start
-from boltzgen.sampling import ensemble_of
-from boltzgen.units_of_motion import distance_units
+from boltzgen.sample.coverage import energy_presence, region_presence
+from boltzgen.sample.diagnostics import judge_run, path_diagnostics, summarise
+from boltzgen.sample.stage import ensemble_of
+from boltzgen.sample.units_of_motion import distance_units
+from boltzgen.smc.adaptation import Plan, plan_ladder
+from boltzgen.smc.algorithm import Population, run_smc, start
+from boltzgen.smc.base import Particles
+from boltzgen.smc.bidirectional import forward_paths, reverse_paths
+from boltzgen.smc.combine import Combined, combine
+from boltzgen.smc.kernels import DdpmMse
+from boltzgen.smc.levels import Ends, FoldLevel, Ladder, at_level
 
 VARIANCE, SIGMA_MAX, SIGMA_MIN = 0.05, 8.0, 0.05
 N_DATA = 512
@@ -174,7 +174,7 @@ def outcome(
     data: WeightedEnsemble,
     log_z: float = 0.0,
 ) -> Outcome:
-    """The verdict on a run as `boltzgen.sampling.sample` makes it; ``log_z`` is the right one."""
+    """The verdict on a run as `boltzgen.sample.stage.sample` makes it; ``log_z`` is the right one."""
     found = summarise(SYSTEM, ensemble_of(combined, 300.0), combined, populations, {}) | further
     verdict = judge_run(found, SYSTEM, data)
     return Outcome(verdict.level, combined.log_z - log_z, combined.log_z_error, verdict.reasons)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.free_energy import (
+from boltzgen.analyze.free_energy import (
     PMF,
     Estimate,
     expectation,
@@ -21,9 +20,10 @@ from boltzgen.free_energy import (
     kernel_pmf,
     potential_of_mean_force,
 )
-from boltzgen.registry import load_system
-from boltzgen.stretches import with_stretches
-from boltzgen.system import CollectiveVariable, State
+from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.weighted import WeightedEnsemble
+from boltzgen.system.molecular_system import CollectiveVariable, State
+from boltzgen.system.registry import load_system
 
 REPLICATES = 500
 P_RIGHT, PROPOSAL, WIDTH = 0.2, 0.5, 0.18

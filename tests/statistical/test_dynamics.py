@@ -7,11 +7,11 @@ import openmm
 import pytest
 from openmm import app
 
-from boltzgen.config import SimulateSettings
-from boltzgen.context import Context
-from boltzgen.registry import load_system
-from boltzgen.simulate import simulate
-from boltzgen.system import CollectiveVariable, MolecularSystem
+from boltzgen.config.schema import SimulateSettings
+from boltzgen.runtime.context import Context
+from boltzgen.simulate.stage import simulate
+from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem
+from boltzgen.system.registry import load_system
 from boltzgen.systems.harmonic import mean_bond_length
 
 STIFFNESS, LENGTH = 10000.0, 0.2

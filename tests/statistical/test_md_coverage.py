@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.free_energy import Estimate, expectation, free_energy_difference
-from boltzgen.registry import load_system
-from boltzgen.stretches import with_stretches
-from boltzgen.system import CollectiveVariable, MolecularSystem, State
+from boltzgen.analyze.free_energy import Estimate, expectation, free_energy_difference
+from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.weighted import WeightedEnsemble
+from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system.registry import load_system
 
 Array = NDArray[np.float64]
 REPLICATES = 400

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from boltzgen import make_potential
-from boltzgen.diffusion import MeanFreeGaussian
+from boltzgen.diffusion.process import MeanFreeGaussian
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
-from boltzgen.registry import load_system
-from boltzgen.sampler import moves, smc
-from boltzgen.sampler.base import Level, Moves, Particles
-from boltzgen.sampler.elastic import DenoisingError
-from boltzgen.sampler.ladder import BridgeLevel, Ends, FoldLevel, Ladder, NoiseLevel
-from boltzgen.sampler.moves import MOVES
-from boltzgen.sampler.pilot import Plan, plan_ladder
+from boltzgen.smc import algorithm as smc
+from boltzgen.smc import moves
+from boltzgen.smc.adaptation import Plan, plan_ladder
+from boltzgen.smc.base import Level, Moves, Particles
+from boltzgen.smc.elastic_network import DenoisingError
+from boltzgen.smc.levels import BridgeLevel, Ends, FoldLevel, Ladder, NoiseLevel
+from boltzgen.smc.moves import MOVES
+from boltzgen.system.registry import load_system
 from boltzgen.systems.harmonic import chain_log_z, well_log_z
 
 N_ATOMS = 4

@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 
 from boltzgen import geometry
-from boltzgen.diffusion import MeanFreeGaussian
-from boltzgen.ensemble import MIN_CARRIERS
-from boltzgen.estimates import Estimate
+from boltzgen.diffusion.process import MeanFreeGaussian
+from boltzgen.ensemble.uncertainty import Estimate
+from boltzgen.ensemble.weighted import MIN_CARRIERS
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid
-from boltzgen.sampler import kernels, smc
-from boltzgen.sampler.agreement import jeffreys_divergence
-from boltzgen.sampler.elastic import Springs
-from boltzgen.sampler.islands import combine
-from boltzgen.sampler.kernels import IsotropicStep, ReverseKernel, make_kernel
-from boltzgen.sampler.ladder import Ends, FoldLevel, Ladder, NoiseLevel
-from boltzgen.sampler.paths import bar_log_z, forward_paths, reverse_paths
-from boltzgen.sampler.pilot import Plan, plan_ladder
-from boltzgen.sampler.resampling import Scheme, genealogical_variance, systematic
+from boltzgen.smc import algorithm as smc
+from boltzgen.smc import kernels
+from boltzgen.smc.adaptation import Plan, plan_ladder
+from boltzgen.smc.bidirectional import bar_log_z, forward_paths, reverse_paths
+from boltzgen.smc.combine import combine
+from boltzgen.smc.divergences import jeffreys_divergence
+from boltzgen.smc.elastic_network import Springs
+from boltzgen.smc.kernels import IsotropicStep, ReverseKernel, make_kernel
+from boltzgen.smc.levels import Ends, FoldLevel, Ladder, NoiseLevel
+from boltzgen.smc.resampling import Scheme, genealogical_variance, systematic
 
 N_ATOMS, VARIANCE, LOG_Z, SIGMA_MAX, SIGMA_MIN = 3, 0.05, -3.0, 8.0, 0.05
 SHARES = torch.tensor([0.2, 0.8]).double()

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from boltzgen import load_system, make_potential
-from boltzgen.config import ModelSettings
+from boltzgen.config.load import load_workflow
+from boltzgen.config.schema import ModelSettings
 from boltzgen.geometry import mean_free_noise, mirror, random_rotations
 from boltzgen.model.energy import EnergyModel
-from boltzgen.registry import build_system
-from boltzgen.workflow_file import load_workflow
+from boltzgen.system.registry import build_system
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boltzgen.domain import domain_of
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.config.load import load_workflow, naming_the_file
+from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import UserError
-from boltzgen.registry import load_system
-from boltzgen.system import MolecularSystem
-from boltzgen.trajectories import load_trajectories
-from boltzgen.workflow import check
-from boltzgen.workflow_file import load_workflow, naming_the_file
+from boltzgen.simulate.own_trajectories import load_trajectories
+from boltzgen.system.molecular_system import MolecularSystem
+from boltzgen.system.registry import load_system
+from boltzgen.system.stereochemistry.domain import domain_of
+from boltzgen.workflow.runner import check
 
 CASES = Path(__file__).resolve().parents[1] / "cases"
 Examined = tuple[MolecularSystem, WeightedEnsemble | None, list[str]]

@@ -12,13 +12,13 @@ import pytest
 from openmm import app
 from openmmtools.testsystems import get_data_filename
 
-from boltzgen.registry import build_system, load_system
-from boltzgen.sampler import verdict
-from boltzgen.sampler.agreement import Measured
-from boltzgen.sampler.presence import Presence
-from boltzgen.tails import Tail
+from boltzgen.config.load import load_workflow
+from boltzgen.ensemble.tails import Tail
+from boltzgen.sample import verdict
+from boltzgen.smc.divergences import Measured
+from boltzgen.smc.presence import Presence
+from boltzgen.system.registry import build_system, load_system
 from boltzgen.testing import check_system
-from boltzgen.workflow_file import load_workflow
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.messages import ERRORS, Module, pair_functions
 
-from boltzgen import cli, errors
+from boltzgen import errors
+from boltzgen.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for folder in ("boltzgen", "systems") for path in (ROOT / folder).rglob("*.py"))
@@ -136,10 +137,10 @@ def test_the_command_prints_one_line_and_exits_with_2(
     def fails(**_: object) -> None:
         raise errors.NumericalError("simulate", "run 1 broke\ndown", "try a smaller simulate.timestep_fs")
 
-    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr("boltzgen.cli.app.app", fails)
     monkeypatch.setattr(sys, "argv", ["boltzgen", "run"])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        main()
     told = capsys.readouterr()
     line = "boltzgen: simulate: run 1 broke down; try a smaller simulate.timestep_fs\n"
     assert caught.value.code == 2 and told.err == line and not told.out

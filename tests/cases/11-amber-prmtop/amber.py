@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from boltzgen.builders import from_amber
+from boltzgen import from_amber
 
 here = Path(__file__).parent
 

@@ -8,8 +8,8 @@ import numpy as np
 import openmm
 from openmm import app
 
-from boltzgen.ensemble import WeightedEnsemble
-from boltzgen.system import CollectiveVariable, MolecularSystem, State
+from boltzgen.ensemble.weighted import WeightedEnsemble
+from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
 
 PHI = CollectiveVariable("phi", "torsion", (0, 1, 2, 3))
 PSI = CollectiveVariable("psi", "torsion", (1, 2, 3, 4))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from boltzgen.config import ModelSettings, TrainSettings
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.config.schema import ModelSettings, TrainSettings
+from boltzgen.ensemble.weighted import WeightedEnsemble
 
 LENGTH, WIDTH = 0.2, 0.0158
 """Of the bond, and its thermal deviation [nm]."""

@@ -9,7 +9,7 @@ import numpy as np
 import openmm
 from openmm import app
 
-from boltzgen.system import MolecularSystem
+from boltzgen.system.molecular_system import MolecularSystem
 
 Tree = tuple[str, list["Tree"]] | str
 """An element and what hangs on it; a leaf is its element alone."""

@@ -11,10 +11,10 @@ import numpy as np
 import yaml
 from helpers.chain import chain_ensemble, chain_system
 
-from boltzgen.analysis import analyze, write_results
-from boltzgen.config import AnalyzeSettings, SystemSettings, Workflow
-from boltzgen.storage import save_ensemble
-from boltzgen.system import MolecularSystem
+from boltzgen.analyze.stage import analyze, write_results
+from boltzgen.config.schema import AnalyzeSettings, SystemSettings, Workflow
+from boltzgen.ensemble.storage import save_ensemble
+from boltzgen.system.molecular_system import MolecularSystem
 
 SETTINGS = AnalyzeSettings(n_bootstrap=30, n_bins=18, max_transport_samples=100)
 
@@ -79,8 +79,10 @@ def write_run(
     reference = chain_ensemble(1500, seed=2, p_positive=0.3)
     for name in ("data", "model", "samples"):
         (directory / name).mkdir(parents=True)
-    save_ensemble(replace(samples, log_z=-191.9), system.topology, directory / "samples" / "ensemble.h5")
-    save_ensemble(reference, system.topology, directory / "data" / "ensemble.h5")
+    save_ensemble(
+        replace(samples, log_z=-191.9), system.mdtraj_topology, directory / "samples" / "ensemble.h5"
+    )
+    save_ensemble(reference, system.mdtraj_topology, directory / "data" / "ensemble.h5")
     if trained:
         write_metrics(directory / "model" / "metrics.csv")
     found = diagnostics() if found is None else found

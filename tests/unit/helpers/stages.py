@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from boltzgen.stages import NAMES, stage_named
+from boltzgen.workflow.stages import NAMES, stage_named
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from boltzgen.ensemble import WeightedEnsemble
+from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.systems.harmonic import well_log_z
 from boltzgen.units import thermal_energy
 

@@ -1,0 +1,1 @@
+"""Free energies, expectations, and distances to the MD reference."""

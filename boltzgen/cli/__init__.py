@@ -1,0 +1,5 @@
+"""The ``boltzgen`` command."""
+
+from boltzgen.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""The noising process, losses on it, and the noise levels of samples."""

@@ -1,0 +1,1 @@
+"""Weighted ensembles: storage, errors, correlation, regions."""

@@ -1,0 +1,1 @@
+"""Trajectories and weights for other tools."""

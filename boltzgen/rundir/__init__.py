@@ -1,0 +1,1 @@
+"""The run directory: its record, its lock, its contents read back."""

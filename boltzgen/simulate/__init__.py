@@ -1,0 +1,1 @@
+"""Molecular dynamics of the target, and the user's own trajectories."""

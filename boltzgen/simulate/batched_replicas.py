@@ -1,0 +1,182 @@
+"""Dynamics of many walkers side by side on batched target energies: Langevin, or parallel tempering.
+
+OpenMM moves one configuration at a time; where its forces take long (generalised Born, custom forces), a
+hundred configurations in one pass of torch take little more than one.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boltzgen.config.schema import SimulateSettings
+from boltzgen.potential import Potential, make_potential
+from boltzgen.simulate.recorder import Advance, Recorder
+from boltzgen.system.molecular_system import MolecularSystem
+from boltzgen.units import thermal_energy
+
+BATCHED = "batched"
+"""Name of this way of simulating among OpenMM's platforms."""
+COMPILE_ENERGIES_FROM = 1_000_000
+"""Evaluations from which compiling wins its time back. Never by the clock: rounding would depend on it."""
+
+
+@dataclass
+class Walkers:
+    """Configurations of ``n_ladders`` independent ladders with ``R`` rungs each, and how they move.
+
+    Row ``ladder * R + rung`` of each tensor. BAOAB splitting (Leimkuhler and Matthews 2013): positions are
+    sampled as by OpenMM's LangevinMiddle, and velocities belong to the same time as positions.
+
+    x
+        Positions [nm], float64 ``(n_ladders * R, n_atoms, 3)``.
+    masses
+        ``(n_atoms, 1)`` [dalton].
+    temperatures
+        Of the rungs [K], ``(R,)``.
+    """
+
+    potential: Potential
+    x: Tensor
+    masses: Tensor
+    temperatures: Tensor
+    generator: torch.Generator
+    v: Tensor = field(init=False)
+    n_accepted: int = 0
+    n_proposed: int = 0
+    n_exchanges: int = 0
+
+    def __post_init__(self) -> None:
+        """Velocities [nm/ps] of each temperature, and the forces of the start."""
+        self.kT = thermal_energy(1.0) * self.temperatures
+        self.n_ladders = len(self.x) // len(self.kT)
+        kT = self.kT.repeat(self.n_ladders)[:, None, None]
+        self.thermal = (kT / self.masses).sqrt()
+        self.v = self.thermal * self._noise()
+        self.energy, self.acceleration = self._evaluate()
+
+    @classmethod
+    def at_reference(
+        cls, system: MolecularSystem, temperatures: Tensor, n_ladders: int, seed: int, *, compiled: bool
+    ) -> Walkers:
+        """All rungs, at ``temperatures`` [K] ``(R,)``, of all ladders at the reference configuration."""
+        n = n_ladders * len(temperatures)
+        masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]
+        return cls(
+            batched_potential(system, n, compiled),
+            torch.as_tensor(system.positions).expand(n, -1, -1).clone(),
+            torch.tensor(masses, dtype=torch.float64)[:, None],
+            temperatures,
+            torch.Generator().manual_seed(seed),
+        )
+
+    def step(self, n: int, dt: float, friction: float) -> None:
+        """``n`` steps of ``dt`` [ps] with ``friction`` [1/ps]."""
+        keep = float(np.exp(-friction * dt))
+        noise = (1.0 - keep**2) ** 0.5 * self.thermal
+        for _ in range(n):
+            self.v += 0.5 * dt * self.acceleration
+            self.x += 0.5 * dt * self.v
+            self.v = keep * self.v + noise * self._noise()
+            self.x += 0.5 * dt * self.v
+            self.energy, self.acceleration = self._evaluate()
+            self.v += 0.5 * dt * self.acceleration
+
+    def exchange(self) -> None:
+        """Every other pair of neighbouring rungs exchanges by the Metropolis rule; the others next time."""
+        n_rungs = len(self.kT)
+        energy = self.energy.view(self.n_ladders, n_rungs)
+        order = torch.arange(n_rungs).repeat(self.n_ladders, 1)
+        low = torch.arange(self.n_exchanges % 2, n_rungs - 1, 2)
+        self.n_exchanges += 1
+        log_ratio = (1.0 / self.kT[low] - 1.0 / self.kT[low + 1]) * (energy[:, low] - energy[:, low + 1])
+        uniform = torch.rand(log_ratio.shape, dtype=log_ratio.dtype, generator=self.generator)
+        ladder, pair = (uniform.log() < log_ratio).nonzero(as_tuple=True)
+        order[ladder, low[pair]], order[ladder, low[pair] + 1] = low[pair] + 1, low[pair]
+        self.n_accepted, self.n_proposed = self.n_accepted + len(pair), self.n_proposed + log_ratio.numel()
+        rows = (order + n_rungs * torch.arange(self.n_ladders)[:, None]).flatten()
+        scale = (self.temperatures / self.temperatures[order]).sqrt().flatten()[:, None, None]
+        self.x, self.v = self.x[rows], scale * self.v[rows]
+        self.energy, self.acceleration = self.energy[rows], self.acceleration[rows]
+
+    def _noise(self) -> Tensor:
+        return torch.randn(self.x.shape, generator=self.generator, dtype=torch.float32).double()
+
+    def _evaluate(self) -> tuple[Tensor, Tensor]:
+        energy, forces = self.potential.energy_and_forces(self.x)
+        return energy.double(), forces.double() / self.masses
+
+
+def run_walkers(
+    system: MolecularSystem, settings: SimulateSettings, seed: int, frames: Recorder, advance: Advance
+) -> None:
+    """One run: ``settings.n_walkers`` walkers share its production; ``frames`` gets it, walker by walker.
+
+    Each starts at the reference configuration and is equilibrated by itself. Raises FloatingPointError
+    where the dynamics blow up, and UserError where the system cannot be batched.
+    """
+    ladder = settings.temperature_ratio ** torch.arange(n_rungs(settings), dtype=torch.float64)
+    compiled = evaluations(settings) >= COMPILE_ENERGIES_FROM
+    temperatures = system.temperature_k * ladder
+    walkers = Walkers.at_reference(system, temperatures, settings.n_walkers, seed, compiled=compiled)
+    found = _moved(walkers, settings, advance)
+    for walker in range(settings.n_walkers):
+        for positions, energies in found:
+            frames.add(positions[walker].numpy(), float(energies[walker]))
+
+
+def _moved(walkers: Walkers, settings: SimulateSettings, advance: Advance) -> list[tuple[Tensor, Tensor]]:
+    """Carry out a run; positions and energies at the lowest rung at the times of its frames."""
+    rungs, dt = len(walkers.temperatures), settings.timestep_fs / 1000
+    piece = min(settings.frame_interval_ps, settings.swap_interval_ps)
+    frame_every = max(1, round(settings.frame_interval_ps / piece))
+    swap_every = max(1, round(settings.swap_interval_ps / piece))
+    n_discarded = round(settings.equilibration_ps / settings.frame_interval_ps) * frame_every
+    n_pieces = n_discarded + _frames_of_walker(settings) * frame_every
+    whole_ps = settings.equilibration_ps + settings.production_ps
+    found, told = [], time.monotonic()
+    for k in range(1, n_pieces + 1):
+        walkers.step(max(1, round(piece / dt)), dt, settings.friction_per_ps)
+        if not walkers.energy.isfinite().all():
+            raise FloatingPointError("energy is not finite")
+        if k > n_discarded and k % frame_every == 0:
+            found.append((walkers.x[::rungs].clone(), walkers.energy[::rungs].clone()))
+        if rungs > 1 and k % swap_every == 0:
+            walkers.exchange()
+        if time.monotonic() - told > 0.2 or k == n_pieces:
+            told = time.monotonic()
+            advance(whole_ps * k / n_pieces, _in_words(walkers))
+    return found
+
+
+def _in_words(walkers: Walkers) -> str:
+    """What one watches."""
+    rungs = len(walkers.temperatures)
+    if rungs == 1:
+        return f"{walkers.n_ladders} walkers"
+    accepted = walkers.n_accepted / max(walkers.n_proposed, 1)
+    return f"{walkers.n_ladders} walkers x {rungs} temperatures, swap acceptance {accepted:.2f}"
+
+
+def batched_potential(system: MolecularSystem, n: int, compiled: bool) -> Potential:
+    """Energies of ``n`` configurations at a time; raises UserError where the system cannot be batched."""
+    return make_potential(system, backend="batched", dtype=torch.float32, compiled=compiled, chunk=n)
+
+
+def n_rungs(settings: SimulateSettings) -> int:
+    """Temperatures that are simulated."""
+    return settings.n_temperatures if settings.method == "parallel_tempering" else 1
+
+
+def _frames_of_walker(settings: SimulateSettings) -> int:
+    return max(1, round(settings.production_ps / settings.n_walkers / settings.frame_interval_ps))
+
+
+def evaluations(settings: SimulateSettings) -> float:
+    """Target energies of one run."""
+    length_ps = settings.equilibration_ps + _frames_of_walker(settings) * settings.frame_interval_ps
+    return settings.n_walkers * n_rungs(settings) * length_ps * 1000 / settings.timestep_fs

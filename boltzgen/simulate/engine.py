@@ -1,0 +1,88 @@
+"""Which engine simulates: the faster one on this machine of OpenMM's platforms and batched replicas."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+
+from boltzgen.config.schema import SimulateSettings
+from boltzgen.errors import UserError
+from boltzgen.potential.platforms import fastest_platform, installed_platforms, steps_per_second
+from boltzgen.potential.timing import configurations_per_second
+from boltzgen.runtime.checkpoints import Kept
+from boltzgen.runtime.context import unheard
+from boltzgen.runtime.cores import usable_cores
+from boltzgen.simulate.batched_replicas import (
+    BATCHED,
+    COMPILE_ENERGIES_FROM,
+    batched_potential,
+    evaluations,
+    n_rungs,
+)
+from boltzgen.system.molecular_system import MolecularSystem
+
+_COMPILED_GAIN = 4.0
+"""Speed of compiled over eager evaluation, typically (`benchmarks/target_energy.py` has 4 to 11)."""
+_WORTH_SECONDS = 60.0
+"""Simulations that OpenMM does in less are left to it."""
+_WORTH_FACTOR = 2.0
+_SHORTEST_WALKER = 4.0
+"""In times of the equilibration: every walker starts at the reference configuration, and shorter ones would
+have little but its neighbourhood."""
+
+
+def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume: Path | None = None) -> str:
+    """The platform asked for, or that of the runs kept in ``resume``, or the fastest on this machine."""
+    if settings.platform != "auto":
+        return settings.platform
+    kept = (Kept(resume).load(f"run_{run}", unheard) for run in range(settings.n_runs))
+    used = next((piece["platform"] for piece in kept if piece), None)
+    if used in (BATCHED, *installed_platforms()):
+        return str(used)
+    return BATCHED if by_walkers(system, settings) else fastest_platform(system).getName()
+
+
+def by_walkers(system: MolecularSystem, settings: SimulateSettings) -> bool:
+    """Whether walkers were asked for, or are long enough and much faster than OpenMM on this machine."""
+    if settings.platform != "auto":
+        return settings.platform == BATCHED
+    if settings.production_ps / settings.n_walkers < _SHORTEST_WALKER * settings.equilibration_ps:
+        return False
+    by_openmm = _openmm_seconds(system, settings)
+    return by_openmm >= _WORTH_SECONDS and by_openmm > _WORTH_FACTOR * _batched_seconds(system, settings)
+
+
+def expected(system: MolecularSystem, settings: SimulateSettings) -> tuple[float, float]:
+    """Time steps of all runs and rungs together, and roughly the seconds they take here."""
+    if by_walkers(system, settings):
+        return settings.n_runs * evaluations(settings), _batched_seconds(system, settings)
+    return _openmm_steps(settings), _openmm_seconds(system, settings)
+
+
+def _openmm_steps(settings: SimulateSettings) -> float:
+    length_ps = settings.equilibration_ps + settings.production_ps
+    return settings.n_runs * n_rungs(settings) * length_ps * 1000 / settings.timestep_fs
+
+
+@functools.lru_cache(maxsize=4)
+def _openmm_seconds(system: MolecularSystem, settings: SimulateSettings) -> float:
+    """By one process for each run, from the speed of 0.2 s of dynamics."""
+    workers = max(1, min(settings.n_runs, usable_cores()))
+    return _openmm_steps(settings) / (steps_per_second(system) * workers)
+
+
+@functools.lru_cache(maxsize=4)
+def _batched_seconds(system: MolecularSystem, settings: SimulateSettings) -> float:
+    """One run after the other, from the speed of eager evaluation; infinite where that is not possible."""
+    n = settings.n_walkers * n_rungs(settings)
+    try:
+        potential = batched_potential(system, n, compiled=False)
+    except UserError:
+        return float("inf")
+    x = torch.as_tensor(system.positions).expand(n, -1, -1).contiguous()
+    speed = configurations_per_second(potential.energy_and_forces, x, seconds=0.1)
+    wanted = evaluations(settings)
+    gain = _COMPILED_GAIN if wanted >= COMPILE_ENERGIES_FROM else 1.0
+    return settings.n_runs * wanted / (speed * gain)

@@ -1,0 +1,1 @@
+"""A molecular system: atoms, energy, collective variables, states."""

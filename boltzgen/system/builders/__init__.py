@@ -1,0 +1,1 @@
+"""Molecular systems from structure and force-field files."""

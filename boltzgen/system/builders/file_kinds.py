@@ -1,0 +1,126 @@
+"""What a file is, told by what it holds rather than by what it is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+FROM_AMBER = (
+    "write my.py with a build() that returns boltzgen.from_amber(prmtop, coordinates, name, "
+    "implicit_solvent), give it as system: {name: my.py}, and see Amber files in docs/adding_a_system.md"
+)
+"""For now the way to a system from Amber files."""
+_TO_PDB = "write the structure as PDB"
+IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
+_HEAD = 4_000_000
+"""Bytes that are looked at: headers may be long."""
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file, with its article, and how to come from it to a system for now.
+
+    suffix
+        That of a trajectory of this format; ``packed`` is what has to be unpacked first.
+    """
+
+    name: str
+    remedy: str = "give the structure as PDB or mmCIF and the force field as OpenMM XML"
+    suffix: str = ""
+    packed: bool = False
+
+
+PDB = FileKind("a PDB file", "give it as system.parameters.pdb", ".pdb")
+MMCIF = FileKind("an mmCIF file", "give it as system.parameters.pdb")
+FORCE_FIELD = FileKind("an OpenMM force field", "give it as system.parameters.forcefield")
+PRMTOP = FileKind("an Amber topology (prmtop)", FROM_AMBER)
+AMBER_COORDINATES = FileKind("a file of Amber coordinates", FROM_AMBER)
+NETCDF = FileKind("a NetCDF file, such as Amber's restarts and trajectories", FROM_AMBER, ".nc")
+EMPTY = FileKind("an empty file", "write it again")
+UNKNOWN = FileKind("no format of structures or force fields that is known here")
+_TRAJECTORY = f"{_TO_PDB} and give the frames as data.trajectory"
+_MAGIC = {
+    b"\x1f\x8b": FileKind("compressed by gzip", "unpack it with gunzip", packed=True),
+    b"BZh": FileKind("compressed by bzip2", "unpack it with bunzip2", packed=True),
+    b"PK\x03\x04": FileKind("a zip archive", "unpack it", packed=True),
+    b"\xfd7zXZ": FileKind("compressed by xz", "unpack it with unxz", packed=True),
+    b"\xff\xfe": FileKind("text in UTF-16", "save it as UTF-8 or plain ASCII"),
+    b"\xfe\xff": FileKind("text in UTF-16", "save it as UTF-8 or plain ASCII"),
+    b"CDF": NETCDF,
+    b"\x89HDF": FileKind("an HDF5 file", _TRAJECTORY, ".h5"),
+    b"\x00\x00\x07\xcb": FileKind("an XTC trajectory", _TRAJECTORY, ".xtc"),
+    b"\x00\x00\x07\xc9": FileKind("a TRR trajectory", _TRAJECTORY, ".trr"),
+}
+
+
+RECOGNISED: list[tuple[FileKind, Callable[[str], bool]]] = []
+"""Kinds of text files that are looked for before all others."""
+
+
+def kind_of(path: Path) -> FileKind:
+    """What a file that is there holds."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD)
+    for magic, found in _MAGIC.items():
+        if head.startswith(magic):
+            return found
+    if head[4:8] == b"CORD":
+        return FileKind("a DCD trajectory", _TRAJECTORY, ".dcd")
+    if b"\x00" in head:
+        return FileKind("a binary file", UNKNOWN.remedy)
+    text = head.decode("utf-8-sig", errors="replace")
+    for kind, recognises in RECOGNISED:
+        if recognises(text):
+            return kind
+    return _of_text(text) if text.strip() else EMPTY
+
+
+def _of_text(text: str) -> FileKind:
+    lines = text.splitlines()
+    if re.search(r"^%(VERSION|FLAG)", text, re.MULTILINE):
+        return PRMTOP
+    if text.lstrip().startswith("<"):
+        return _of_xml(text)
+    if re.search(r"^_atom_site\.", text, re.MULTILINE):
+        return MMCIF
+    if re.search(r"^\s*_atom_site_", text, re.MULTILINE):
+        return FileKind("a CIF file of a crystal of small molecules", _TO_PDB)
+    if re.search(r"^(ATOM  |HETATM)", text, re.MULTILINE):
+        return FileKind("a PDBQT file", _TO_PDB) if re.search(r"^(ROOT|TORSDOF)", text, re.M) else PDB
+    if lines[0].split()[:1] == ["PSF"]:
+        return FileKind("a CHARMM or NAMD topology (PSF)", IN_PYTHON)
+    if "@<TRIPOS>" in text:
+        return FileKind("a MOL2 file", f"{_TO_PDB}, with a CONECT record for every bond")
+    if any(line.rstrip().endswith(("V2000", "V3000")) for line in lines[:4]):
+        return FileKind("an SDF or MOL file", f"{_TO_PDB}, with a CONECT record for every bond")
+    if re.search(r"^\s*\[\s*(moleculetype|system|atoms|defaults)\s*\]", text, re.M) or "#include" in text:
+        return FileKind("a GROMACS topology", IN_PYTHON)
+    return _of_columns(lines)
+
+
+def _of_xml(text: str) -> FileKind:
+    root = re.search(r"<([A-Za-z]\w*)", re.sub(r"<\?.*?\?>|<!--.*?-->", "", text, flags=re.DOTALL))
+    name = root.group(1) if root else ""
+    if name == "ForceField":
+        return FORCE_FIELD
+    if name in ("System", "State", "Integrator"):
+        return FileKind(f"a serialised OpenMM {name}", IN_PYTHON)
+    return FileKind("an XML file that is no OpenMM force field")
+
+
+def _of_columns(lines: list[str]) -> FileKind:
+    """Formats without a word of their own: numbers in columns below a count of atoms."""
+    second = lines[1].split() if len(lines) > 1 else []
+    third = lines[2] if len(lines) > 2 else ""
+    if lines[0].strip().isdigit() and re.match(r"\s*[A-Za-z]{1,2}(\s+-?\d+\.\d*){3}", third):
+        return FileKind("an XYZ file", f"{_TO_PDB}, with residues and CONECT records")
+    if second and second[0].isdigit():
+        if len(second) == 1 and re.match(r".{15}[ \d]{5}\s*-?\d+\.\d+\s*-?\d+\.\d+\s*-?\d+\.\d+", third):
+            return FileKind("a GROMACS structure (gro)", f"{_TO_PDB} by `gmx editconf -f FILE -o my.pdb`")
+        if re.match(r"(\s*-?\d+\.\d{7})+\s*$", third):
+            return AMBER_COORDINATES
+    if re.match(r"(\s*-?\d+\.\d{3})+\s*$", lines[1] if len(lines) > 1 else ""):
+        return FileKind("an Amber trajectory in ASCII", _TRAJECTORY)
+    return FileKind("a text file", UNKNOWN.remedy)

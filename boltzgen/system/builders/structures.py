@@ -1,0 +1,223 @@
+"""Structures from PDB and mmCIF files: topology, positions, and the names that the file gives its atoms."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import app, unit
+from openmm.app.internal.pdbstructure import PdbStructure
+from openmm.app.internal.pdbx.reader.PdbxReader import PdbxReader
+
+from boltzgen.errors import MolecularSystemError, said_by
+from boltzgen.system.builders import file_kinds
+from boltzgen.system.builders.pdb_names import Renamed, check_columns, check_numbers, with_unique_names
+from boltzgen.system.labels import Labels, Names, listed
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The first model of a structure file.
+
+    positions
+        In nm, ``(n_atoms, 3)``.
+    names
+        Residue and atom names of the file, one pair for each atom, where OpenMM calls one otherwise; else
+        none.
+    notices
+        What was mended or chosen in reading, a line each.
+    """
+
+    topology: app.Topology
+    positions: NDArray[np.float64]
+    names: Names = ()
+    notices: tuple[str, ...] = ()
+
+
+def checked_file(path: Path | str, *wanted: file_kinds.FileKind, belongs: str = "") -> file_kinds.FileKind:
+    """The format of a file, one of those that are ``wanted``; MolecularSystemError, one line, for others.
+
+    belongs
+        What belongs here in words, where the names of the formats say too little.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no file of this name"
+        raise MolecularSystemError(path, what, "paths start from the workflow file")
+    found = file_kinds.kind_of(path)
+    if found not in wanted:
+        remedy = f"give {belongs}" if belongs else found.remedy
+        belongs = belongs or " or ".join(f.name for f in wanted)
+        raise MolecularSystemError(path, f"is {found.name}, and {belongs} belongs here", remedy)
+    return found
+
+
+READERS: dict[file_kinds.FileKind, Callable[[Path, str], Structure]] = {}
+"""How the text of a structure file is read, by what it is."""
+
+
+def register(
+    kind: file_kinds.FileKind,
+    read: Callable[[Path, str], Structure],
+    recognises: Callable[[str], bool] | None = None,
+) -> None:
+    """Let structures be given in another format: what it is called, how its text is read, and told apart."""
+    READERS[kind] = read
+    if recognises is not None:
+        file_kinds.RECOGNISED.append((kind, recognises))
+
+
+def read_structure(path: Path | str) -> Structure:
+    """The structure of a file of any of `READERS`, told apart by content.
+
+    Raises MolecularSystemError, one line, for anything else.
+    """
+    path = Path(path)
+    found = checked_file(path, *READERS)
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        return READERS[found](path, text)
+    except MolecularSystemError:
+        raise
+    except Exception as error:  # OpenMM's readers raise whatever they come upon
+        raise MolecularSystemError(
+            path,
+            f"looks like {found.name} and cannot be read ({said_by(error)})",
+            "write it again with another program",
+        ) from error
+
+
+def _of_pdb(path: Path, text: str) -> Structure:
+    """Of a PDB file.
+
+    Atoms of a residue that share a name, which OpenMM would drop, are given names of their own where CONECT
+    records say how they are bonded.
+    """
+    lines = text.splitlines(keepends=True)
+    check_columns(path, lines)
+    check_numbers(path, lines)
+    lines, renamed = with_unique_names(lines)
+    pdb, names = _pdb(lines)
+    original = {(r.residue, r.name): r.original for r in renamed}
+    topology = pdb.topology
+    file_names = [(res, original.get((key, name), name)) for key, res, name in names]
+    if renamed:
+        _check_renamed(path, lines, pdb, {(r.residue, r.name) for r in renamed}, names, file_names)
+    structure = _structure(path, pdb, file_names)
+    return Structure(topology, structure.positions, structure.names, _notices(path, lines, renamed))
+
+
+def _pdb(lines: list[str]) -> tuple[app.PDBFile, list[tuple[int, str, str]]]:
+    """OpenMM's reading, and of each atom the number of its residue and both names, as the file has them.
+
+    Of OpenMM's warnings, one is about atoms of one name, of which there are none left here, and one about
+    neighbouring residues of one number, which does no harm.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        structure = PdbStructure(io.StringIO("".join(lines)), load_all_models=True)
+        pdb = app.PDBFile(structure)
+    names = []
+    for number, residue in enumerate(structure.iter_residues()):
+        own = [a for a in residue.atoms_by_name.values() if a.residue_name == residue.get_name()]
+        names += [(number, residue.get_name(), name) for name in dict.fromkeys(a.get_name() for a in own)]
+    return pdb, names
+
+
+def _check_renamed(
+    path: Path,
+    lines: list[str],
+    pdb: app.PDBFile,
+    renamed: set[tuple[int, str]],
+    names: list[tuple[int, str, str]],
+    file_names: list[tuple[str, str]],
+) -> None:
+    """Refuse where it is by name that OpenMM knows the bonds of a residue, or where no bonds are given."""
+    named, _ = _pdb([line for line in lines if not line.startswith("CONECT")])
+    by_name = {atom.index for bond in named.topology.bonds() for atom in bond}
+    bonded = {atom.index for bond in pdb.topology.bonds() for atom in bond}
+    labels = Labels(pdb.topology, tuple(file_names))
+    for atom, (number, _, name) in zip(pdb.topology.atoms(), names, strict=True):
+        several = len(list(atom.residue.atoms())) > 1
+        if (number, name) in renamed and (atom.index in by_name or (several and atom.index not in bonded)):
+            alike = [a for a in atom.residue.atoms() if labels.name(a) == labels.name(atom)]
+            raise MolecularSystemError(
+                path,
+                f"{len(alike)} atoms of {labels.residue(atom.residue)} are called {labels.name(atom)}, and "
+                "nothing else says which is bonded to which",
+                "give each a name of its own, or a CONECT record for every bond of the residue",
+            )
+
+
+def _notices(path: Path, lines: list[str], renamed: list[Renamed]) -> tuple[str, ...]:
+    notices = []
+    if renamed:
+        told = [f"{r.original} is {r.name}" for r in renamed]
+        where = listed(r.label for r in renamed)
+        notices.append(
+            f"{path}: atoms of {where} share their names and are told apart: {listed(told, 8)}, in the order "
+            "of the file"
+        )
+    alternates = sorted({line[16] for line in lines if line.startswith(("ATOM", "HETATM"))} - {" "})
+    if len(alternates) > 1:
+        notices.append(
+            f"{path}: of the alternate locations {', '.join(alternates)} the first of each atom is taken"
+        )
+    models = sum(line.startswith("MODEL ") for line in lines)
+    if models > 1:
+        notices.append(f"{path}: of {models} models the first is taken")
+    return tuple(notices)
+
+
+def _of_mmcif(path: Path, text: str) -> Structure:
+    blocks: list[object] = []
+    PdbxReader(io.StringIO(text)).read(blocks)
+    table = blocks[0].getObj("atom_site")  # type: ignore[attr-defined]
+    columns = {name: table.getAttributeIndex(name) for name in table.getAttributeList()}
+
+    def column(*names: str) -> int:
+        return int(next(columns[name] for name in names if name in columns))
+
+    identity, atom_name = columns["id"], column("auth_atom_id", "label_atom_id")
+    residue_name = column("auth_comp_id", "label_comp_id")
+    rows = {row[identity]: (row[residue_name], row[atom_name]) for row in table.getRowList()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pdb = app.PDBxFile(io.StringIO(text))
+    structure = _structure(path, pdb, [rows[atom.id] for atom in pdb.topology.atoms()])
+    _check_mmcif(path, pdb.topology, structure)
+    return structure
+
+
+def _check_mmcif(path: Path, topology: app.Topology, structure: Structure) -> None:
+    """Atoms of one name, which the bonds of an mmCIF file cannot tell apart."""
+    labels = Labels(topology, structure.names)
+    for residue in topology.residues():
+        counts = Counter(labels.name(atom) for atom in residue.atoms())
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            raise MolecularSystemError(
+                path,
+                f"{counts[twice[0]]} atoms of {labels.residue(residue)} are called {twice[0]}",
+                "give each a name of its own",
+            )
+
+
+def _structure(path: Path, pdb: app.PDBFile | app.PDBxFile, names: list[tuple[str, str]]) -> Structure:
+    topology = pdb.topology
+    topology.setPeriodicBoxVectors(None)
+    if not topology.getNumAtoms():
+        raise MolecularSystemError(path, "holds no atoms", "give a structure")
+    own = [(atom.residue.name, atom.name) for atom in topology.atoms()]
+    positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer), dtype=np.float64)
+    return Structure(topology, positions, tuple(names) if names != own else ())
+
+
+register(file_kinds.PDB, _of_pdb)
+register(file_kinds.MMCIF, _of_mmcif)

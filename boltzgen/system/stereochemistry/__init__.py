@@ -1,0 +1,1 @@
+"""Isomers: what the domain of Z holds."""
