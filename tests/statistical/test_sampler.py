@@ -15,12 +15,12 @@ from torch import Tensor
 from boltzgen import geometry
 from boltzgen.diffusion.process import MeanFreeGaussian
 from boltzgen.ensemble.uncertainty import Estimate
-from boltzgen.ensemble.weighted import MIN_CARRIERS
 from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid
 from boltzgen.smc import algorithm as smc
 from boltzgen.smc import kernels
 from boltzgen.smc.adaptation import Plan, plan_ladder
 from boltzgen.smc.bidirectional import bar_log_z, forward_paths, reverse_paths
+from boltzgen.smc.bounds import MIN_CARRIERS
 from boltzgen.smc.combine import combine
 from boltzgen.smc.divergences import jeffreys_divergence
 from boltzgen.smc.elastic_network import Springs

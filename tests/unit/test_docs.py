@@ -22,10 +22,11 @@ from boltzgen.testing import check_system
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOK = sorted((ROOT / "benchmarks" / "notebook").glob("*.md"))
 NAMED_FILE = re.compile(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOK], ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         name, _, heading = target.partition("#")
@@ -65,14 +66,17 @@ def test_the_example_of_amber_files_is_one(tmp_path: Path) -> None:
     assert load_system("amber.py", {"temperature_k": 310.0}, tmp_path).n_atoms == 22
 
 
-def test_the_molecule_of_the_readme_is_one(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("page", "variables"), [("README.md", ["phi"]), ("docs/your_molecule.md", ["phi", "ends", "fold"])]
+)
+def test_the_molecule_of_a_page_is_one(page: str, variables: list[str], tmp_path: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     (tmp_path / "my.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
     alanine = load_system("alanine_dipeptide")
     with (tmp_path / "my.pdb").open("w") as stream:
         app.PDBFile.writeFile(alanine.topology, 10 * alanine.positions, stream)
     system = build_system(*load_workflow(str(tmp_path / "my.yaml")))
-    assert [cv.name for cv in system.collective_variables] == ["phi", "ends", "fold"]
+    assert [cv.name for cv in system.collective_variables] == variables
     assert system.collective_variables[0].atoms == alanine.collective_variables[0].atoms
     assert [state.name for state in system.states] == ["positive", "negative"]
 

@@ -1,0 +1,111 @@
+"""What earlier versions left: finished runs and networks are read, interrupted runs are told in a line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from boltzgen import free_energy_difference, load_run
+from boltzgen.config.load import load_workflow
+from boltzgen.model import load_model
+from boltzgen.report.page import write_report
+from boltzgen.report.pictures import write_pictures
+from boltzgen.workflow.runner import run
+from boltzgen.workflow.stages import NAMES
+
+STORED = Path(__file__).parents[2] / "data" / "run_of_0_1_0"
+"""Of version 0.1.0 before its code was in packages: harmonic_chain --quick, 60 steps of training."""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(STORED, tmp_path / "run"))
+
+
+def started(directory: Path) -> list[str]:
+    """What a run says that is started again from its record."""
+    said: list[str] = []
+    settings, base = load_workflow(str(directory / "config.yaml"))
+    run(settings, base, directory, say=said.append)
+    return said
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_finished_run_stays_finished(copy: Path) -> None:
+    """Settings that there are since, or that have another name, change nothing of it."""
+    said = started(copy)
+    assert said == [f"{name}: skipped, nothing it depends on has changed" for name in NAMES]
+
+
+def test_a_finished_run_is_read(copy: Path) -> None:
+    opened = load_run(copy)
+    assert len(opened.samples) == 256 and len(opened.reference) == 1000
+    assert opened.results["verdict"]["level"] in ("trusted", "caution", "not trusted")
+    for key, group in {
+        "log_z": "thermodynamics",
+        "energy_w2": "distances",
+        "jeffreys": "diagnostics",
+        "lost_data_paths": "losses",
+        "seconds": "cost",
+    }.items():
+        row = opened.stored.row(key)
+        assert row is not None and row["group"] == group, key
+    assert "log Z" in write_report(copy).read_text(encoding="utf-8")
+    assert {path.stem for path in write_pictures(opened, copy)} >= {
+        "annealing",
+        "reduced_energies",
+        "training",
+    }
+    if len(opened.system.states) > 1:
+        assert free_energy_difference(opened.samples, *opened.system.states[:2]).value is not None
+
+
+def test_a_network_is_read(copy: Path) -> None:
+    """With the energies that it had for two frames."""
+    opened = load_run(copy)
+    model = load_model(copy / "model", system=opened.system)
+    x = torch.as_tensor(opened.samples.positions[:2])
+    u, _ = model.energy_and_score(x, torch.full((2,), -3.0))
+    np.testing.assert_allclose(
+        u.detach().numpy(), json.loads((STORED / "energies.json").read_text()), rtol=1e-4
+    )
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_what_an_interrupted_run_has_kept_is_made_again_in_a_line(copy: Path) -> None:
+    """Checkpoints hold objects of modules that had other names."""
+    record = json.loads((copy / "manifest.json").read_text())
+    record["in_progress"] = {"stage": "sample", "inputs": record["stages"].pop("sample")["inputs"]}
+    (copy / "manifest.json").write_text(json.dumps(record))
+    kept = copy / "resume" / "sample" / "preparation.pt"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(OF_ANOTHER_MODULE)
+    said = started(copy)
+    told = [line for line in said if "preparation.pt" in line]
+    assert len(told) == 1 and "\n" not in told[0] and told[0].endswith("it is made again")
+    assert any(line.startswith("sample: running (resuming)") for line in said)
+
+
+def _of_another_module() -> bytes:
+    """A checkpoint with an object of a class that there is no more."""
+    import io
+    import sys
+    import types
+
+    module = types.ModuleType("boltzgen.production")
+    module.Preparation = type("Preparation", (), {"__module__": "boltzgen.production"})  # type: ignore[attr-defined]
+    stream = io.BytesIO()
+    sys.modules["boltzgen.production"] = module
+    try:
+        torch.save(module.Preparation(), stream)
+    finally:
+        del sys.modules["boltzgen.production"]
+    return stream.getvalue()
+
+
+OF_ANOTHER_MODULE = _of_another_module()
