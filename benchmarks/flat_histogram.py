@@ -26,10 +26,10 @@ from tqdm import tqdm
 
 from boltzgen import CollectiveVariable, MolecularSystem, WeightedEnsemble, load_system
 from boltzgen.analyze.free_energy import free_energy_difference
-from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.storage import save_ensemble
 from boltzgen.potential.platforms import fastest_platform
-from boltzgen.simulate.batched_replicas import Walkers, batched_potential
+from boltzgen.simulate.batched_replicas import BatchedReplicas, batched_potential
 
 HILL_KJ_MOL, HILL_WIDTH, BIAS_FACTOR, STEPS_PER_HILL = 0.5, 0.2, 12.0, 100
 GRID = 120
@@ -75,24 +75,24 @@ def bias_force(cv: CollectiveVariable, pmf: np.ndarray) -> openmm.Force:
 
 
 def walk(
-    system: MolecularSystem, cv: CollectiveVariable, pmf: np.ndarray, ns: float, n_walkers: int
+    system: MolecularSystem, cv: CollectiveVariable, pmf: np.ndarray, ns: float, n_replicas: int
 ) -> WeightedEnsemble:
     """Weighted frames of all walkers, one walker after the other, each an island."""
     biased = openmm.XmlSerializer.clone(system.openmm_system)
     biased.addForce(bias_force(cv, pmf))
     temperatures = torch.tensor([system.temperature_k], dtype=torch.float64)
     moved = replace(system, openmm_system=biased)
-    walkers = Walkers.at_reference(moved, temperatures, n_walkers, seed=1, compiled=True)
-    unbiased = batched_potential(system, n_walkers, compiled=True)
-    walkers.step(EQUILIBRATION_STEPS, TIMESTEP_PS, FRICTION_PER_PS)
+    replicas = BatchedReplicas.at_reference(moved, temperatures, n_replicas, seed=1, compiled=True)
+    unbiased = batched_potential(system, n_replicas, compiled=True)
+    replicas.step(EQUILIBRATION_STEPS, TIMESTEP_PS, FRICTION_PER_PS)
     n_frames = round(ns * 1000 / (FRAME_STEPS * TIMESTEP_PS))
-    positions = np.empty((n_walkers, n_frames, system.n_atoms, 3), dtype=np.float32)
-    energies, biases = np.empty((2, n_walkers, n_frames))
+    positions = np.empty((n_replicas, n_frames, system.n_atoms, 3), dtype=np.float32)
+    energies, biases = np.empty((2, n_replicas, n_frames))
     for frame in tqdm(range(n_frames), mininterval=10):
-        walkers.step(FRAME_STEPS, TIMESTEP_PS, FRICTION_PER_PS)
-        energy = unbiased.energy_and_forces(walkers.x)[0]
-        positions[:, frame] = (walkers.x - walkers.x.mean(dim=1, keepdim=True)).numpy()
-        energies[:, frame], biases[:, frame] = energy.numpy(), (walkers.energy - energy).numpy()
+        replicas.step(FRAME_STEPS, TIMESTEP_PS, FRICTION_PER_PS)
+        energy = unbiased.energy_and_forces(replicas.x)[0]
+        positions[:, frame] = (replicas.x - replicas.x.mean(dim=1, keepdim=True)).numpy()
+        energies[:, frame], biases[:, frame] = energy.numpy(), (replicas.energy - energy).numpy()
     if not np.isfinite(energies).all():
         raise FloatingPointError("energy is not finite")
     return WeightedEnsemble(
@@ -100,7 +100,7 @@ def walk(
         log_weights=biases.ravel() / system.kT,
         reduced_energies=energies.ravel() / system.kT,
         temperature_k=system.temperature_k,
-        islands=np.repeat(np.arange(n_walkers), n_frames),
+        islands=np.repeat(np.arange(n_replicas), n_frames),
     )
 
 
@@ -118,8 +118,8 @@ def main() -> None:
     cv = next(cv for cv in system.collective_variables if cv.name == options.torsion)
     pmf = potential_of_mean_force(system, cv, options.learn)
     print("PMF [kJ/mol] on", len(pmf), "angles:", pmf.round(1).tolist(), flush=True)
-    ensemble = walk(system, cv, pmf, options.ns, options.walkers)
-    save_ensemble(with_stretches(system, ensemble), system.mdtraj_topology, options.out)
+    ensemble = walk(system, cv, pmf, options.ns, options.replicas)
+    save_ensemble(with_blocks(system, ensemble), system.mdtraj_topology, options.out)
     print(f"{len(ensemble)} frames, Kish ESS {ensemble.ess:.0f}: {options.out}")
     if len(system.states) > 1:
         print(f"Delta F {shown(free_energy_difference(ensemble, *system.states[:2]))} kT")

@@ -34,7 +34,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from boltzgen.diffusion.losses import OBJECTIVES, dsm, height_loss, noised
+from boltzgen.diffusion.losses import OBJECTIVES, dsm, level_loss, noised
 from boltzgen.diffusion.noise_levels import LevelChoice, draw_levels
 
 TARGETS = {"two": (5e-3, 4.0), "forty-8": (2e-3, 4.0), "forty-32": (1e-3, 1.0), "forty-128": (1e-3, 1.0)}
@@ -198,8 +198,8 @@ def train(target: Mixture, objective: str, seed: int, settings: Settings) -> Net
         noise = torch.randn((*shape, target.dof), generator=generator)
         batch = noised(model, x0, log_sigmas, noise, target.dof)
         score_loss = dsm(batch, sigma_data=1.0).mean()
-        heights = height_loss(objective, batch, network)
-        loss = score_loss if heights is None else score_loss + settings.weight * heights.mean()
+        level_losses = level_loss(objective, batch, network)
+        loss = score_loss if level_losses is None else score_loss + settings.weight * level_losses.mean()
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -235,12 +235,12 @@ def _refitted(logits: Tensor, level: Tensor, n_knots: int = 64) -> float:
     """Least loss over one constant per level, piecewise linear in log sigma with few knots for the points."""
     position = torch.linspace(0.0, n_knots - 1.0, N_LEVELS, dtype=logits.dtype)
     hats = (1.0 - (position[:, None] - torch.arange(n_knots)).abs()).clamp_min(0.0)
-    heights = torch.zeros(n_knots, dtype=logits.dtype, requires_grad=True)
-    optimiser = torch.optim.LBFGS([heights], max_iter=300, line_search_fn="strong_wolfe")
+    level_losses = torch.zeros(n_knots, dtype=logits.dtype, requires_grad=True)
+    optimiser = torch.optim.LBFGS([level_losses], max_iter=300, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = nn.functional.cross_entropy(logits + hats @ heights, level)
+        loss = nn.functional.cross_entropy(logits + hats @ level_losses, level)
         loss.backward()
         return loss
 

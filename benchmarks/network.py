@@ -38,7 +38,7 @@ from boltzgen.config.schema import SimulateSettings
 from boltzgen.diffusion.losses import diffclf, dsm, noised
 from boltzgen.diffusion.noise_levels import draw_levels
 from boltzgen.ensemble.storage import load_ensemble
-from boltzgen.geometry import dof, mean_free_noise, random_rotations
+from boltzgen.geometry import dof, random_rotations, zero_centroid_noise
 from boltzgen.model import compiled
 from boltzgen.model.calibration import calibrate_levels
 from boltzgen.model.energy import EnergyModel
@@ -124,8 +124,8 @@ class Network:
 
     def sum_of_losses(self, mode: str, batch: Batch) -> Tensor:
         """What is trained on, times the number of data."""
-        scores, heights = self.losses(mode, batch)
-        return (scores.mean(0) + heights).sum()
+        scores, level_losses = self.losses(mode, batch)
+        return (scores.mean(0) + level_losses).sum()
 
     def training_step(self, mode: str, batch: Batch) -> None:
         """Gradients of all parameters."""
@@ -161,7 +161,7 @@ def make_batch(ours: EnergyModel, x0: Tensor, generator: torch.Generator) -> Bat
 
     levels = draw_levels("kl", 2, len(x0), ours.log_sigma_range, information, generator)
     x0 = x0 @ random_rotations(len(x0), generator)
-    noise = mean_free_noise((2, *x0.shape), generator)
+    noise = zero_centroid_noise((2, *x0.shape), generator)
     return Batch(x0.to(device), levels.to(device), noise.to(device))
 
 
@@ -354,13 +354,13 @@ def held_out_losses(network: Network, batch: Batch, log_range: tuple[float, floa
     """``(mean, standard error)`` of DSM in each noise band, low noise first, of all DSM, and of DiffCLF."""
     parts = zip(batch.x0.split(16), batch.log_sigmas.split(16, 1), batch.noise.split(16, 1), strict=True)
     pieces = [[loss.detach() for loss in network.losses("eager", Batch(*part))] for part in parts]
-    scores, heights = torch.cat([s for s, _ in pieces], 1).flatten(), torch.cat([h for _, h in pieces])
+    scores, level_losses = torch.cat([s for s, _ in pieces], 1).flatten(), torch.cat([h for _, h in pieces])
     low, width = log_range[0], (log_range[1] - log_range[0]) / N_BANDS
     band = ((batch.log_sigmas.flatten() - low) / width).long().clamp(0, N_BANDS - 1)
     values = {
         f"DSM, sigma about {math.exp(low + (k + 0.5) * width):.2g} nm": scores[band == k]
         for k in range(N_BANDS)
-    } | {"DSM, all": scores, "DiffCLF": heights}
+    } | {"DSM, all": scores, "DiffCLF": level_losses}
     return {label: (float(v.mean()), float(v.std() / len(v) ** 0.5)) for label, v in values.items()}
 
 

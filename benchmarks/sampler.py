@@ -42,19 +42,19 @@ from boltzgen.sample.setup import Annealing, plan, prepare
 from boltzgen.sample.stage import ensemble_of
 from boltzgen.smc.combine import combine
 from boltzgen.smc.kernels import ReverseKernel, make_kernel
-from boltzgen.smc.levels import Ladder
+from boltzgen.smc.levels import Schedule
 from boltzgen.smc.schedule import measured_errors, spaced_levels
 
 PAPER_LEVELS = 512
 Row = dict[str, Any]
 
 
-def paper_ladder(annealing: Annealing, kernel: ReverseKernel, generator: torch.Generator) -> Ladder:
+def paper_schedule(annealing: Annealing, kernel: ReverseKernel, generator: torch.Generator) -> Schedule:
     """Levels equally spaced in log sigma, no moves, one jump to the target."""
     ends = annealing.sigma_max, annealing.sigma_min
     errors = measured_errors(annealing.network, annealing.x0, ends, None, generator)
     sigmas = spaced_levels(*ends, np.ones_like, PAPER_LEVELS)
-    return Ladder(tuple(sigmas), errors.at(sigmas), kernel=kernel)
+    return Schedule(tuple(sigmas), errors.at(sigmas), kernel=kernel)
 
 
 def protocols(options: argparse.Namespace) -> Iterator[tuple[str, SampleSettings, ReverseKernel | None]]:
@@ -80,8 +80,10 @@ def measure(
     generator = torch.Generator().manual_seed(1)
     started, targets = time.perf_counter(), annealing.potential.evaluations
     annealing.counter.evaluations = 0
-    ladder = paper_ladder(annealing, kernel, generator) if kernel else plan(annealing, settings, generator)
-    islands = run_islands(annealing, ladder, settings, Context(1))
+    schedule = (
+        paper_schedule(annealing, kernel, generator) if kernel else plan(annealing, settings, generator)
+    )
+    islands = run_islands(annealing, schedule, settings, Context(1))
     populations = [island.population for island in islands]
     seconds = time.perf_counter() - started
     combined = combine(populations)

@@ -1,7 +1,7 @@
-"""Mean-free coordinates, internal coordinates and mirror images, as pure tensor functions.
+"""Zero-centroid coordinates, internal coordinates and mirror images, as pure tensor functions.
 
 Configurations are tensors ``x`` of shape ``(..., n_atoms, 3)`` in nm with zero unweighted centroid.
-The number of degrees of freedom and the projection onto the mean-free space are defined here and
+The number of degrees of freedom and the projection onto the zero-centroid space are defined here and
 nowhere else.
 """
 
@@ -14,22 +14,22 @@ from torch import Tensor
 
 
 def dof(n_atoms: int) -> int:
-    """Dimension of the mean-free space of ``n_atoms`` atoms: ``3 (n_atoms - 1)``."""
+    """Dimension of the zero-centroid space of ``n_atoms`` atoms: ``3 (n_atoms - 1)``."""
     return 3 * (n_atoms - 1)
 
 
 def remove_centroid(x: Tensor) -> Tensor:
-    """Project ``(..., n_atoms, 3)`` onto the mean-free space by subtracting the unweighted centroid."""
+    """Project ``(..., n_atoms, 3)`` onto the zero-centroid space by subtracting the unweighted centroid."""
     return x - x.mean(dim=-2, keepdim=True)
 
 
-def mean_free_noise(
+def zero_centroid_noise(
     shape: tuple[int, ...],
     generator: torch.Generator,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Standard normal noise on the mean-free space, shape ``(..., n_atoms, 3)``.
+    """Standard normal noise on the zero-centroid space, shape ``(..., n_atoms, 3)``.
 
     It is drawn on the generator's device and moved to ``device``, so a CPU generator gives the same
     numbers whatever the device of the computation.
@@ -44,12 +44,12 @@ def squared_norm(x: Tensor) -> Tensor:
 
 
 def gaussian_log_normaliser(n_atoms: int, variance: Tensor) -> Tensor:
-    """``log`` of the integral of ``exp(-|x|^2 / (2 variance))`` over the mean-free space (nm^dof)."""
+    """``log`` of the integral of ``exp(-|x|^2 / (2 variance))`` over the zero-centroid space (nm^dof)."""
     return 0.5 * dof(n_atoms) * torch.log(2 * math.pi * variance)
 
 
 def gaussian_log_density(x: Tensor, variance: Tensor) -> Tensor:
-    """Log density of the isotropic mean-free Gaussian, ``(..., n_atoms, 3) -> (...)``.
+    """Log density of the isotropic zero-centroid Gaussian, ``(..., n_atoms, 3) -> (...)``.
 
     ``variance`` in nm^2 broadcasts against the batch shape.
     """

@@ -66,16 +66,16 @@ def build_well(n: int = 4, stiffness: float = 250.0, temperature_k: float = 300.
 
 
 def chain_log_z(n: int, stiffness: float, length_nm: float, temperature_k: float = 300.0) -> float:
-    """Log partition function of ``build_chain`` on the mean-free space, nm^dof.
+    """Log partition function of ``build_chain`` on the zero-centroid space, nm^dof.
 
     ``Z = n^(-3/2) [integral of 4 pi r^2 exp(-k (r - r0)^2 / 2 kT) dr]^(n - 1)``: bond vectors are
-    independent coordinates, and the Jacobian from them to mean-free coordinates is ``n^(-3/2)``.
+    independent coordinates, and the Jacobian from them to zero-centroid coordinates is ``n^(-3/2)``.
     """
     return (n - 1) * math.log(_radial_moment(2, stiffness, length_nm, temperature_k)) - 1.5 * math.log(n)
 
 
 def dimer_log_z(stiffness: float, length_nm: float, temperature_k: float = 300.0) -> float:
-    """Log partition function of ``build_dimer`` on the mean-free space, nm^3."""
+    """Log partition function of ``build_dimer`` on the zero-centroid space, nm^3."""
     return chain_log_z(2, stiffness, length_nm, temperature_k)
 
 

@@ -12,10 +12,10 @@ from scipy.sparse import csr_array
 from boltzgen.ensemble.cluster_errors import standard_errors
 from boltzgen.ensemble.uncertainty import cluster_index, normalised_weights
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
-from boltzgen.smc.bounds import MIN_CARRIERS
+from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.system.molecular_system import CollectiveVariable
 
-MIN_CARRIERS_OF_A_BIN = 5
+MIN_INDEPENDENT_OF_A_BIN = 5
 """Fewest effective clusters (Kish) that an error of a bin may rest on."""
 N_BANDWIDTHS = 16
 """Widths that cross-validation chooses from, a geometric series."""
@@ -66,16 +66,16 @@ def profile_of(
         return Profile(np.full(len(total), np.inf), nothing, nothing, effective)
     with np.errstate(divide="ignore"):
         f = -np.log(total)
-    carried = effective >= MIN_CARRIERS_OF_A_BIN
+    supported = effective >= MIN_INDEPENDENT_OF_A_BIN
     # An error is that of a difference from the lowest bin, which has to have one too.
-    lowest = int(np.argmin(np.where(carried, f, np.inf) if carried.any() else f))
+    lowest = int(np.argmin(np.where(supported, f, np.inf) if supported.any() else f))
 
     def profile(s: Array) -> Array:
         return np.log(s[..., lowest : lowest + 1]) - np.log(s)
 
     _, island = cluster_index(ensemble)
     df, dof = standard_errors(sums, island, profile, n_bootstrap, seed, selected=True)
-    df[~carried] = np.nan
+    df[~supported] = np.nan
     return Profile(f - f[lowest], df, dof, np.minimum(effective, effective[lowest]))
 
 
@@ -86,8 +86,8 @@ def effective_numbers(support: csr_array) -> Array:
 
 
 def lower_bounds(df: Array, effective: Array | None) -> NDArray[np.bool_]:
-    """Which errors are lower bounds: fewer than `MIN_CARRIERS` effective clusters support the difference."""
-    few = np.zeros(df.shape, bool) if effective is None else effective < MIN_CARRIERS
+    """Which errors are lower bounds: too few effective clusters support the difference."""
+    few = np.zeros(df.shape, bool) if effective is None else effective < MIN_INDEPENDENT
     return few & np.isfinite(df) & (df > 0)
 
 
@@ -97,9 +97,8 @@ def lower_bound_note(df: Array, effective: Array | None, what: str) -> str:
     if not n:
         return ""
     known = int(np.isfinite(df).sum())
-    return (
-        f"errors of {n} of {known} {what} are lower bounds: fewer than {MIN_CARRIERS} effective samples each"
-    )
+    few = f"fewer than {MIN_INDEPENDENT} effective samples each"
+    return f"errors of {n} of {known} {what} are lower bounds: {few}"
 
 
 def kernel(edges: Array, width: float, periodic: bool) -> Array:

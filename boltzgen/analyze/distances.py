@@ -183,7 +183,7 @@ def _with_noise_floor(
 def _halves(
     ensemble: WeightedEnsemble, rng: np.random.Generator
 ) -> tuple[WeightedEnsemble, WeightedEnsemble] | None:
-    """Two random halves that share no lineage; None if there is but one."""
+    """Two random halves that share no cluster; None if there is but one."""
     cluster, island = cluster_index(ensemble)
     if len(island) < 2:
         return None

@@ -18,17 +18,17 @@ from boltzgen.analyze.surface import Surface, free_energy_surface, kernel_surfac
 from boltzgen.ensemble.uncertainty import (
     Estimate,
     OfSums,
-    carried,
     cluster_index,
-    effective_carriers,
+    effective_independent,
     estimated,
     log_ratio,
-    n_carriers,
+    n_independent,
     normalised_weights,
+    supported,
 )
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.errors import DataError
-from boltzgen.smc.bounds import MIN_CARRIERS, difference_note
+from boltzgen.smc.bounds import MIN_INDEPENDENT, difference_note
 from boltzgen.system.molecular_system import State
 
 __all__ = [
@@ -36,14 +36,14 @@ __all__ = [
     "Estimate",
     "Surface",
     "cluster_index",
-    "effective_carriers",
+    "effective_independent",
     "expectation",
     "free_energy_difference",
     "free_energy_surface",
     "kernel_pmf",
     "kernel_surface",
     "log_z_difference",
-    "n_carriers",
+    "n_independent",
     "normalised_weights",
     "potential_of_mean_force",
     "state_probability",
@@ -55,7 +55,7 @@ def expectation(ensemble: WeightedEnsemble, values: Array, n_bootstrap: int = 20
     weights = normalised_weights(ensemble)
     weighted = np.where(weights > 0, values, 0.0) * weights
     value = float(weighted.sum())
-    usable, note = carried(ensemble, "the ensemble", weights > 0)
+    usable, note = supported(ensemble, "the ensemble", weights > 0)
     if not usable:
         return Estimate(value, None, note)
     sums = np.stack([weighted, weights], axis=1)
@@ -68,13 +68,13 @@ def state_probability(
 ) -> Estimate:
     """Probability of the rows marked in the boolean array ``members`` ``(n,)``.
 
-    No error is given if the state, or all that is not the state, is carried by too few lineages.
+    No error is given if the state, or all that is not the state, is supported by too few independent samples.
     """
     estimate = expectation(ensemble, members.astype(np.float64), n_bootstrap, seed)
-    if not n_carriers(ensemble, members):
+    if not n_independent(ensemble, members):
         return Estimate(0.0, None, "the state is absent from the sample")
     for what, rows in (("the state", members), ("everything outside the state", ~members)):
-        usable, note = carried(ensemble, what, rows)
+        usable, note = supported(ensemble, what, rows)
         if not usable:
             return Estimate(estimate.value, None, note)
         estimate = replace(estimate, note=estimate.note or note)
@@ -87,9 +87,9 @@ def free_energy_difference(
     """Delta F = ``-ln(P_a / P_b)`` in kT: positive if the first state is the rarer one.
 
     An absent state gives plus (a) or minus (b) infinity, and NaN if both are absent, with a note and no
-    error. A state carried by fewer than `MIN_CARRIERS` lineages leaves the value and drops the error; in a
-    sample with a log Z, whose weights are unbiased, so does one that rests on fewer effective ones, and the
-    note says what bound is left (`boltzgen.smc.bounds`).
+    error. A state supported by fewer than `MIN_INDEPENDENT` independent samples leaves the value and drops
+    the error; in a sample with a log Z, whose weights are unbiased, so does one that rests on fewer effective
+    ones, and the note says what bound is left (`boltzgen.smc.bounds`).
     """
     weights = normalised_weights(ensemble)
     members = [state.members(ensemble.positions) for state in (state_a, state_b)]
@@ -99,11 +99,11 @@ def free_energy_difference(
         value = float(log_ratio(sums.sum(0))[0])
     if absent:
         return Estimate(value, None, f"absent from the sample: {', '.join(absent)}")
-    thin = [effective_carriers(ensemble, inside) < MIN_CARRIERS for inside in members]
+    thin = [effective_independent(ensemble, inside) < MIN_INDEPENDENT for inside in members]
     if ensemble.log_z is not None and any(thin):
         return Estimate(value, None, difference_note(state_a.name, state_b.name, (thin[0], thin[1])))
     checks = [
-        carried(ensemble, state.name, inside)
+        supported(ensemble, state.name, inside)
         for state, inside in zip((state_a, state_b), members, strict=True)
     ]
     note = "; ".join(note for _, note in checks if note)

@@ -1,9 +1,9 @@
 """Free energies between ensembles of the same atoms that were sampled at both ends: BAR and MBAR.
 
-pymbar takes equally weighted, independent samples, and ours are neither. It is therefore given rows that
-were resampled by weight, in numbers proportional to the effective lineages of the ensembles; from its
+pymbar takes equally weighted, independent samples, and ours are neither. It is therefore given rows that were
+resampled by weight, in numbers proportional to the effective independent samples of the ensembles; from its
 solution a few Newton steps solve the same equations over all weighted rows, which takes the noise of
-resampling out again. Errors are those of the solution's derivatives with respect to lineages and islands
+resampling out again. Errors are those of the solution's derivatives with respect to clusters
 (`boltzgen.ensemble.cluster_errors`), not pymbar's.
 """
 
@@ -22,12 +22,12 @@ from boltzgen.ensemble.cluster_errors import influence_errors
 from boltzgen.ensemble.uncertainty import (
     Estimate,
     cluster_index,
-    effective_carriers,
+    effective_independent,
     normalised_weights,
 )
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
-from boltzgen.smc.bounds import MIN_CARRIERS
+from boltzgen.smc.bounds import MIN_INDEPENDENT
 
 LEAST_OVERLAP = 0.03
 """Entries of the overlap matrix below this do not link two ensembles (Klimovich et al. 2015)."""
@@ -65,15 +65,18 @@ class MultistateFreeEnergies:
     def difference(self, i: int, j: int) -> Estimate:
         """``f_j - f_i`` in kT; the note states effective sample sizes and what is wrong with them."""
         sizes = " and ".join(f"{self.n_effective[k]:.0f}" for k in (i, j))
-        note = f"{sizes} effective lineages, overlap {max(self.overlap[i, j], self.overlap[j, i]):.2g}"
+        overlap = max(self.overlap[i, j], self.overlap[j, i])
+        note = f"{sizes} effective independent samples, overlap {overlap:.2g}"
         value, error, dof = (float(table[i, j]) for table in (self.Delta_f, self.dDelta_f, self.dof))
-        if min(self.n_lineages[[i, j]]) < MIN_CARRIERS:
-            return Estimate(value, None, f"{note}; fewer than {MIN_CARRIERS} lineages: no error is given")
+        if min(self.n_lineages[[i, j]]) < MIN_INDEPENDENT:
+            return Estimate(
+                value, None, f"{note}; fewer than {MIN_INDEPENDENT} independent samples: no error is given"
+            )
         if not self._linked(i, j):
             return Estimate(
                 value, None, f"{note}; not linked by overlaps of {LEAST_OVERLAP}: no error is given"
             )
-        if min(self.n_effective[[i, j]]) < MIN_CARRIERS:
+        if min(self.n_effective[[i, j]]) < MIN_INDEPENDENT:
             note += ": the error is a lower bound"
         return Estimate(value, error, note, dof)
 
@@ -121,9 +124,9 @@ def mbar(
     for k, (ensemble, potential) in enumerate(zip(ensembles, potentials, strict=True)):
         _check_pair(k, ensemble, potential)
     u = [_energies(e, k, potentials) for k, e in enumerate(ensembles)]
-    sizes = np.array([effective_carriers(e) for e in ensembles])
+    sizes = np.array([effective_independent(e) for e in ensembles])
     weights = [n * normalised_weights(e) for n, e in zip(sizes, ensembles, strict=True)]
-    f = _polished(
+    f = _newton_refined(
         _by_pymbar(ensembles, u, sizes, seed), np.concatenate(u, axis=1), np.concatenate(weights), sizes
     )
     return _with_errors(f, ensembles, u, weights, sizes)
@@ -158,7 +161,7 @@ def _mixture(f: Array, u: Array, sizes: Array) -> Array:
     return np.exp(terms - logsumexp(terms, axis=0))
 
 
-def _polished(f: Array, u: Array, weights: Array, sizes: Array) -> Array:
+def _newton_refined(f: Array, u: Array, weights: Array, sizes: Array) -> Array:
     """The root of ``sum_n w_n p_k(x_n) = N_k`` over weighted rows, by Newton's method from close by."""
     for _ in range(_NEWTON_STEPS):
         p = _mixture(f, u, sizes)

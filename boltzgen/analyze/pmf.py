@@ -108,7 +108,7 @@ def kernel_pmf(
     The kernel is von Mises' for torsions (Taylor, Comput. Stat. Data Anal. 52, 3493, 2008) and a Gaussian
     otherwise, on a fine histogram (Silverman, Applied Statistics 31, 93, 1982). ``bandwidth`` is its standard
     deviation [rad or nm]; by default that of `N_BANDWIDTHS`, from 1.5 points to an eighth of the range, with
-    the greatest likelihood of each lineage under the density of all others (Habbema 1974; lineages in place
+    the greatest likelihood of each cluster under the density of all others (Habbema 1974; clusters in place
     of rows, because copies of a row would ask for no smoothing at all). Errors are those of the smoothed
     density: the bias of smoothing is not in them. A point with no row within two bandwidths is empty, one
     with fewer than five effective clusters there has no error. ``bins`` are their number, over the range of

@@ -14,12 +14,12 @@ from boltzgen.ensemble.tails import LARGEST_K
 from boltzgen.ensemble.uncertainty import (
     Estimate,
     OfSums,
-    carried,
     cluster_weights,
-    effective_carriers,
+    effective_independent,
     estimated,
     log_ratio,
     normalised_weights,
+    supported,
 )
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble, log_sum_exp, pareto_k
 from boltzgen.errors import DataError, NumericalError
@@ -37,16 +37,16 @@ class Reweighted:
         ``log Z_new - log Z_old`` by exponential averaging (Zwanzig, J. Chem. Phys. 22, 1420, 1954).
     kish_ess
         Kish's effective number of rows.
-    effective_lineages
-        The same of lineages, which is what errors rest on.
+    effective_independent
+        The same of clusters, which is what errors rest on.
     pareto_k
-        k-hat of the summed weights of lineages; None if there are too few to tell.
+        k-hat of the summed weights of clusters; None if there are too few to tell.
     """
 
     ensemble: WeightedEnsemble
     log_z_change: Estimate
     kish_ess: float
-    effective_lineages: float
+    effective_independent: float
     pareto_k: float | None
 
     @property
@@ -56,7 +56,9 @@ class Reweighted:
 
     def __str__(self) -> str:
         k = "unknown" if self.pareto_k is None else f"{self.pareto_k:.2f}"
-        sizes = f"Kish ESS {self.kish_ess:.0f}, {self.effective_lineages:.0f} effective lineages"
+        sizes = (
+            f"Kish ESS {self.kish_ess:.0f}, {self.effective_independent:.0f} effective independent samples"
+        )
         trust = "to be trusted" if self.trustworthy else "not to be trusted"
         return f"{len(self.ensemble)} rows, {sizes}, Pareto k-hat {k}: {trust}"
 
@@ -92,7 +94,7 @@ def reweighted(
         error = sum(e for e in errors if e is not None) if known else None
         dof = min(ensemble.log_z_dof, change.dof)
         new = replace(new, log_z=ensemble.log_z + change.value, log_z_error=error, log_z_dof=dof)
-    return Reweighted(new, change, new.ess, effective_carriers(new), _lineages_k(new))
+    return Reweighted(new, change, new.ess, effective_independent(new), _lineages_k(new))
 
 
 def reduced_energies(potential: ReducedEnergy, ensemble: WeightedEnsemble) -> Array:
@@ -147,7 +149,7 @@ def _under_potential(
 def _log_z_change(old: WeightedEnsemble, new: WeightedEnsemble, n_bootstrap: int, seed: int) -> Estimate:
     """Log of the ratio of the sums of new and old weights."""
     value = log_sum_exp(new.log_weights) - log_sum_exp(old.log_weights)
-    usable, note = carried(new, "the reweighted ensemble", new.log_weights > -np.inf)
+    usable, note = supported(new, "the reweighted ensemble", new.log_weights > -np.inf)
     if not usable:
         return Estimate(value, None, note)
     sums = np.stack([normalised_weights(old), normalised_weights(new)], axis=1)
@@ -155,6 +157,6 @@ def _log_z_change(old: WeightedEnsemble, new: WeightedEnsemble, n_bootstrap: int
 
 
 def _lineages_k(ensemble: WeightedEnsemble) -> float | None:
-    """k-hat of the weights of lineages, which are independent where rows are not."""
+    """k-hat of the weights of clusters, which are independent where rows are not."""
     with np.errstate(divide="ignore"):
         return pareto_k(np.log(cluster_weights(ensemble)))

@@ -10,7 +10,7 @@ from boltzgen.analyze import distances, free_energy
 from boltzgen.analyze.free_energy import Estimate
 from boltzgen.analyze.observables import estimates, find_observable
 from boltzgen.config.schema import AnalyzeSettings
-from boltzgen.ensemble.uncertainty import effective_carriers
+from boltzgen.ensemble.uncertainty import effective_independent
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.smc.bounds import MARGIN, log_z_note
 from boltzgen.system.molecular_system import MolecularSystem
@@ -51,12 +51,12 @@ class Row:
 
 @dataclass(frozen=True)
 class StateComparison:
-    """Population of one state in both ensembles, and the lineages that carry it in the sample."""
+    """Population of one state in both ensembles, and the independent samples that support it."""
 
     name: str
     model: Estimate
     reference: Estimate
-    carriers: int
+    independent: int
 
 
 def sampler_rows(
@@ -85,7 +85,7 @@ def _log_z_rows(samples: WeightedEnsemble, diagnostics: Mapping[str, Any]) -> li
     bound = ""
     if error is None:
         low = log_z - MARGIN
-        bound = diagnostics.get("log_z_note") or log_z_note(effective_carriers(samples))
+        bound = diagnostics.get("log_z_note") or log_z_note(effective_independent(samples))
     note = "; ".join(filter(None, [bound, str(diagnostics.get("z_domain", ""))]))
     return [Row("log_z", "thermodynamics", "log Z", log_z, error, note=note, low=low, high=high)]
 

@@ -27,7 +27,7 @@ from boltzgen.analyze.rows import (
 from boltzgen.config.schema import AnalyzeSettings
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.runtime.files import atomic_directory
-from boltzgen.smc.bounds import MIN_CARRIERS
+from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.system.molecular_system import MolecularSystem
 
 KERNEL_BINS = 144
@@ -96,7 +96,7 @@ def judge(
     states: list[StateComparison],
     delta_f: tuple[Estimate, Estimate] | None,
 ) -> dict[str, Any]:
-    """The sampler's verdict, lowered for states that MD visits and the sample lost or barely carries.
+    """The sampler's verdict, lowered for states that MD visits and the sample has lost or barely has.
 
     A disagreement in Delta F is an observation and does not change the level: the MD may be the one
     that is wrong.
@@ -104,17 +104,18 @@ def judge(
     verdict = verdict or {"level": "caution", "reasons": ["the sampler gave no verdict"]}
     level, reasons, observations = verdict["level"], list(verdict.get("reasons", ())), []
     for state in states:
-        if not state.reference.value > 0 or state.carriers >= MIN_CARRIERS:
+        if not state.reference.value > 0 or state.independent >= MIN_INDEPENDENT:
             continue
         if any(f"state {state.name} " in reason for reason in reasons):
             continue  # the sampler has said so already
-        lost = state.carriers == 0
+        lost = state.independent == 0
         level = max(level, "not trusted" if lost else "caution", key=LEVELS.index)
         share = f"the state {state.name} (population {state.reference.value:.3g} in the MD reference)"
         reasons.append(
             f"{share} is absent from the sample"
             if lost
-            else f"{share} is carried by {state.carriers} lineages of the sample, fewer than {MIN_CARRIERS}"
+            else f"{share} is supported by {state.independent} independent samples, fewer than "
+            f"{MIN_INDEPENDENT}"
         )
     if delta_f is not None:
         observations = _disagreement(*delta_f)
@@ -150,7 +151,7 @@ def _compare_states(
             free_energy.state_probability(ensemble, members, settings.n_bootstrap, seed)
             for ensemble, members in zip((samples, reference), inside, strict=True)
         )
-        compared.append(StateComparison(state.name, model, md, free_energy.n_carriers(samples, inside[0])))
+        compared.append(StateComparison(state.name, model, md, free_energy.n_independent(samples, inside[0])))
     return compared
 
 

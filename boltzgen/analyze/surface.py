@@ -98,7 +98,7 @@ def kernel_surface(
 
     The kernel is the product of those of `boltzgen.analyze.pmf.kernel_pmf`. ``bandwidths`` [rad or nm] are by
     default those of the two variables alone, both wider by the factor between 1 and 4 of the greatest
-    likelihood of each lineage under the density of all others. Errors, empty cells and ranges as there.
+    likelihood of each cluster under the density of all others. Errors, empty cells and ranges as there.
     """
     (x_edges, x), (y_edges, y) = _binned(ensemble, variables, n_points, (None, None))
     periodic = [cv.periodic for cv in variables]

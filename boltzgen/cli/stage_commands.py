@@ -60,27 +60,27 @@ def carry_out(name: str, order: Order) -> None:
         changed = [text.split("=", 1)[0] for text in overrides]
         model = model_for(workflow, changed, pretrained_run(directory))
         settings = settings.model_copy(update={"pretrained": model})
-    goal, world = Goal(name if name in NAMES else NAMES[-1], order.force), ALONE
+    goal, processes = Goal(name if name in NAMES else NAMES[-1], order.force), ALONE
     devices, nodes = order.devices, order.nodes
     if devices * nodes > 1:
         if not launched():
             with naming_the_file(workflow, overrides):
                 check(settings, base, directory, goal, devices * nodes)
             raise typer.Exit(launch(devices, nodes, sys.argv[1:]))
-        world = join(devices, nodes)
+        processes = join(devices, nodes)
     try:
         with naming_the_file(workflow, overrides):
-            results = run(settings, base, directory, goal, world=world)
+            results = run(settings, base, directory, goal, processes=processes)
     except KeyboardInterrupt:
         line = "boltzgen: stopped; finished stages are kept, run the same command to continue"
         print(line, file=sys.stderr)
         raise typer.Exit(130) from None
     except RuntimeError as error:
-        if world.size == 1 or not is_lost_contact(error):
+        if processes.size == 1 or not is_lost_contact(error):
             raise
-        print(f"boltzgen: process {world.rank} has lost contact to another one", file=sys.stderr)
+        print(f"boltzgen: process {processes.rank} has lost contact to another one", file=sys.stderr)
         raise typer.Exit(LOST_CONTACT) from None
-    if world.first:
+    if processes.first:
         _close(name, directory, results)
 
 
@@ -159,8 +159,8 @@ def look_at_system(system: str, parameters: Sequence[str], timing: Mapping[str, 
     from boltzgen.workflow.check import check
 
     molecule = build_system(settings, base)
-    with progress_bar(f"checking {molecule.name}") as report:
-        found = check(molecule, report=report, **timing)
+    with progress_bar(f"checking {molecule.name}") as on_progress:
+        found = check(molecule, on_progress=on_progress, **timing)
     Console().print(check_table(found))
     print(f"checked: the system {molecule.name}, nothing stands in its way")
     whole = ["boltzgen", "check", "--system", system, *(word for text in given for word in ("--set", text))]
@@ -180,8 +180,8 @@ def look_at_workflow(asked: Asked, timing: Mapping[str, Any]) -> None:
 
     directory = asked.out or Path("runs") / settings.name
     named = naming_the_file(asked.workflow, overrides)
-    with named, progress_bar(f"checking {settings.name}") as report:
-        found = rehearse(settings, base, directory, _to_stderr, timing, report)
+    with named, progress_bar(f"checking {settings.name}") as on_progress:
+        found = rehearse(settings, base, directory, _to_stderr, timing, on_progress)
     Console().print(rehearsal_table(found))
     name = f"checked: the workflow {asked.workflow or settings.name}"
     if found.to_do:

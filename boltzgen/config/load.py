@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from boltzgen.config.base import StateSettings, VariableSettings, first_problem, in_words
 from boltzgen.config.consistency import contradictions
+from boltzgen.config.renamed import with_new_names
 from boltzgen.config.schema import Workflow
 from boltzgen.config.yaml_problems import explained
 from boltzgen.errors import ConfigError, UserError
@@ -49,7 +50,10 @@ def load_workflow(
     Raises ConfigError, always one line naming the file and the dotted key.
     """
     document, source, base = _read(name_or_path)
+    with_new_names(document, source)
     shortcuts = document.pop("quick", None) or {}
+    if isinstance(shortcuts, dict):
+        with_new_names(shortcuts, f"{source}: quick")
     merged = _merged(document, shortcuts, f"{source}: quick")
     if quick:
         document = merged
@@ -60,6 +64,7 @@ def load_workflow(
     given += [] if device is None else [f"device={device}"]
     for text in given:
         _set(document, text)
+    with_new_names(document, "command line", wins=True)
     workflow = _validated(document, source, given)
     return _with_absolute_paths(workflow, base), base
 
@@ -171,7 +176,7 @@ def _replay(document: Document, manifest: Path) -> None:
     """What depended on the clock is replayed as it came out: steps, compiled or not, platform of MD."""
     try:
         recorded = json.loads(manifest.read_text(encoding="utf-8"))["recorded"]
-        came_to = {key: recorded[key] for key in ("train_steps", "compile", "platform") if key in recorded}
+        resolved = {key: recorded[key] for key in ("train_steps", "compile", "platform") if key in recorded}
     except (OSError, ValueError, KeyError, TypeError):
         return
     names = {
@@ -179,7 +184,7 @@ def _replay(document: Document, manifest: Path) -> None:
         "compile": ("train", "compile"),
         "platform": ("simulate", "platform"),
     }
-    for key, value in came_to.items():
+    for key, value in resolved.items():
         section, name = names[key]
         settings = document.get(section) or {}
         if isinstance(settings, dict):  # what else it may be, its validation will say

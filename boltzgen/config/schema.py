@@ -88,21 +88,25 @@ class SimulateSettings(Settings):
     n_runs: Count = Field(
         2, description="independent runs, one process each; their spread gives the MD error"
     )
-    n_temperatures: Count = Field(5, description="rungs of parallel tempering, the lowest is the target's")
-    temperature_ratio: float = Field(1.25, gt=1, description="geometric ratio between neighbouring rungs")
+    n_temperatures: Count = Field(
+        5, description="temperatures of parallel tempering, the lowest is the target's"
+    )
+    temperature_ratio: float = Field(
+        1.25, gt=1, description="geometric ratio between neighbouring temperatures"
+    )
     equilibration_ps: Positive = Field(50.0, description="discarded at the start of each run")
     production_ps: Positive = Field(2000.0, description="kept length of each run (per temperature)")
     frame_interval_ps: Positive = Field(0.1, description="time between stored frames")
     swap_interval_ps: Positive = Field(0.5, description="time between exchange attempts")
     platform: Literal["auto", "batched", "Reference", "CPU", "OpenCL", "CUDA", "HIP"] = Field(
         "auto",
-        description="OpenMM platform, or batched: many walkers at once on energies in torch; auto is the "
-        "fastest here, as timed, and recorded with the run",
+        description="OpenMM platform, or batched: many replicas (walkers) at once on energies in torch; auto "
+        "is the fastest here, as timed, and recorded with the run",
     )
-    n_walkers: Count = Field(
+    n_replicas: Count = Field(
         8,
-        description="walkers that share the production of a batched run; each is equilibrated by itself, and "
-        "auto makes none whose part is shorter than four equilibrations",
+        description="replicas that share the production of a batched run; each is equilibrated by itself, "
+        "and auto makes none whose part is shorter than four equilibrations",
     )
 
 
@@ -141,10 +145,10 @@ class TrainSettings(Settings):
         description="target of score matching: the data with the system's forces there as a control variate, "
         "which is far less noisy at low noise levels, or the data alone",
     )
-    height_weight: float = Field(
+    level_loss_weight: float = Field(
         0.1,
         ge=0,
-        description="w in L = L_DSM + w L_heights; the noise of classifying swamps score matching at 1",
+        description="w in L = L_DSM + w L_levels; the noise of classifying swamps score matching at 1",
     )
     levels_per_sample: int = Field(2, ge=2, le=16, description="K, noise levels that a sample is noised to")
     level_choice: LevelChoice = Field(
@@ -164,19 +168,22 @@ class TrainSettings(Settings):
         description="stop after this wall-clock time (the sooner of the two); "
         f"{DEFAULT_MINUTES:g} where neither is given",
     )
-    state_share: float = Field(
+    min_state_weight: float = Field(
         0.3,
         ge=0,
         le=0.5,
-        description="weight that every state of the system is raised to at least in the training data, so "
+        description="weight that every state of the system is given at least in the training data, so "
         "that rare ones are learned; samples stay exactly weighted; 0 leaves the data as they are",
     )
     held_out_fraction: float = Field(0.1, gt=0, lt=0.5, description="data kept for validation losses")
     compile: Literal["auto", "always", "never"] = Field(
         "auto", description="compile through the double backward"
     )
-    height_paths: int = Field(
-        128, ge=0, description="paths in each direction that show how heights agree in the end; 0 for none"
+    consistency_paths: int = Field(
+        128,
+        ge=0,
+        description="paths in each direction that show how the relative energies of noise levels agree in "
+        "the end; 0 for none",
     )
 
     @model_validator(mode="before")
@@ -200,7 +207,7 @@ class SampleSettings(Settings):
     max_island: Count = Field(
         8192, description="particles of a population at most: where there are more, so are populations"
     )
-    n_levels: Count = Field(300, description="noise levels of the ladder")
+    n_levels: Count = Field(300, description="noise levels")
     bridge_cess: float = Field(
         0.98,
         gt=0.1,
@@ -213,7 +220,7 @@ class SampleSettings(Settings):
     resampling: Scheme = Field("systematic", description="scheme; systematic adds the least variance")
     n_pilot: Several = Field(256, description="particles of the pilot run that places levels and step sizes")
     n_forward: Count = Field(512, description="noised data paths for J, BAR and the state populations")
-    ladder_moves: int = Field(1, ge=0, description="MCMC moves per level below move_sigma_nm")
+    level_moves: int = Field(1, ge=0, description="MCMC moves per level below move_sigma_nm")
     move_sigma_nm: Positive | None = Field(
         None, description="moves start below this level; default: sigma_data / 2"
     )

@@ -1,6 +1,6 @@
 """Training losses as functions of one noised batch: score matching, and three that compare noise levels.
 
-Score matching alone cannot see the relative heights of separated modes. The diffusive classification loss
+Score matching alone cannot see the relative energies of separated modes. The diffusive classification loss
 (DiffCLF) can; time-score matching and noise-contrastive estimation are there to compare it with.
 """
 
@@ -30,7 +30,7 @@ class Noised:
         Levels and energies, ``(K, n)``.
     score
         ``-dU/dy`` with the shape of ``y``.
-    slope
+    d_log_sigma
         ``dU/dlog_sigma`` ``(K, n)``, or None where the model was not asked for it.
     dof
         Dimension of the space that ``y`` lives in.
@@ -41,7 +41,7 @@ class Noised:
     log_sigmas: Tensor
     energy: Tensor
     score: Tensor
-    slope: Tensor | None
+    d_log_sigma: Tensor | None
     dof: int
 
 
@@ -50,9 +50,9 @@ def noised(model: EnergyAndDerivatives, x0: Tensor, log_sigmas: Tensor, noise: T
     k, n = log_sigmas.shape
     clean = x0.expand(k, *x0.shape)
     y = clean + _like(log_sigmas.exp(), noise) * noise
-    energy, score, *slope = model(y.flatten(0, 1), log_sigmas.flatten())
-    slopes = slope[0].view(k, n) if slope else None
-    return Noised(clean, y, log_sigmas, energy.view(k, n), score.view_as(y), slopes, dof)
+    energy, score, *rest = model(y.flatten(0, 1), log_sigmas.flatten())
+    d_log_sigma = rest[0].view(k, n) if rest else None
+    return Noised(clean, y, log_sigmas, energy.view(k, n), score.view_as(y), d_log_sigma, dof)
 
 
 def dsm(batch: Noised, sigma_data: float, target: Tensor | None = None) -> Tensor:
@@ -69,7 +69,7 @@ def dsm(batch: Noised, sigma_data: float, target: Tensor | None = None) -> Tenso
 
 
 def diffclf(batch: Noised, energy: Energy) -> Tensor:
-    """Diffusive classification loss ``(n,)`` [nat] (OuYang et al. 2026, arXiv 2601.21025).
+    """Diffusive classification loss ``(n,)`` [nats] (OuYang et al. 2026, arXiv 2601.21025).
 
     ``-(1/K) sum_i log softmax_j(-U(y_i, sigma_j)) [j = i]``: of K levels, which did a point come from?
     Energies at the level of origin are those that the score was taken from; the K (K - 1) cross energies
@@ -79,7 +79,7 @@ def diffclf(batch: Noised, energy: Energy) -> Tensor:
 
 
 def nce(batch: Noised, energy: Energy) -> Tensor:
-    """InfoNCE between levels ``(n,)`` [nat] (BoltzNCE, Aggarwal et al. 2025): points of one level only.
+    """InfoNCE between levels ``(n,)`` [nats] (BoltzNCE, Aggarwal et al. 2025): points of one level only.
 
     The first level's point is classified among its own level and the K - 1 others, which contribute no
     points of their own to this loss.
@@ -97,48 +97,48 @@ def tsm(batch: Noised) -> Tensor:
     ``(-dU/dlog_sigma - (|z|^2 - dof))^2 / (2 dof)``: the target is the derivative of ``log N(y; x_0,
     sigma^2)`` by log_sigma, whose variance is the divisor.
     """
-    if batch.slope is None:
+    if batch.d_log_sigma is None:
         raise ValueError("time-score matching needs a model that returns dU/dlog_sigma")
     z2 = (batch.y - batch.clean).square().flatten(2).sum(-1) / (2.0 * batch.log_sigmas).exp()
-    return (batch.slope + z2 - batch.dof).square() / (2.0 * batch.dof)
+    return (batch.d_log_sigma + z2 - batch.dof).square() / (2.0 * batch.dof)
 
 
 @dataclass(frozen=True)
-class HeightLoss:
+class LevelLoss:
     """The term of an objective that compares noise levels.
 
     function
         Its values ``(n,)`` for a batch and the model's energy; None where there is no such term.
-    needs_slope
+    needs_d_log_sigma
         Whether the batch needs ``dU/dlog_sigma``.
     cross_energies
         Energies that it asks for beside those of the batch, for each sample of K levels.
     """
 
     function: Callable[[Noised, Energy], Tensor | None]
-    needs_slope: bool = False
+    needs_d_log_sigma: bool = False
     cross_energies: Callable[[int], int] = lambda k: 0
 
 
-HEIGHT_LOSSES: dict[str, HeightLoss] = {}
+LEVEL_LOSSES: dict[str, LevelLoss] = {}
 
 
-def register(objective: str, loss: HeightLoss) -> None:
+def register(objective: str, loss: LevelLoss) -> None:
     """Let ``train.objective`` name another loss, or replace one."""
-    HEIGHT_LOSSES[objective] = loss
+    LEVEL_LOSSES[objective] = loss
     if objective not in OBJECTIVES:
         OBJECTIVES.append(objective)
 
 
-register("dsm", HeightLoss(lambda batch, energy: None))
-register("dsm+diffclf", HeightLoss(diffclf, cross_energies=lambda k: k * (k - 1)))
-register("dsm+tsm", HeightLoss(lambda batch, energy: tsm(batch).mean(0), needs_slope=True))
-register("dsm+nce", HeightLoss(nce, cross_energies=lambda k: k - 1))
+register("dsm", LevelLoss(lambda batch, energy: None))
+register("dsm+diffclf", LevelLoss(diffclf, cross_energies=lambda k: k * (k - 1)))
+register("dsm+tsm", LevelLoss(lambda batch, energy: tsm(batch).mean(0), needs_d_log_sigma=True))
+register("dsm+nce", LevelLoss(nce, cross_energies=lambda k: k - 1))
 
 
-def height_loss(objective: str, batch: Noised, energy: Energy) -> Tensor | None:
+def level_loss(objective: str, batch: Noised, energy: Energy) -> Tensor | None:
     """The term of an objective that compares levels, one value per sample; None for ``dsm``."""
-    return HEIGHT_LOSSES[objective].function(batch, energy)
+    return LEVEL_LOSSES[objective].function(batch, energy)
 
 
 def _logits(batch: Noised, energy: Energy) -> Tensor:

@@ -13,7 +13,7 @@ LevelInformation = Callable[[Tensor], Tensor]
 """``F(sigma)``: the KL divergence between neighbouring levels is ``F (d log sigma)^2``."""
 
 DIVERGENCE = (0.05, 10.0)
-"""Range of the KL divergence between two levels of a sample [nat]: overlapping and yet different."""
+"""Range of the KL divergence between two levels of a sample [nats]: overlapping and yet different."""
 WIDEST = 1.5
 """Largest gap in log sigma."""
 N_TABLE = 512

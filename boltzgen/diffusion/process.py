@@ -1,6 +1,6 @@
 """The variance-exploding noising process: perturbation, denoising, and the Gaussian end.
 
-``x_sigma = x_0 + sigma z`` with ``z`` standard normal on the mean-free space (Karras et al. 2022).
+``x_sigma = x_0 + sigma z`` with ``z`` standard normal on the zero-centroid space (Karras et al. 2022).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boltzgen.geometry import mean_free_noise
+from boltzgen.geometry import zero_centroid_noise
 
 EnergyAndScore = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """``(x (n, n_atoms, 3) [nm], log_sigma (n,)) -> (U (n,), score = -dU/dx (n, n_atoms, 3) [1/nm])``."""
@@ -25,7 +25,7 @@ def per_configuration(values: Tensor) -> Tensor:
 
 def perturb(x0: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
     """Noise configurations ``(n, n_atoms, 3)`` to levels ``sigma`` ``(n,)`` [nm]."""
-    noise = mean_free_noise(tuple(x0.shape), generator, x0.dtype, x0.device)
+    noise = zero_centroid_noise(tuple(x0.shape), generator, x0.dtype, x0.device)
     return x0 + per_configuration(sigma) * noise
 
 
@@ -35,13 +35,13 @@ def denoise(x: Tensor, sigma: Tensor, score: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MeanFreeGaussian:
-    """Gaussian with covariance ``(C + sigma^2)`` between atoms, isotropic in space, on the mean-free space.
+class ZeroCentroidGaussian:
+    """Gaussian with covariance ``(C + sigma^2)`` between atoms, isotropic in space, at zero centroid.
 
     It is the best Gaussian approximation of the noised, randomly rotated data, and exact at sigma_max.
 
     modes
-        Orthonormal eigenvectors of the mean-free covariance C between atoms, ``(n_atoms, n_atoms - 1)``.
+        Orthonormal eigenvectors of the zero-centroid covariance C between atoms, ``(n_atoms, n_atoms - 1)``.
     variances
         Its eigenvalues per spatial direction [nm^2], ``(n_atoms - 1,)``.
     """
@@ -50,13 +50,15 @@ class MeanFreeGaussian:
     variances: Tensor
 
     @classmethod
-    def isotropic(cls, n_atoms: int, variance: float, dtype: torch.dtype = torch.float64) -> MeanFreeGaussian:
+    def isotropic(
+        cls, n_atoms: int, variance: float, dtype: torch.dtype = torch.float64
+    ) -> ZeroCentroidGaussian:
         """All modes with the same variance [nm^2]."""
         return cls.from_covariance(variance * torch.eye(n_atoms, dtype=dtype))
 
     @classmethod
-    def from_covariance(cls, covariance: Tensor) -> MeanFreeGaussian:
-        """From a covariance between atoms ``(n_atoms, n_atoms)`` [nm^2], projected onto mean-free modes."""
+    def from_covariance(cls, covariance: Tensor) -> ZeroCentroidGaussian:
+        """From a covariance between atoms ``(n_atoms, n_atoms)`` [nm^2], at zero centroid."""
         n_atoms = len(covariance)
         uniform = torch.full((n_atoms, 1), n_atoms**-0.5, dtype=covariance.dtype)
         basis = torch.linalg.qr(
@@ -65,8 +67,8 @@ class MeanFreeGaussian:
         variances, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
         return cls(basis @ vectors, variances.clamp_min(0.0))
 
-    def to(self, dtype: torch.dtype, device: torch.device | str) -> MeanFreeGaussian:
-        return MeanFreeGaussian(self.modes.to(device, dtype), self.variances.to(device, dtype))
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> ZeroCentroidGaussian:
+        return ZeroCentroidGaussian(self.modes.to(device, dtype), self.variances.to(device, dtype))
 
     def energy(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Minus the log density of ``x`` ``(n, n_atoms, 3)`` at noise levels ``sigma`` ``(n,)``."""

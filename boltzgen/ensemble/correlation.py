@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.system.molecular_system import MolecularSystem
 
-STRETCH = 4
+BLOCK_LENGTH = 4
 """Length of a block in statistical inefficiencies. Exponential correlations across the ends of blocks,
 which errors leave out, then make these 6 % too small; 25 % for a length of one."""
 FEWEST_BLOCKS = 32
@@ -20,7 +20,7 @@ CORRELATED, SIGNIFICANT = 0.1, 1.5
 """Correlation of neighbouring blocks from which they are doubled, if it exceeds so many standard errors."""
 
 
-def with_stretches(system: MolecularSystem, data: WeightedEnsemble) -> WeightedEnsemble:
+def with_blocks(system: MolecularSystem, data: WeightedEnsemble) -> WeightedEnsemble:
     """``data`` with its decorrelated blocks numbered anew, as the variables and states of ``system`` ask."""
     return in_blocks(data, averaged_series(system, data))
 
@@ -69,17 +69,17 @@ def _varies(values: Array) -> bool:
 def block_length(series: Array, runs: list[NDArray[np.int64]]) -> int:
     """Frames in a block, from series of mean zero ``(k, n)`` and the rows of each run in the order of time.
 
-    ``1 + STRETCH (g - 1)`` with g the largest statistical inefficiency, then doubled for as long as the means
-    of neighbouring blocks are correlated in any series. Noise hides slow correlations of small amplitude in a
-    series of frames; means of blocks are free of what is fast, and show them (Flyvbjerg and Petersen,
-    J. Chem. Phys. 91, 461, 1989). Motion slower than the runs shows in their spread only.
+    ``1 + BLOCK_LENGTH (g - 1)`` with g the largest statistical inefficiency, then doubled for as long as the
+    means of neighbouring blocks are correlated in any series. Noise hides slow correlations of small
+    amplitude in a series of frames; means of blocks are free of what is fast, and show them (Flyvbjerg and
+    Petersen, J. Chem. Phys. 91, 461, 1989). Motion slower than the runs shows in their spread only.
     """
     if not len(series):
         return 1
     longest = max(len(rows) for rows in runs)
     inefficiency = float(statistical_inefficiencies(series, runs).max())
     significant = math.hypot(SIGNIFICANT, math.sqrt(2 * math.log(len(series))))  # the largest of so many
-    length = min(math.ceil(1 + STRETCH * (inefficiency - 1)), longest)
+    length = min(math.ceil(1 + BLOCK_LENGTH * (inefficiency - 1)), longest)
     while sum(len(rows) // (2 * length) for rows in runs) >= FEWEST_BLOCKS:
         n_pairs, correlation = _neighbours(series, runs, length)
         if correlation.max() <= max(CORRELATED, significant / math.sqrt(n_pairs)):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from boltzgen import geometry
 from boltzgen.ensemble.correlation import in_blocks
-from boltzgen.ensemble.uncertainty import effective_carriers
+from boltzgen.ensemble.uncertainty import effective_independent
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.ensemble.wells import Wells, find_wells
 
@@ -152,7 +152,7 @@ def _blocks_behind(data: WeightedEnsemble, inside: NDArray[np.bool_]) -> float:
     """
     part = data.weights * (inside - data.weights[inside].sum())
     own = in_blocks(data, part[None])
-    return min(effective_carriers(data, inside), effective_carriers(own, inside))
+    return min(effective_independent(data, inside), effective_independent(own, inside))
 
 
 def _name(found: Regions, columns: tuple[int, ...], cell: tuple[int, ...]) -> str:

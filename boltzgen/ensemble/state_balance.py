@@ -14,7 +14,7 @@ from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.system.molecular_system import MolecularSystem, State
 
 SWEEPS = 100
-"""Passes over the regions; raising one lowers the others a little below where they were raised to."""
+"""Passes over the regions; up-weighting one lowers the others a little below the weight they were given."""
 WIDTH = 0.5
 """Width over which the weight changes at the end of a state, in standard deviations of its variable."""
 _AT_ONCE = 10_000
@@ -74,9 +74,9 @@ def up_weighted(data: WeightedEnsemble, factor: UpWeighting) -> WeightedEnsemble
 def up_weighting(data: WeightedEnsemble, system: MolecularSystem, share: float) -> UpWeighting:
     """The factor that raises every declared state that ``data`` visit to a weight of at least ``share``.
 
-    Within a state, away from its ends, weights keep their proportions. What lies in no state is not raised,
-    and keeps its weight as far as that is less than ``share``. Where not all can have so much, they get equal
-    shares.
+    Within a state, away from its ends, weights keep their proportions. What lies in no state is not
+    up-weighted, and keeps its weight as far as that is less than ``share``. Where not all can have so much,
+    they get equal shares.
     """
     states = system.states
     x = torch.as_tensor(data.positions, dtype=torch.float64)

@@ -5,8 +5,9 @@ lineage. How standard errors are made of lineages and islands is in `boltzgen.en
 interval is the value plus and minus Student's t quantile, with the degrees of freedom of the error, times the
 error.
 
-A quantity that rests on fewer than `MIN_CARRIERS` lineages gets no error, and a note that says so; one whose
-weight is concentrated on fewer than that (Kish) keeps its error with a note that it is too small.
+A quantity that rests on fewer than `MIN_INDEPENDENT` independent samples gets no error, and a note that says
+so; one whose weight is concentrated on fewer than that (Kish) keeps its error with a note that it is too
+small.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scipy.special import expit, logit, stdtrit
 from boltzgen.ensemble.cluster_errors import Statistic, group_sums, standard_errors
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble, log_sum_exp
 from boltzgen.errors import NumericalError
-from boltzgen.smc.bounds import MIN_CARRIERS
+from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.units import thermal_energy
 
 
@@ -30,7 +31,7 @@ class Estimate:
     """A number with its standard error: in kT for free energies, else in the unit of what was averaged.
 
     ``error`` is None where none can be given; ``note`` then says why. ``value`` may be infinite. ``dof`` are
-    the degrees of freedom of the error, few where it rests on few or unequal lineages. A ``probability`` has
+    the degrees of freedom of the error, few where it rests on few or unequal clusters. A ``probability`` has
     its interval made of its log odds, so that it stays between 0 and 1.
     """
 
@@ -94,7 +95,7 @@ def cluster_index(ensemble: WeightedEnsemble) -> tuple[NDArray[np.int64], NDArra
     return cluster.reshape(-1), keys // width
 
 
-def n_carriers(ensemble: WeightedEnsemble, members: NDArray[np.bool_]) -> int:
+def n_independent(ensemble: WeightedEnsemble, members: NDArray[np.bool_]) -> int:
     """Distinct (island, lineage) clusters with weight among the rows marked ``members`` ``(n,)``."""
     cluster, _ = cluster_index(ensemble)
     return len(np.unique(cluster[members & (ensemble.log_weights > -np.inf)]))
@@ -111,7 +112,7 @@ def cluster_weights(ensemble: WeightedEnsemble, members: NDArray[np.bool_] | Non
     return np.bincount(cluster, weights=weights, minlength=len(island)).astype(np.float64)
 
 
-def effective_carriers(ensemble: WeightedEnsemble, members: NDArray[np.bool_] | None = None) -> float:
+def effective_independent(ensemble: WeightedEnsemble, members: NDArray[np.bool_] | None = None) -> float:
     """Kish's effective number ``(sum W)^2 / sum W^2`` of the clusters behind ``members``; zero if none.
 
     ``members`` ``(n,)`` are all rows by default.
@@ -120,16 +121,21 @@ def effective_carriers(ensemble: WeightedEnsemble, members: NDArray[np.bool_] | 
     return float(shared.sum() ** 2 / np.square(shared).sum()) if shared.any() else 0.0
 
 
-def carried(ensemble: WeightedEnsemble, what: str, members: NDArray[np.bool_]) -> tuple[bool, str]:
-    """Whether enough lineages carry these rows for a standard error, and a note if they barely or do not."""
-    count = n_carriers(ensemble, members)
-    if count < MIN_CARRIERS:
-        return False, f"{what} is carried by {count} lineages, fewer than {MIN_CARRIERS}: no error is given"
-    effective = effective_carriers(ensemble, members)
-    if effective < MIN_CARRIERS:
+def supported(ensemble: WeightedEnsemble, what: str, members: NDArray[np.bool_]) -> tuple[bool, str]:
+    """Whether enough independent samples support these rows for a standard error, and a note if not."""
+    count = n_independent(ensemble, members)
+    if count < MIN_INDEPENDENT:
+        return (
+            False,
+            f"{what} is supported by {count} independent samples, fewer than {MIN_INDEPENDENT}: no error is "
+            "given",
+        )
+    effective = effective_independent(ensemble, members)
+    if effective < MIN_INDEPENDENT:
         return (
             True,
-            f"the weight of {what} rests on {effective:.0f} effective lineages: the error is a lower bound",
+            f"the weight of {what} rests on {effective:.0f} effective independent samples: the error is a "
+            "lower bound",
         )
     return True, ""
 

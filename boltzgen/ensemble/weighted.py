@@ -63,7 +63,7 @@ class WeightedEnsemble:
         Its standard error, and the degrees of freedom of that: few where it is the spread of few islands.
     lineages
         ``(n,)`` integers: rows that share a number are statistically dependent (same ancestor, or
-        same correlated stretch of MD). Errors are bootstrapped over lineages. Default: all distinct.
+        same block of correlated MD). Errors are bootstrapped over them. Default: all distinct.
     islands
         ``(n,)`` integers naming the independent population (SMC island or MD replica) of each row.
     """

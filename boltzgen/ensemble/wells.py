@@ -1,4 +1,4 @@
-"""Wells of one coordinate: stretches of its values between which hardly anything lies."""
+"""Wells of one coordinate: ranges of its values between which hardly anything lies."""
 
 from __future__ import annotations
 

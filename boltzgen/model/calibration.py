@@ -1,4 +1,4 @@
-"""Constants of the prior that noised data fix before training: strength of the force field, level heights."""
+"""Constants of the prior that noised data fix: strength of the force field, energies of levels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from boltzgen.model.force_field import N_STRENGTHS
 
 SMOOTHING = 2.0
 """Width of the Gaussian that smooths the strengths, in entries of their table: where one level's strength
-jitters, so do its heights, by as much times the force field's spread of several kT."""
+jitters, so do its energies, by as much times the force field's spread of several kT."""
 
 
 def calibrate(model: EnergyModel, x0: Tensor, generator: torch.Generator) -> None:

@@ -33,9 +33,9 @@ class Energy(Protocol):
     def energy_and_score(self, x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
-def eager_derivatives(model: Energy, *, slope: bool = False) -> BatchFunction:
-    """``(x, log_sigma) -> (U, score)``, with ``slope`` dU/dlog_sigma too; differentiable in parameters."""
-    return lambda x, log_sigma: derivatives(model.energy, x, log_sigma, slope)
+def eager_derivatives(model: Energy, *, d_log_sigma: bool = False) -> BatchFunction:
+    """``(x, log_sigma) -> (U, score)``, or dU/dlog_sigma too; differentiable in parameters."""
+    return lambda x, log_sigma: derivatives(model.energy, x, log_sigma, d_log_sigma)
 
 
 def compile_energy(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction:
@@ -51,13 +51,15 @@ def compile_energy(model: Energy, x: Tensor, log_sigma: Tensor) -> BatchFunction
     return _checked(build, model.energy, x, log_sigma)
 
 
-def compile_derivatives(model: Energy, x: Tensor, log_sigma: Tensor, *, slope: bool = False) -> BatchFunction:
+def compile_derivatives(
+    model: Energy, x: Tensor, log_sigma: Tensor, *, d_log_sigma: bool = False
+) -> BatchFunction:
     """Compiled `eager_derivatives` of as many rows as the examples, or fewer; or that, with a warning."""
 
     def of(energy: BatchFunction, x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
-        return derivatives(energy, x, log_sigma, slope)
+        return derivatives(energy, x, log_sigma, d_log_sigma)
 
-    eager = eager_derivatives(model, slope=slope)
+    eager = eager_derivatives(model, d_log_sigma=d_log_sigma)
     return _checked(lambda: _compile_traced(model, x, log_sigma, of), eager, x, log_sigma)
 
 

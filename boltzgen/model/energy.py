@@ -47,8 +47,8 @@ class ModelSpec:
     hidden: int
     prior: Prior
     noise_width: int = 32
-    state_share: float = 0.0
-    """Share that every state was raised to in the training data (`boltzgen.ensemble.state_balance`)."""
+    min_state_weight: float = 0.0
+    """Weight that every state was given at least in the training data (`boltzgen.ensemble.state_balance`)."""
 
 
 class EnergyModel(nn.Module):
@@ -100,7 +100,7 @@ class EnergyModel(nn.Module):
         positions: Tensor,
         settings: ModelSettings | None = None,
         *,
-        state_share: float = 0.0,
+        min_state_weight: float = 0.0,
     ) -> EnergyModel:
         """An untrained model whose scales and prior come from data [nm] ``(n, n_atoms, 3)``.
 
@@ -133,7 +133,7 @@ class EnergyModel(nn.Module):
             l_max=settings.l_max,
             hidden=settings.hidden,
             prior=settings.prior,
-            state_share=state_share,
+            min_state_weight=min_state_weight,
         )
         model = cls(spec, system)
         model.prior.fit(system, positions, sigma_max)
@@ -196,7 +196,7 @@ class EnergyModel(nn.Module):
         return self.energy(x, log_sigma)
 
     def energy_and_score(self, x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies ``(n,)`` and scores ``-dU/dx`` ``(n, n_atoms, 3)`` [1/nm], projected mean-free."""
+        """Energies ``(n,)`` and scores ``-dU/dx`` ``(n, n_atoms, 3)`` [1/nm], projected to zero centroid."""
         u, score = derivatives(self.energy, x, log_sigma, create_graph=False)
         return u.detach(), score
 
@@ -215,19 +215,19 @@ def derivatives(
     energy: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
     log_sigma: Tensor,
-    slope: bool = False,
+    d_log_sigma: bool = False,
     create_graph: bool = True,
 ) -> tuple[Tensor, ...]:
-    """``U (n,)``, the score ``-dU/dx``, and with ``slope`` also ``dU/dlog_sigma (n,)``.
+    """``U (n,)``, the score ``-dU/dx``, and with ``d_log_sigma`` also ``dU/dlog_sigma (n,)``.
 
     With ``create_graph`` all of them are differentiable in the parameters of ``energy``.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
-        variables = (x, log_sigma.detach().requires_grad_(True)) if slope else (x,)
-        u = energy(x, variables[-1] if slope else log_sigma)
-        gradient, *slopes = torch.autograd.grad(u.sum(), variables, create_graph=create_graph)
-    return u, -gradient, *slopes
+        variables = (x, log_sigma.detach().requires_grad_(True)) if d_log_sigma else (x,)
+        u = energy(x, variables[-1] if d_log_sigma else log_sigma)
+        gradient, *d_log_sigma_u = torch.autograd.grad(u.sum(), variables, create_graph=create_graph)
+    return u, -gradient, *d_log_sigma_u
 
 
 def load_model(
@@ -235,7 +235,10 @@ def load_model(
 ) -> EnergyModel:
     """The model saved in a directory; raises DataError where files are missing or do not fit."""
     try:
-        spec = ModelSpec(**json.loads((directory / "energy.json").read_text()))
+        content = json.loads((directory / "energy.json").read_text())
+        if "state_share" in content:  # its name in version 0.1.0
+            content["min_state_weight"] = content.pop("state_share")
+        spec = ModelSpec(**content)
         model = EnergyModel(spec, system)
         model.load_state_dict(load_file(directory / "energy.safetensors"))
     except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
-from boltzgen.diffusion.process import MeanFreeGaussian
+from boltzgen.diffusion.process import ZeroCentroidGaussian
 from boltzgen.geometry import averaged_over
 from boltzgen.system.molecular_system import MolecularSystem
 
@@ -109,12 +109,12 @@ def stiffest_width(system: MolecularSystem, positions: Tensor) -> float:
     return float(nearest.amin(-1).std())
 
 
-def gaussian_approximation(system: MolecularSystem, positions: Tensor) -> MeanFreeGaussian:
+def gaussian_approximation(system: MolecularSystem, positions: Tensor) -> ZeroCentroidGaussian:
     """The best rotation-invariant Gaussian of the data, averaged over orbits of pairs of atoms."""
     x = positions.double()
     covariance = torch.einsum("nid,njd->ij", x, x) / (3 * len(x))
     keys = 2 * torch.as_tensor(pair_orbits(system)) + torch.eye(system.n_atoms, dtype=torch.int64)
-    return MeanFreeGaussian.from_covariance(averaged_over(keys, covariance))
+    return ZeroCentroidGaussian.from_covariance(averaged_over(keys, covariance))
 
 
 def _distances(positions: Tensor) -> Tensor:

@@ -99,9 +99,9 @@ class EdgeBasis(nn.Module):
         self.register_buffer("coarse", torch.linspace(*self.COARSE))
         self.register_buffer("contact", torch.linspace(*self.CONTACT))
         n_types = MAX_TOPOLOGICAL_DISTANCE + 1
-        n_bumps = self.COARSE[2] + self.CONTACT[2]
+        n_gaussians = self.COARSE[2] + self.CONTACT[2]
         self.mix = nn.ParameterList(
-            [torch.randn(n_radial, n) / n_bumps**0.5 for n in (self.COARSE[2], self.CONTACT[2])]
+            [torch.randn(n_radial, n) / n_gaussians**0.5 for n in (self.COARSE[2], self.CONTACT[2])]
         )
         self.type_in = nn.ParameterList(
             [1.0 + 0.3 * torch.randn(n, n_types) for n in (self.COARSE[2], self.CONTACT[2])]
@@ -120,7 +120,7 @@ class EdgeBasis(nn.Module):
         z = (r - mean) / scale
         z_contact = (r - contact) / (0.01 * contact.square() + spread).sqrt()
         parts = [
-            mix @ (_bumps(value, centres) * weights[:, self.hops].unsqueeze(-1)).flatten(1)
+            mix @ (_gaussians(value, centres) * weights[:, self.hops].unsqueeze(-1)).flatten(1)
             for value, centres, weights, mix in zip(
                 (z, z_contact), (self.coarse, self.contact), self.type_in, self.mix, strict=True
             )
@@ -133,7 +133,7 @@ class EdgeBasis(nn.Module):
         return radial, self.harmonics(displacement * soft)
 
 
-def _bumps(z: Tensor, centres: Tensor) -> Tensor:
+def _gaussians(z: Tensor, centres: Tensor) -> Tensor:
     """Gaussians about ``centres`` as wide as their spacing, ``(len(centres), ...)``."""
     spacing = centres[1] - centres[0]
     return torch.exp(-0.5 * ((z - centres.view(-1, *(1,) * z.ndim)) / spacing).square())

@@ -14,7 +14,7 @@ DEFAULT_CHUNK = {"cpu": 256, "cuda": 4096}
 
 def will_compile(settings: SampleSettings) -> bool:
     """Whether sampling evaluates the network often enough for compiling to win its time back."""
-    moves = 1 + 0.5 * settings.ladder_moves * settings.leapfrog_steps
+    moves = 1 + 0.5 * settings.level_moves * settings.leapfrog_steps
     return settings.n_particles * settings.n_levels * moves >= COMPILE_NETWORK_FROM
 
 

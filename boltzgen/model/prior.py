@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from boltzgen.diffusion.process import MeanFreeGaussian
+from boltzgen.diffusion.process import ZeroCentroidGaussian
 from boltzgen.geometry import averaged_over
 from boltzgen.model.force_field import SoftenedForceField
 from boltzgen.model.graph import (
@@ -37,7 +37,7 @@ sigma = 0.006, 0.012, 0.025 and 0.05 nm: without ridge 0.542, 0.459, 0.453, 0.38
 class PriorEnergy(nn.Module):
     """``(1 - g) Gaussian + g stiff``: a closed-form energy at every noise level.
 
-    The Gaussian is that of `MeanFreeGaussian`. The stiff part describes the vector ``dr`` of all bond
+    The Gaussian is that of `ZeroCentroidGaussian`. The stiff part describes the vector ``dr`` of all bond
     lengths and 1-3 distances jointly, ``1/2 dr^T (S + sigma^2 G)^-1 dr``, with S their covariance in
     the data and ``G = <J J^T>`` the mean product of their Jacobians: pairs that share atoms are moved
     together by noise. Diagonalising S and G at once leaves one division per level. The gate g goes
@@ -116,8 +116,8 @@ class PriorEnergy(nn.Module):
         self.gate_sigma.fill_(GATE_FRACTION * float(mean.min()))
 
     @property
-    def gaussian(self) -> MeanFreeGaussian:
-        return MeanFreeGaussian(self.modes, self.variances)
+    def gaussian(self) -> ZeroCentroidGaussian:
+        return ZeroCentroidGaussian(self.modes, self.variances)
 
     def gate(self, sigma: Tensor) -> Tensor:
         """g(sigma): near 1 below gate_sigma, 0 at sigma_max."""
@@ -153,7 +153,7 @@ class PriorEnergy(nn.Module):
         pull = self._solved((r - self.stiff_mean), sigma)
         return x - sigma.square().view(-1, 1, 1) * (self.incidence.T @ ((pull / r).unsqueeze(-1) * bond))
 
-    def damped(self, vectors: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    def preconditioned(self, vectors: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """``v - sigma^2 J^T (S + sigma^2 G)^-1 J v`` of vectors ``(n, n_atoms, 3)``, J at ``x``.
 
         With G = J J^T that is ``(1 + sigma^2 H)^-1 v`` for ``H = J^T S^-1 J``; G is its mean over the data.

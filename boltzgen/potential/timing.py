@@ -11,7 +11,7 @@ from torch import Tensor
 
 from boltzgen.potential.platforms import installed_platforms
 from boltzgen.potential.potential import Potential, make_potential
-from boltzgen.runtime.progress import Report
+from boltzgen.runtime.progress import OnProgress
 from boltzgen.system.molecular_system import MolecularSystem
 
 BATCH = 1024
@@ -24,7 +24,7 @@ def throughput_of(
     potentials: Mapping[str, Potential],
     seconds: float,
     compiled: bool,
-    report: Report,
+    on_progress: OnProgress,
 ) -> dict[str, float]:
     """Energies with forces per second of each evaluator that starts on this machine."""
     evaluators = _evaluators(system, potentials, compiled)
@@ -35,7 +35,7 @@ def throughput_of(
     )
     throughput = {}
     for k, (name, make) in enumerate(evaluators.items()):
-        report(0.2 + 0.8 * k / len(evaluators), 1.0, f"timing {name}")
+        on_progress(0.2 + 0.8 * k / len(evaluators), 1.0, f"timing {name}")
         try:
             throughput[name] = configurations_per_second(make().energy_and_forces, x, seconds)
         except openmm.OpenMMException:  # a platform that is installed but finds no device

@@ -121,7 +121,7 @@ def _energies(run: FinishedRun) -> list[Panel]:
     return [*drawn, Panel(partial(panels.weights, samples=run.samples_if_there), alt, caption, "weights")]
 
 
-def _ladder(run: FinishedRun) -> list[Panel]:
+def _schedule(run: FinishedRun) -> list[Panel]:
     """ESS and acceptance, sd(log w) and J, and state populations along the noise levels."""
     levels, paths = run.stored.diagnostics.get("levels") or [], run.stored.diagnostics.get("paths") or []
     drawn = []
@@ -147,8 +147,8 @@ def _training(run: FinishedRun) -> list[Panel]:
     columns = panels.read_columns(run.path / "model" / "metrics.csv")
     drawn = []
     for kind, caption in (
-        ("dsm", "Denoising score matching, which gives the energy its slopes."),
-        ("heights", "The loss that compares noise levels, which gives the energy its heights."),
+        ("dsm", "Denoising score matching, which gives the energy its gradient."),
+        ("level_loss", "The loss that compares noise levels, which gives them their relative energies."),
     ):
         names = panels.loss_columns(columns, kind)
         if names and "step" in columns:
@@ -197,9 +197,9 @@ register(Section("surfaces", "Free energy surfaces", lambda run: [*_maps(run), *
 register(Section("weights", "Energies and weights", _energies, facts=_weight_facts))
 register(
     Section(
-        "ladder",
-        "Noise ladder",
-        _ladder,
+        "schedule",
+        "Noise schedule",
+        _schedule,
         "Samples start as noise, on the left, and are carried down the noise levels to the molecule, on the "
         "right.",
     )

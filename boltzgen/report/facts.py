@@ -75,13 +75,13 @@ def groups(run: FinishedRun) -> list[dict[str, Any]]:
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, str]:
-    """A row as text, with how far model and reference are apart where both have errors."""
+    """A row as text, with the difference of model and reference in combined errors."""
     errors = row["error"], row["reference_error"]
-    apart = ""
+    difference = ""
     if all(isinstance(e, float) and e > 0 for e in errors) and all(
         isinstance(row[key], float) for key in ("value", "reference")
     ):
-        apart = number(round((row["value"] - row["reference"]) / math.hypot(*errors), 1) + 0.0)
+        difference = number(round((row["value"] - row["reference"]) / math.hypot(*errors), 1) + 0.0)
     return {
         "quantity": row["quantity"],
         "unit": row["unit"],
@@ -89,7 +89,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, str]:
         "value": number(row["value"], row["error"]),
         "interval": interval(row),
         "reference": number(row["reference"], row["reference_error"]),
-        "apart": apart,
+        "difference": difference,
     }
 
 

@@ -197,10 +197,10 @@ def offsets(axis: Axes, rows: Records) -> None:
     """Learned free energy of each level minus that by MBAR, with a band of two standard errors."""
     sigma, offset = series(rows, "offset")
     _, error = series(rows, "error")
-    axis.plot(sigma, 0.0 * sigma, color=REFERENCE, lw=1.0, ls="--", label="exact heights")
+    axis.plot(sigma, 0.0 * sigma, color=REFERENCE, lw=1.0, ls="--", label="exact energies")
     axis.plot(sigma, offset, color=MODEL, lw=1.6, label="learned - MBAR")
     axis.fill_between(sigma, offset - 2 * error, offset + 2 * error, color=MODEL, alpha=0.2, lw=0)
-    axis.set(ylabel="free energy of the level (nat)")
+    axis.set(ylabel="free energy of the level (nats)")
     noise_axis(axis)
 
 
@@ -219,7 +219,7 @@ def populations(axis: Axes, paths: Records) -> None:
 
 
 def state_names(paths: Records) -> list[str]:
-    """States whose populations were recorded along the ladder."""
+    """States whose populations were recorded along the noise schedule."""
     return sorted({state for row in paths for state in row.get("populations") or {}})
 
 
@@ -251,7 +251,12 @@ def read_columns(path: Path | None) -> dict[str, Array]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in (rows[0] if rows else {}) if name]
-    return {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
+    return {_now_called(name): np.array([_number(row.get(name)) for row in rows]) for name in names}
+
+
+def _now_called(column: str) -> str:
+    """A column's name today; version 0.1.0 had another for the loss that compares levels."""
+    return column.replace("heights", "level_loss")
 
 
 def label_of(cv: CollectiveVariable) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from boltzgen.config.load import load_workflow
 from boltzgen.config.schema import Workflow
-from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.storage import load_ensemble, load_topology
 from boltzgen.ensemble.trajectory import trajectory
 from boltzgen.ensemble.weighted import WeightedEnsemble
@@ -81,7 +81,7 @@ class FinishedRun:
         """The training ensemble, which is the MD reference, reweighted to the temperature of the samples."""
         self._check("simulate")
         data, _ = inside_domain(self.system, load_ensemble(self.path / DATA))
-        data = with_stretches(self.system, data)
+        data = with_blocks(self.system, data)
         return data.at_temperature(self.system.temperature_k)
 
     @cached_property

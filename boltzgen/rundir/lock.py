@@ -46,17 +46,17 @@ class Holder:
 
 
 @contextmanager
-def run_lock(out: Path, say: Callable[[str], None]) -> Iterator[None]:
+def run_lock(out: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Hold the run directory ``out``, made where there is none, against every other process.
 
     The operating system lets go of the lock when its process ends, however that happens. A lock file that
-    a dead process of this host left behind is therefore recognised, and replaced with a line to ``say``.
+    a dead process of this host left behind is therefore recognised, and replaced with a line to ``log``.
     One of another host is respected, since from here nobody can tell. At the end the file is removed, and
     so is a directory that was made here and stayed empty. Raises BusyError where somebody else is at work.
     """
     made = [path for path in (out, *out.parents) if not path.exists()]
     path = out / FILE_NAME
-    descriptor = _acquire(path, say)
+    descriptor = _acquire(path, log)
     try:
         yield
     finally:
@@ -67,7 +67,7 @@ def run_lock(out: Path, say: Callable[[str], None]) -> Iterator[None]:
                 directory.rmdir()
 
 
-def _acquire(path: Path, say: Callable[[str], None]) -> int:
+def _acquire(path: Path, log: Callable[[str], None]) -> int:
     """The descriptor of the lock file, locked and filled in."""
     while True:
         try:
@@ -82,7 +82,7 @@ def _acquire(path: Path, say: Callable[[str], None]) -> int:
             if os.fstat(descriptor).st_nlink == 0:  # the file of a run that ended this moment
                 os.close(descriptor)
                 continue
-            _refuse_or_take_over(path, free, holder, say)
+            _refuse_or_take_over(path, free, holder, log)
             _write(descriptor)
         except BaseException:
             os.close(descriptor)
@@ -102,7 +102,7 @@ def _try_lock(descriptor: int) -> bool | None:
 
 
 def _refuse_or_take_over(
-    path: Path, free: bool | None, holder: Holder | None, say: Callable[[str], None]
+    path: Path, free: bool | None, holder: Holder | None, log: Callable[[str], None]
 ) -> None:
     """BusyError where another process holds the directory; a line where a dead one seemed to."""
     if holder is None and free is not False:
@@ -118,7 +118,7 @@ def _refuse_or_take_over(
         )
     if free is None and holder.alive:
         raise BusyError(path.parent, f"{holder} in this directory", "wait for it or choose another --out")
-    say(f"{path.parent}: process {holder.pid}, at work here since {holder.since}, is gone; taking its place")
+    log(f"{path.parent}: process {holder.pid}, at work here since {holder.since}, is gone; taking its place")
 
 
 def _read(descriptor: int) -> Holder | None:

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from boltzgen.config.renamed import current_names
 from boltzgen.errors import ConfigError, DataError, UserError
 from boltzgen.rundir.lock import FILE_NAME as LOCK_NAME
 from boltzgen.runtime.files import nearest_existing, write_atomically
@@ -44,6 +45,8 @@ class Manifest:
         self.content = _read(out / FILE_NAME)
         self.stages: dict[str, dict[str, Any]] = self.content.setdefault("stages", {})
         self.recorded: dict[str, Any] = self.content.setdefault("recorded", {})
+        for made in (*self.stages.values(), self.content.get("in_progress") or {}):
+            made["inputs"] = current_names(made.get("inputs", {}))
 
     def stamp(self, stage: str) -> str:
         """When a stage finished; empty if it never did. Stages downstream depend on it."""

@@ -17,7 +17,7 @@ Piece = TypeVar("Piece")
 
 
 @dataclass(frozen=True)
-class Kept:
+class Checkpoints:
     """Finished pieces of a stage as files of one directory; without a directory nothing is kept.
 
     Whoever calls the stage removes the directory once the result is safe. Pieces are what ``torch.load``
@@ -35,7 +35,7 @@ class Kept:
         with replaced(self._path(name), f"{os.getpid()}.partial") as partial:
             torch.save(piece, partial)
 
-    def load(self, name: str, say: Callable[[str], None], device: str = "cpu") -> Any | None:
+    def load(self, name: str, log: Callable[[str], None], device: str = "cpu") -> Any | None:
         """A piece, or None where there is none; a damaged file is reported and counts as none."""
         if self.directory is None or not self._path(name).exists():
             return None
@@ -43,7 +43,7 @@ class Kept:
             with torch.serialization.safe_globals(list(self.classes)):
                 return torch.load(self._path(name), map_location=device, weights_only=True)
         except Exception as error:  # a damaged file can break anything in there
-            say(f"{self._path(name)}: cannot be read ({_first_line(error)}); it is made again")
+            log(f"{self._path(name)}: cannot be read ({_first_line(error)}); it is made again")
             return None
 
     def in_order(self, what: str, pieces: Mapping[int, Piece], n: int) -> list[Piece]:

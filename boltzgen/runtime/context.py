@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from boltzgen.runtime.processes import ALONE, World
-from boltzgen.runtime.progress import Report, silent
+from boltzgen.runtime.processes import ALONE, Processes
+from boltzgen.runtime.progress import OnProgress, silent
 
 Log = Callable[[str], None]
 """Called with a line that the user should read."""
@@ -38,7 +38,7 @@ class Context:
 
     seed: int = 0
     device: str = "cpu"
-    on_progress: Report = silent
+    on_progress: OnProgress = silent
     log: Log = unheard
     checkpoints: Path | None = None
-    processes: World = ALONE
+    processes: Processes = ALONE

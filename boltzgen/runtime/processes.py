@@ -25,7 +25,7 @@ PATIENCE = timedelta(days=365)
 
 
 @dataclass(frozen=True)
-class World:
+class Processes:
     """This process among ``size`` of them; by default there is no other.
 
     rank, local_rank
@@ -85,7 +85,7 @@ class World:
         torch._foreach_copy_(tensors, [p.view_as(t) for p, t in zip(parts, tensors, strict=True)])
 
 
-ALONE = World()
+ALONE = Processes()
 
 
 LOST_CONTACT = 3
@@ -105,7 +105,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> bool:
     return _by_torchrun(environment) or _by_slurm(environment)
 
 
-def join(devices: int, nodes: int, environment: Mapping[str, str] = os.environ) -> World:
+def join(devices: int, nodes: int, environment: Mapping[str, str] = os.environ) -> Processes:
     """Meet the other processes of ``nodes`` times ``devices``.
 
     Raises ConfigError where the launcher has started another number of them.
@@ -134,7 +134,7 @@ def join(devices: int, nodes: int, environment: Mapping[str, str] = os.environ) 
         torch.cuda.set_device(local_rank)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     dist.init_process_group(backend, init_method=address, rank=rank, world_size=size, timeout=PATIENCE)
-    return World(rank, size, local_rank, devices)
+    return Processes(rank, size, local_rank, devices)
 
 
 def _by_torchrun(environment: Mapping[str, str]) -> bool:

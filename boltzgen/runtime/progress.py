@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Report = Callable[[float, float, str], None]
+OnProgress = Callable[[float, float, str], None]
 """Called as ``report(done, total, message)``; ``done`` and ``total`` share any unit."""
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -18,17 +18,17 @@ def silent(done: float, total: float, message: str) -> None:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Report]:
+def progress_bar(title: str) -> Iterator[OnProgress]:
     """Yield a Report drawn on standard error: a bar on a terminal, else a line every half minute."""
     if sys.stderr.isatty():
-        with _bar(title) as report:
-            yield report
+        with _bar(title) as on_progress:
+            yield on_progress
     else:
         yield _lines(title)
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Report]:
+def _bar(title: str) -> Iterator[OnProgress]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import (
@@ -52,17 +52,17 @@ def _bar(title: str) -> Iterator[Report]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(escape(title), total=None, message="")
 
-        def report(done: float, total: float, message: str) -> None:
+        def on_progress(done: float, total: float, message: str) -> None:
             progress.update(task, completed=done, total=total, message=escape(message))
 
-        yield report
+        yield on_progress
 
 
-def _lines(title: str) -> Report:
+def _lines(title: str) -> OnProgress:
     start = last = time.monotonic()
     first: tuple[float, float] | None = None  # when the first report came, and how much was done then
 
-    def report(done: float, total: float, message: str) -> None:
+    def on_progress(done: float, total: float, message: str) -> None:
         nonlocal last, first
         now = time.monotonic()
         fraction = min(max(done / total, 0.0), 1.0) if total > 0 else 0.0
@@ -75,7 +75,7 @@ def _lines(title: str) -> Report:
         line = f"{title}: {fraction:4.0%}, {clock(now - start)} elapsed{left}  {message}"
         print(line.rstrip(), file=sys.stderr, flush=True)
 
-    return report
+    return on_progress
 
 
 def clock(seconds: float) -> str:

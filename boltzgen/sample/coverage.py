@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzgen.ensemble.regions import Regions
-from boltzgen.ensemble.uncertainty import effective_carriers
+from boltzgen.ensemble.uncertainty import effective_independent
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.smc.presence import FEW, MISSING, Presence
 
@@ -23,7 +23,7 @@ def region_presence(regions: Regions, samples: WeightedEnsemble) -> list[Presenc
             region.population,
             region.n_blocks,
             float(samples.weights[rows].sum()),
-            effective_carriers(samples, rows),
+            effective_independent(samples, rows),
         )
         for region, rows in zip(regions.regions, inside.T, strict=True)
     ]
@@ -46,7 +46,7 @@ def energy_presence(
         Values ``(m,)`` of ``samples``.
     """
     of_data = np.where(np.isnan(of_data), np.inf, of_data)
-    ess = effective_carriers(samples)
+    ess = effective_independent(samples)
     limits = np.quantile(of_data, np.arange(N_LIMITS) / N_LIMITS, method="higher")
     found = [_above(limit, of_data, blocks, of_samples, samples) for limit in np.unique(limits)]
     missing, few = ([p for p in found if p.lacking(ess) == part] for part in (MISSING, FEW))
@@ -67,5 +67,5 @@ def _above(
         float(beyond.mean()),
         float(counts.sum() ** 2 / np.square(counts).sum()),
         float(samples.weights[rows].sum()),
-        effective_carriers(samples, rows),
+        effective_independent(samples, rows),
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from boltzgen.ensemble.tails import Tail, tail_of
-from boltzgen.ensemble.uncertainty import cluster_weights, effective_carriers
+from boltzgen.ensemble.uncertainty import cluster_weights, effective_independent
 from boltzgen.ensemble.weighted import WeightedEnsemble, pareto_k
 from boltzgen.sample.verdict import Evidence, Verdict, judge
 from boltzgen.smc.algorithm import Population
@@ -20,7 +20,7 @@ from boltzgen.smc.bidirectional import Paths
 from boltzgen.smc.bounds import log_z_note
 from boltzgen.smc.combine import Combined
 from boltzgen.smc.divergences import Measured, bar_gap, jeffreys_divergence, lost_share, surviving
-from boltzgen.smc.levels import Ladder
+from boltzgen.smc.levels import Schedule
 from boltzgen.smc.presence import Presence
 from boltzgen.smc.resampling import ess_fraction
 from boltzgen.system.molecular_system import MolecularSystem
@@ -31,18 +31,19 @@ def summarise(
     samples: WeightedEnsemble,
     combined: Combined,
     populations: list[Population],
-    tally: Mapping[str, int],
+    counts: Mapping[str, int],
 ) -> dict[str, object]:
     """log Z, ancestors in all and per state, losses, and the history of the first island.
 
     ``samples`` are ``combined`` as an ensemble. Ancestors per state are effective numbers: one whose weight
     the bridge has taken away is none. ``weights_tail`` is of the weights that descend from each ancestor,
-    which without resampling are those of the particles. ``tally`` counts mirror images folded
+    which without resampling are those of the particles. ``counts`` has enantiomers reflected
     (``wrong_hand``) and ``diastereomers`` removed.
     """
     alive = torch.isfinite(combined.log_weights)
-    carriers = {
-        state.name: effective_carriers(samples, state.members(samples.positions)) for state in system.states
+    independent = {
+        state.name: effective_independent(samples, state.members(samples.positions))
+        for state in system.states
     }
     history = [_json_ready(record) for record in populations[0].history]
     tail = tail_of_ancestors(samples)
@@ -56,10 +57,10 @@ def summarise(
         "weights_tail": tail and asdict(tail),
         "n_particles": len(combined.x),
         "n_ancestors": len(combined.ancestors[alive].unique()),
-        "ancestors_per_state": carriers,
+        "ancestors_per_state": independent,
         "non_finite": sum(p.n_non_finite for p in populations),
-        "wrong_hand": tally.get("wrong_hand", 0),
-        "diastereomers": tally.get("diastereomers", 0),
+        "wrong_hand": counts.get("wrong_hand", 0),
+        "diastereomers": counts.get("diastereomers", 0),
         "levels": [record for record in history if "sigma" in record],
         "bridge": [record for record in history if "lambda" in record],
     }
@@ -72,7 +73,7 @@ def tail_of_ancestors(samples: WeightedEnsemble) -> Tail | None:
 
 
 def path_diagnostics(
-    ladder: Ladder,
+    schedule: Schedule,
     forward: Paths,
     reverse: Paths,
     shares: Mapping[str, list[float]],
@@ -84,7 +85,7 @@ def path_diagnostics(
     the correlated frames that forward paths begin at.
     """
     rows: list[dict[str, object]] = []
-    for k, sigma in enumerate(ladder.sigmas):
+    for k, sigma in enumerate(schedule.sigmas):
         f, r = forward.log_weights[k].cpu(), reverse.log_weights[k].cpu()
         gap = bar_gap(f, r)
         row: dict[str, object] = {

@@ -14,9 +14,9 @@ from scipy.special import softmax
 from torch import Tensor
 
 from boltzgen.config.schema import SampleSettings
-from boltzgen.runtime.checkpoints import Kept
+from boltzgen.runtime.checkpoints import Checkpoints
 from boltzgen.runtime.context import Context
-from boltzgen.runtime.progress import Report
+from boltzgen.runtime.progress import OnProgress
 from boltzgen.runtime.random_streams import numbered_generator
 from boltzgen.sample.setup import Annealing, plan
 from boltzgen.smc.algorithm import Population, run_smc, start
@@ -24,12 +24,12 @@ from boltzgen.smc.base import Level, Moves, Particles
 from boltzgen.smc.bidirectional import Paths, Populations, forward_paths, reverse_paths
 from boltzgen.smc.elastic_network import DenoisingError, Springs
 from boltzgen.smc.kernels import KERNELS
-from boltzgen.smc.levels import Ladder, NoiseLevel
+from boltzgen.smc.levels import NoiseLevel, Schedule
 from boltzgen.smc.resampling import normalised
 
 BRIDGE_RESAMPLE_BELOW = 0.1
-"""ESS / n below which the bridge resamples. It is short, and a state that was raised in training loses its
-ancestors there: better to keep them with small weights."""
+"""ESS / n below which the bridge resamples. It is short, and a state that was up-weighted in training loses
+its ancestors there: better to keep them with small weights."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Watcher:
     """Observer of the production runs: reports progress, keeps state populations at every noise level."""
 
     members: Populations
-    report: Report
+    on_progress: OnProgress
     n_islands: int
     n_levels: int
     island: int = 0
@@ -62,11 +62,11 @@ class Watcher:
         where = " ".join(f"{k} {v:.4g}" for k, v in level.coordinate.items())
         values = f"ESS {record['ess']:.2f}  log Z {self.log_z:.2f}"
         message = f"island {self.island + 1}/{self.n_islands}  {where}  {values}"
-        self.report(0.2 + 0.8 * done, 1.0, message)
+        self.on_progress(0.2 + 0.8 * done, 1.0, message)
 
 
 @dataclass(frozen=True)
-class Spent:
+class Cost:
     """Work that a piece of sampling took: evaluations of either energy, and seconds."""
 
     network: int = 0
@@ -75,35 +75,35 @@ class Spent:
     seconds: float = 0.0
 
     @classmethod
-    def so_far(cls, annealing: Annealing) -> Spent:
+    def so_far(cls, annealing: Annealing) -> Cost:
         """What this process has spent, from an arbitrary zero."""
         potential = annealing.potential
         return cls(annealing.counter.evaluations, potential.evaluations, potential.seconds, time.monotonic())
 
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
             self.network + other.network,
             self.target + other.target,
             self.target_seconds + other.target_seconds,
             self.seconds + other.seconds,
         )
 
-    def since(self, before: Spent) -> Spent:
+    def since(self, before: Cost) -> Cost:
         """What was spent after ``before``."""
-        return self + Spent(-before.network, -before.target, -before.target_seconds, -before.seconds)
+        return self + Cost(-before.network, -before.target, -before.target_seconds, -before.seconds)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What every island needs and the report shows: the ladder, and paths along it in both directions.
+    """What every island needs and the report shows: the schedule, and paths along it in both directions.
 
     ``blocks`` ``(n,)`` number the correlated frames that forward paths begin at; None in older checkpoints.
     """
 
-    ladder: Ladder
+    schedule: Schedule
     forward: Paths
     reverse: Paths
-    spent: Spent
+    cost: Cost
     blocks: Tensor | None = None
 
 
@@ -113,14 +113,14 @@ class Island:
 
     population: Population
     shares: dict[str, list[float]]
-    tally: dict[str, int]
-    spent: Spent
+    counts: dict[str, int]
+    cost: Cost
 
 
-def kept_in(directory: Path | None) -> Kept:
+def checkpoints_in(directory: Path | None) -> Checkpoints:
     """Where the pieces of sampling are kept."""
-    ladder = (Ladder, Moves, *KERNELS.values(), DenoisingError, Springs, Paths)
-    return Kept(directory, (Preparation, Island, Population, Particles, Spent, *ladder))
+    schedule = (Schedule, Moves, *KERNELS.values(), DenoisingError, Springs, Paths)
+    return Checkpoints(directory, (Preparation, Island, Population, Particles, Cost, *schedule))
 
 
 def prepared(
@@ -129,8 +129,8 @@ def prepared(
     context: Context,
     generator: torch.Generator,
 ) -> Preparation:
-    """Ladder and paths, from a checkpoint or made now; of several processes the first makes them."""
-    kept, processes = kept_in(context.checkpoints), context.processes
+    """Schedule and paths, from a checkpoint or made now; of several processes the first makes them."""
+    kept, processes = checkpoints_in(context.checkpoints), context.processes
     if not processes.first:
         processes.barrier()
     preparation = kept.load("preparation", context.log, str(annealing.x0.device))
@@ -143,29 +143,29 @@ def prepared(
 
 
 def _prepare(
-    annealing: Annealing, settings: SampleSettings, generator: torch.Generator, report: Report
+    annealing: Annealing, settings: SampleSettings, generator: torch.Generator, on_progress: OnProgress
 ) -> Preparation:
-    before = Spent.so_far(annealing)
-    report(0.0, 1.0, "pilot run: placing noise levels, bridge and step sizes")
-    ladder = plan(annealing, settings, generator)
-    report(0.1, 1.0, "forward and reverse paths for J")
-    ends = (annealing.network, annealing.gaussian, ladder)
+    before = Cost.so_far(annealing)
+    on_progress(0.0, 1.0, "pilot run: placing noise levels, bridge and step sizes")
+    schedule = plan(annealing, settings, generator)
+    on_progress(0.1, 1.0, "forward and reverse paths for J")
+    ends = (annealing.network, annealing.gaussian, schedule)
     forward = forward_paths(*ends, annealing.x0, annealing.members, generator)
     reverse = reverse_paths(*ends, len(annealing.x0), annealing.members, generator)
-    return Preparation(ladder, forward, reverse, Spent.so_far(annealing).since(before), annealing.blocks)
+    return Preparation(schedule, forward, reverse, Cost.so_far(annealing).since(before), annealing.blocks)
 
 
 def run_islands(
-    annealing: Annealing, ladder: Ladder, settings: SampleSettings, context: Context
+    annealing: Annealing, schedule: Schedule, settings: SampleSettings, context: Context
 ) -> list[Island]:
     """The independent populations one after the other, those that have a checkpoint as they are.
 
     Each has random numbers of its own, from the seed and its number alone. Of several processes each makes
     a part of them and finds the others as checkpoints.
     """
-    kept, processes = kept_in(context.checkpoints), context.processes
+    kept, processes = checkpoints_in(context.checkpoints), context.processes
     n_islands = settings.populations
-    noise_levels, bridge = production_levels(annealing, ladder)
+    noise_levels, bridge = production_levels(annealing, schedule)
     watcher = Watcher(annealing.members, context.on_progress, n_islands, len(noise_levels) + len(bridge))
     islands: dict[int, Island] = {}
 
@@ -181,7 +181,7 @@ def run_islands(
         if number not in islands:
             watcher.begin(number)
             generator = numbered_generator(context.seed, number)
-            islands[number] = _run_island(annealing, ladder, settings, generator, watcher)
+            islands[number] = _run_island(annealing, schedule, settings, generator, watcher)
             kept.save(f"island_{number}", islands[number])
     processes.barrier()
     recover(set(range(n_islands)) - set(own))
@@ -190,11 +190,11 @@ def run_islands(
 
 
 def production_levels(
-    annealing: Annealing, ladder: Ladder, tally: collections.Counter[str] | None = None
+    annealing: Annealing, schedule: Schedule, counts: collections.Counter[str] | None = None
 ) -> tuple[list[NoiseLevel], list[Level]]:
-    """Noise levels with their moves; the fold, counted in ``tally``, and the bridge."""
-    bridge = ladder.bridge_levels(annealing.entrance(tally))
-    return ladder.noise_levels(annealing.network, moving=True), bridge
+    """Noise levels with their moves; the start of the bridge, counted in ``counts``, and the bridge."""
+    bridge = schedule.bridge_levels(annealing.bridge_start(counts))
+    return schedule.noise_levels(annealing.network, moving=True), bridge
 
 
 def mean_shares(islands: list[Island]) -> dict[str, list[float]]:
@@ -210,16 +210,16 @@ def mean_shares(islands: list[Island]) -> dict[str, list[float]]:
 
 def _run_island(
     annealing: Annealing,
-    ladder: Ladder,
+    schedule: Schedule,
     settings: SampleSettings,
     generator: torch.Generator,
     watcher: Watcher,
 ) -> Island:
-    before, tally = Spent.so_far(annealing), collections.Counter[str]()
+    before, counts = Cost.so_far(annealing), collections.Counter[str]()
     n = settings.n_particles // watcher.n_islands
     threshold = settings.resample_below if settings.sampler == "smc" else 0.0
     population = start(annealing.network, annealing.gaussian, annealing.sigma_max, n, generator)
-    noise_levels, bridge = production_levels(annealing, ladder, tally)
+    noise_levels, bridge = production_levels(annealing, schedule, counts)
     for levels, resample_below in (noise_levels, threshold), (bridge, min(threshold, BRIDGE_RESAMPLE_BELOW)):
         population = run_smc(
             population,
@@ -231,4 +231,4 @@ def _run_island(
         )
     gradients = population.particles.gradients[:, :0]  # most of the memory, and of no more use
     population.particles = replace(population.particles, gradients=gradients)
-    return Island(population, watcher.shares, dict(tally), Spent.so_far(annealing).since(before))
+    return Island(population, watcher.shares, dict(counts), Cost.so_far(annealing).since(before))

@@ -1,4 +1,4 @@
-"""How well a trained energy's heights agree across noise levels: sd(log w), J and state populations.
+"""How well the relative energies of a network's noise levels agree: sd(log w), J and state populations.
 
 Plain annealing without moves or resampling, from noise and from noised data, says what a sampler will find.
 Neither number is enough alone: an energy that has lost a state scores well on sd(log w). How much of a
@@ -27,29 +27,29 @@ from boltzgen.sample.diagnostics import path_diagnostics
 from boltzgen.smc.bidirectional import Populations, forward_paths, reverse_paths
 from boltzgen.smc.elastic_network import Springs
 from boltzgen.smc.kernels import KERNELS, ReverseKernel, make_kernel
-from boltzgen.smc.levels import Ladder
+from boltzgen.smc.levels import Schedule
 from boltzgen.smc.schedule import measured_errors, spaced_levels
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.stereochemistry.domain import domain_of
 
-HEIGHT_LEVELS = 100
-"""Noise levels of the paths that show whether heights agree."""
+CONSISTENCY_LEVELS = 100
+"""Noise levels of the paths that show whether they agree."""
 OFFSET_SPACING = 1.25
 """Distance between the levels of `level_offsets`, the root of the KL divergence between neighbours."""
 OVERLAPPING = 3
-"""Levels to either side whose samples count: at a KL divergence of 14 nat next to nothing is shared."""
+"""Levels to either side whose samples count: at a KL divergence of 14 nats next to nothing is shared."""
 _NO_OVERLAP = 200.0
-"""Energy [nat] above that of the level of origin which stands for no overlap at all."""
+"""Energy [nats] above that of the level of origin which stands for no overlap at all."""
 
 
 def write_level_consistency(
     system: MolecularSystem, model: EnergyModel, x0: Tensor, directory: Path
 ) -> dict[str, object]:
-    """``heights.json``: the curves of plain paths, as many as data ``x0``, and the offsets of levels."""
+    """``level_consistency.json``: curves of plain paths, as many as data ``x0``, and offsets of levels."""
     network = in_chunks(model.energy_and_score, len(x0))
-    curves = height_curves(system, model, network, x0, n_levels=HEIGHT_LEVELS)
+    curves = consistency_curves(system, model, network, x0, n_levels=CONSISTENCY_LEVELS)
     curves["offsets"] = level_offsets(model, x0)
-    write_atomically(directory / "heights.json", json.dumps(curves, indent=1) + "\n")
+    write_atomically(directory / "level_consistency.json", json.dumps(curves, indent=1) + "\n")
     return curves
 
 
@@ -73,7 +73,7 @@ def elastic_kernel(system: MolecularSystem, kind: str = "ddpm+cov", eta: float =
     return make_kernel(kind, eta=eta, springs=Springs(torch.as_tensor(pairs), torch.as_tensor(orbits)))
 
 
-def height_curves(
+def consistency_curves(
     system: MolecularSystem,
     model: EnergyModel,
     network: EnergyAndScore,
@@ -87,7 +87,7 @@ def height_curves(
     network
         Energy and score of ``model``, compiled or in chunks.
     sigma_end
-        Where the ladder of ``n_levels`` steps, equally spaced in the prior's information, ends [nm];
+        Where the schedule of ``n_levels`` steps, equally spaced in the prior's information, ends [nm];
         sigma_min by default.
     """
     generator = torch.Generator().manual_seed(0)
@@ -95,12 +95,12 @@ def height_curves(
     ends = model.spec.sigma_max, sigma_end or model.spec.sigma_min
     sigmas = spaced_levels(*ends, _information_density(model), n_levels)
     errors = measured_errors(network, x0, ends, kernel.springs, generator)
-    ladder = Ladder(tuple(sigmas), errors.at(sigmas), kernel=kernel)
+    schedule = Schedule(tuple(sigmas), errors.at(sigmas), kernel=kernel)
     gaussian = model.prior.gaussian
-    forward = forward_paths(network, gaussian, ladder, x0, members, generator)
-    reverse = reverse_paths(network, gaussian, ladder, len(x0), members, generator)
+    forward = forward_paths(network, gaussian, schedule, x0, members, generator)
+    reverse = reverse_paths(network, gaussian, schedule, len(x0), members, generator)
     shares = {name: values[1:] for name, values in reverse.populations.items()}
-    return path_diagnostics(ladder, forward, reverse, shares)
+    return path_diagnostics(schedule, forward, reverse, shares)
 
 
 @torch.no_grad()
@@ -109,8 +109,8 @@ def level_offsets(model: EnergyModel, x0: Tensor, *, seed: int = 0) -> list[dict
 
     Data ``x0`` ``(n, n_atoms, 3)`` are noised to every level. Seen as samples of ``exp(-U_theta(., sigma))``
     they have relative free energies by MBAR (Shirts and Chodera 2008), the constants at which the loss of
-    classifying all levels is lowest; with exact heights all are zero. Returns rows of ``sigma`` [nm],
-    ``offset`` and ``error`` [nat], relative to sigma_max.
+    classifying all levels is lowest; with exact energies all are zero. Returns rows of ``sigma`` [nm],
+    ``offset`` and ``error`` [nats], relative to sigma_max.
     """
     generator = torch.Generator().manual_seed(seed)
     ends, density = (model.spec.sigma_max, model.spec.sigma_min), _information_density(model)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from boltzgen.config.schema import SampleSettings
-from boltzgen.diffusion.process import EnergyAndScore, MeanFreeGaussian
+from boltzgen.diffusion.process import EnergyAndScore, ZeroCentroidGaussian
 from boltzgen.ensemble.state_balance import balanced
 from boltzgen.ensemble.uncertainty import cluster_index
 from boltzgen.ensemble.weighted import WeightedEnsemble
@@ -24,9 +24,9 @@ from boltzgen.potential.chirality import check_translation_invariant
 from boltzgen.runtime.allocator import keep_freed_memory
 from boltzgen.runtime.context import Context
 from boltzgen.sample.level_consistency import elastic_kernel, state_members
-from boltzgen.smc.adaptation import NoParticleLeft, Plan, plan_ladder
+from boltzgen.smc.adaptation import NoParticleLeft, Plan, plan_schedule
 from boltzgen.smc.bidirectional import Populations
-from boltzgen.smc.levels import Ends, FoldLevel, Ladder, at_level
+from boltzgen.smc.levels import BridgeStart, Ends, Schedule, at_level
 from boltzgen.smc.tempered import Tempered
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.stereochemistry.domain import COUNTS, Domain, domain_of
@@ -51,8 +51,8 @@ class Annealing:
     data
         The training ensemble, reweighted to the temperature of the target.
     x0, blocks
-        Configurations [nm] drawn from it as the model was trained on it (rare states raised), and the number
-        of the block of correlated frames that each comes from ``(n,)``.
+        Configurations [nm] drawn from it as the model was trained on it (rare states up-weighted), and the
+        number of the block of correlated frames that each comes from ``(n,)``.
     sigma_max, sigma_min
         Ends of the noise levels [nm], of the tempered network.
     """
@@ -69,7 +69,7 @@ class Annealing:
     blocks: Tensor
 
     @property
-    def gaussian(self) -> MeanFreeGaussian:
+    def gaussian(self) -> ZeroCentroidGaussian:
         """Where particles start."""
         return self.network.gaussian(self.model.prior.gaussian)
 
@@ -96,19 +96,19 @@ class Annealing:
         u, _ = at_level(self.network, x, self.sigma_min)
         return u - self.target(x)[0].double()
 
-    def entrance(self, tally: collections.Counter[str] | None = None) -> FoldLevel:
-        """From the last noise level into the domain; what is reflected or removed goes to ``tally``."""
+    def bridge_start(self, counts: collections.Counter[str] | None = None) -> BridgeStart:
+        """From the last noise level into the domain; what is reflected or removed goes to ``counts``."""
 
         def reflected(x: Tensor) -> tuple[Tensor, Tensor]:
-            if tally is not None:
-                tally.update(self.domain.tally(x))
+            if counts is not None:
+                counts.update(self.domain.counts(x))
             return self.domain.reflected(x)
 
-        return FoldLevel(self.network, self.sigma_min, self.target, reflected, self.domain.reflects)
+        return BridgeStart(self.network, self.sigma_min, self.target, reflected, self.domain.reflects)
 
-    def ends(self, tally: collections.Counter[str]) -> Ends:
-        """Both ends, with what is reflected or removed counted in ``tally``."""
-        return Ends(self.gaussian, self.sigma_max, self.network, self.entrance(tally))
+    def ends(self, counts: collections.Counter[str]) -> Ends:
+        """Both ends, with what is reflected or removed counted in ``counts``."""
+        return Ends(self.gaussian, self.sigma_max, self.network, self.bridge_start(counts))
 
 
 def prepare(
@@ -127,7 +127,7 @@ def prepare(
     counter = Counter(_network(model, data, settings, context))
     network = Tempered(counter, data.temperature_k / system.temperature_k)
     data = data.at_temperature(system.temperature_k)
-    as_trained = balanced(data, system, model.spec.state_share)
+    as_trained = balanced(data, system, model.spec.min_state_weight)
     rows = as_trained.resampled_indices(
         settings.n_forward, int(torch.randint(2**31, (), generator=generator))
     )
@@ -145,12 +145,12 @@ def prepare(
     )
 
 
-def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Generator) -> Ladder:
+def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Generator) -> Schedule:
     """Noise levels, bridge and moves, from a pilot run that is then thrown away."""
     wanted = Plan(
         n_levels=settings.n_levels,
         n_pilot=settings.n_pilot,
-        ladder_moves=settings.ladder_moves,
+        level_moves=settings.level_moves,
         move_below=annealing.network.level(settings.move_sigma_nm or 0.5 * annealing.model.spec.sigma_data),
         bridge_moves=settings.bridge_moves,
         n_leapfrog=settings.leapfrog_steps,
@@ -160,17 +160,17 @@ def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Genera
         kernel=elastic_kernel(annealing.system, settings.kernel, settings.ddim_eta),
         classes=annealing.model.classes,
     )
-    tally = collections.Counter[str]()
+    counts = collections.Counter[str]()
     try:
-        return plan_ladder(annealing.ends(tally), annealing.x0, annealing.information, wanted, generator)
+        return plan_schedule(annealing.ends(counts), annealing.x0, annealing.information, wanted, generator)
     except NoParticleLeft:
-        raise all_lost("the pilot run", settings.n_pilot, tally) from None
+        raise all_lost("the pilot run", settings.n_pilot, counts) from None
 
 
-def all_lost(what: str, n: int, tally: Mapping[str, int]) -> NumericalError:
+def all_lost(what: str, n: int, counts: Mapping[str, int]) -> NumericalError:
     """What is said of a run of ``n`` particles that have all got weight zero, and why."""
-    isomers = tally.get("diastereomers", 0)
-    elements = [f"{name}: {count}" for name, count in tally.items() if name not in COUNTS]
+    isomers = counts.get("diastereomers", 0)
+    elements = [f"{name}: {count}" for name, count in counts.items() if name not in COUNTS]
     of_isomers = f"{isomers} are other isomers ({', '.join(elements)})" if isomers else ""
     others = f"{n - isomers} have an energy that is not finite" if n > isomers else ""
     return NumericalError(

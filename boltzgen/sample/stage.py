@@ -37,7 +37,7 @@ def sample(
 
     A pilot run places levels and step sizes on ``data``; production uses fresh particles. ``data`` are those
     the model was trained on; where ``system`` has another temperature the model is tempered and they are
-    reweighted. The pilot run's ladder and every finished island are kept as checkpoints, so that the same
+    reweighted. The pilot run's schedule and every finished island are kept as checkpoints, so that the same
     call after a kill goes on with the next island; processes each run a part of the islands. Returns the
     ensemble and the diagnostics as JSON-ready values. Raises NumericalError if no particle survives.
     """
@@ -49,17 +49,21 @@ def sample(
     annealing = prepare(system, model, data, settings, context, generator)
     getting_ready = time.monotonic() - started
     preparation = prepared(annealing, settings, context, generator)
-    islands = run_islands(annealing, preparation.ladder, settings, context)
+    islands = run_islands(annealing, preparation.schedule, settings, context)
     populations = [island.population for island in islands]
     combined = combine(populations)
-    tally = sum((collections.Counter(island.tally) for island in islands), collections.Counter[str]())
+    counts = sum((collections.Counter(island.counts) for island in islands), collections.Counter[str]())
     if not np.isfinite(combined.log_z):
-        raise all_lost("the islands", len(combined.x), tally)
-    spent = sum((island.spent for island in islands), preparation.spent)
+        raise all_lost("the islands", len(combined.x), counts)
+    cost = sum((island.cost for island in islands), preparation.cost)
     samples = ensemble_of(combined, system.temperature_k)
-    diagnostics = summarise(system, samples, combined, populations, dict(tally))
+    diagnostics = summarise(system, samples, combined, populations, dict(counts))
     diagnostics |= path_diagnostics(
-        preparation.ladder, preparation.forward, preparation.reverse, mean_shares(islands), preparation.blocks
+        preparation.schedule,
+        preparation.forward,
+        preparation.reverse,
+        mean_shares(islands),
+        preparation.blocks,
     )
     diagnostics |= {
         "regions": [asdict(presence) for presence in _presences(annealing, samples, combined, settings)],
@@ -69,11 +73,11 @@ def sample(
         if context.processes.first
         else [],
         "tempered": data.temperature_k != system.temperature_k,
-        "network_evaluations": spent.network,
-        "target_evaluations": spent.target,
-        "target_seconds": spent.target_seconds,
+        "network_evaluations": cost.network,
+        "target_evaluations": cost.target,
+        "target_seconds": cost.target_seconds,
         "target_backend": f"{annealing.potential.backend}: {annealing.potential.reason}",
-        "seconds": getting_ready + spent.seconds,
+        "seconds": getting_ready + cost.seconds,
     }
     diagnostics["verdict"] = judge_run(diagnostics, system, annealing.data).to_dict()
     return samples, diagnostics

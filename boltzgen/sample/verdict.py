@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from boltzgen.ensemble.tails import FINITE_VARIANCE, LARGEST_K, Tail
-from boltzgen.smc.bounds import MIN_CARRIERS
+from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.smc.divergences import Measured
 from boltzgen.smc.presence import FEW, MISSING, Presence
 
@@ -43,7 +43,7 @@ class Evidence:
     """What a verdict rests on.
 
     genealogical_ess
-        Effective number of independent ancestors that carry the final weight.
+        Effective number of independent ancestors that support the final weight.
     log_z_error
         Standard error of log Z; None where there are too few ancestors to have one.
     ancestors_per_state
@@ -51,7 +51,7 @@ class Evidence:
     data_populations
         Weight of each declared state in the data.
     jeffreys, bar_gap
-        Between forward and reverse paths at sigma_min, without moves or resampling [nat]: J, and log Z by
+        Between forward and reverse paths at sigma_min, without moves or resampling [nats]: J, and log Z by
         BAR minus log Z by the mean weight.
     n_lost
         Particles, of ``n_particles``, removed for non-finite energies or as other isomers.
@@ -141,14 +141,14 @@ def _judge_paths(found: _Reasons, given: Evidence) -> None:
         j,
         8.0,
         30.0,
-        f"noised data and the sampler disagree along the noise schedule (J = {j:.1f} nat): "
+        f"noised data and the sampler disagree along the noise schedule (J = {j:.1f} nats): "
         "the energy network needs more training, or the schedule more levels",
     )
     found.add(
         -j,
         1.0 + j_error,
         1.0 + SURE * j_error,
-        f"J is negative ({j:.1f} +- {j_error:.1f} nat): energies are too high where data lie that the "
+        f"J is negative ({j:.1f} +- {j_error:.1f} nats): energies are too high where data lie that the "
         "sampler does not reach",
     )
     if gap is not None and abs(gap.value) > SURE * gap.error:
@@ -164,21 +164,21 @@ def _judge_paths(found: _Reasons, given: Evidence) -> None:
         0.01,
         0.05,
         f"{lost_data_paths:.1%} of the paths from data are lost (left out of J): the network's energies are "
-        "too high there by 100 nat or more, or not finite",
+        "too high there by 100 nats or more, or not finite",
     )
 
 
 def _judge_states(found: _Reasons, ancestors: dict[str, float], populations: dict[str, float]) -> None:
     for state, share in populations.items():
-        carriers = ancestors.get(state, 0)
-        if share > 0.0 and carriers == 0:
+        independent = ancestors.get(state, 0)
+        if share > 0.0 and independent == 0:
             found.bad.append(
                 f"the state {state} ({share:.1%} of the data) is missing from the sample: more particles "
-                "(sample.n_particles), or up-weight rare states in training (train.state_share)"
+                "(sample.n_particles), or up-weight rare states in training (train.min_state_weight)"
             )
-        elif share > 0.0 and carriers < MIN_CARRIERS:
+        elif share > 0.0 and independent < MIN_INDEPENDENT:
             found.warn.append(
-                f"the weight of the state {state} rests on {carriers:.0f} effective ancestors only: "
+                f"the weight of the state {state} rests on {independent:.0f} effective ancestors only: "
                 "an error of it is a lower bound, if there is one"
             )
 

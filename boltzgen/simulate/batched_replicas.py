@@ -1,4 +1,4 @@
-"""Dynamics of many walkers side by side on batched target energies: Langevin, or parallel tempering.
+"""Dynamics of many replicas (walkers) at once on batched target energies: Langevin, parallel tempering.
 
 OpenMM moves one configuration at a time; where its forces take long (generalised Born, custom forces), a
 hundred configurations in one pass of torch take little more than one.
@@ -26,18 +26,18 @@ COMPILE_ENERGIES_FROM = 1_000_000
 
 
 @dataclass
-class Walkers:
-    """Configurations of ``n_ladders`` independent ladders with ``R`` rungs each, and how they move.
+class BatchedReplicas:
+    """Configurations of ``n_independent`` sets of replicas at ``R`` temperatures each, and how they move.
 
-    Row ``ladder * R + rung`` of each tensor. BAOAB splitting (Leimkuhler and Matthews 2013): positions are
-    sampled as by OpenMM's LangevinMiddle, and velocities belong to the same time as positions.
+    Row ``set * R + temperature`` of each tensor. BAOAB splitting (Leimkuhler and Matthews 2013): positions
+    are sampled as by OpenMM's LangevinMiddle, and velocities belong to the same time as positions.
 
     x
-        Positions [nm], float64 ``(n_ladders * R, n_atoms, 3)``.
+        Positions [nm], float64 ``(n_independent * R, n_atoms, 3)``.
     masses
         ``(n_atoms, 1)`` [dalton].
     temperatures
-        Of the rungs [K], ``(R,)``.
+        Of a set of replicas [K], ``(R,)``.
     """
 
     potential: Potential
@@ -53,18 +53,18 @@ class Walkers:
     def __post_init__(self) -> None:
         """Velocities [nm/ps] of each temperature, and the forces of the start."""
         self.kT = thermal_energy(1.0) * self.temperatures
-        self.n_ladders = len(self.x) // len(self.kT)
-        kT = self.kT.repeat(self.n_ladders)[:, None, None]
+        self.n_independent = len(self.x) // len(self.kT)
+        kT = self.kT.repeat(self.n_independent)[:, None, None]
         self.thermal = (kT / self.masses).sqrt()
         self.v = self.thermal * self._noise()
         self.energy, self.acceleration = self._evaluate()
 
     @classmethod
     def at_reference(
-        cls, system: MolecularSystem, temperatures: Tensor, n_ladders: int, seed: int, *, compiled: bool
-    ) -> Walkers:
-        """All rungs, at ``temperatures`` [K] ``(R,)``, of all ladders at the reference configuration."""
-        n = n_ladders * len(temperatures)
+        cls, system: MolecularSystem, temperatures: Tensor, n_independent: int, seed: int, *, compiled: bool
+    ) -> BatchedReplicas:
+        """All replicas, at ``temperatures`` [K] ``(R,)``, at the reference configuration."""
+        n = n_independent * len(temperatures)
         masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]
         return cls(
             batched_potential(system, n, compiled),
@@ -87,18 +87,18 @@ class Walkers:
             self.v += 0.5 * dt * self.acceleration
 
     def exchange(self) -> None:
-        """Every other pair of neighbouring rungs exchanges by the Metropolis rule; the others next time."""
-        n_rungs = len(self.kT)
-        energy = self.energy.view(self.n_ladders, n_rungs)
-        order = torch.arange(n_rungs).repeat(self.n_ladders, 1)
-        low = torch.arange(self.n_exchanges % 2, n_rungs - 1, 2)
+        """Every other pair of neighbours exchanges by the Metropolis rule; the others next time."""
+        n_temperatures = len(self.kT)
+        energy = self.energy.view(self.n_independent, n_temperatures)
+        order = torch.arange(n_temperatures).repeat(self.n_independent, 1)
+        low = torch.arange(self.n_exchanges % 2, n_temperatures - 1, 2)
         self.n_exchanges += 1
         log_ratio = (1.0 / self.kT[low] - 1.0 / self.kT[low + 1]) * (energy[:, low] - energy[:, low + 1])
         uniform = torch.rand(log_ratio.shape, dtype=log_ratio.dtype, generator=self.generator)
-        ladder, pair = (uniform.log() < log_ratio).nonzero(as_tuple=True)
-        order[ladder, low[pair]], order[ladder, low[pair] + 1] = low[pair] + 1, low[pair]
+        which, pair = (uniform.log() < log_ratio).nonzero(as_tuple=True)
+        order[which, low[pair]], order[which, low[pair] + 1] = low[pair] + 1, low[pair]
         self.n_accepted, self.n_proposed = self.n_accepted + len(pair), self.n_proposed + log_ratio.numel()
-        rows = (order + n_rungs * torch.arange(self.n_ladders)[:, None]).flatten()
+        rows = (order + n_temperatures * torch.arange(self.n_independent)[:, None]).flatten()
         scale = (self.temperatures / self.temperatures[order]).sqrt().flatten()[:, None, None]
         self.x, self.v = self.x[rows], scale * self.v[rows]
         self.energy, self.acceleration = self.energy[rows], self.acceleration[rows]
@@ -111,55 +111,61 @@ class Walkers:
         return energy.double(), forces.double() / self.masses
 
 
-def run_walkers(
+def run_batched(
     system: MolecularSystem, settings: SimulateSettings, seed: int, frames: Recorder, advance: Advance
 ) -> None:
-    """One run: ``settings.n_walkers`` walkers share its production; ``frames`` gets it, walker by walker.
+    """One run: ``settings.n_replicas`` walkers share its production; ``frames`` gets it, replica by replica.
 
     Each starts at the reference configuration and is equilibrated by itself. Raises FloatingPointError
     where the dynamics blow up, and UserError where the system cannot be batched.
     """
-    ladder = settings.temperature_ratio ** torch.arange(n_rungs(settings), dtype=torch.float64)
+    ratios = settings.temperature_ratio ** torch.arange(n_temperatures_of(settings), dtype=torch.float64)
     compiled = evaluations(settings) >= COMPILE_ENERGIES_FROM
-    temperatures = system.temperature_k * ladder
-    walkers = Walkers.at_reference(system, temperatures, settings.n_walkers, seed, compiled=compiled)
-    found = _moved(walkers, settings, advance)
-    for walker in range(settings.n_walkers):
+    temperatures = system.temperature_k * ratios
+    replicas = BatchedReplicas.at_reference(
+        system, temperatures, settings.n_replicas, seed, compiled=compiled
+    )
+    found = _moved(replicas, settings, advance)
+    for replica in range(settings.n_replicas):
         for positions, energies in found:
-            frames.add(positions[walker].numpy(), float(energies[walker]))
+            frames.add(positions[replica].numpy(), float(energies[replica]))
 
 
-def _moved(walkers: Walkers, settings: SimulateSettings, advance: Advance) -> list[tuple[Tensor, Tensor]]:
-    """Carry out a run; positions and energies at the lowest rung at the times of its frames."""
-    rungs, dt = len(walkers.temperatures), settings.timestep_fs / 1000
+def _moved(
+    replicas: BatchedReplicas, settings: SimulateSettings, advance: Advance
+) -> list[tuple[Tensor, Tensor]]:
+    """Carry out a run; positions and energies at the lowest temperature at the times of its frames."""
+    n_temperatures, dt = len(replicas.temperatures), settings.timestep_fs / 1000
     piece = min(settings.frame_interval_ps, settings.swap_interval_ps)
     frame_every = max(1, round(settings.frame_interval_ps / piece))
     swap_every = max(1, round(settings.swap_interval_ps / piece))
     n_discarded = round(settings.equilibration_ps / settings.frame_interval_ps) * frame_every
-    n_pieces = n_discarded + _frames_of_walker(settings) * frame_every
+    n_pieces = n_discarded + _frames_of_replica(settings) * frame_every
     whole_ps = settings.equilibration_ps + settings.production_ps
     found, told = [], time.monotonic()
     for k in range(1, n_pieces + 1):
-        walkers.step(max(1, round(piece / dt)), dt, settings.friction_per_ps)
-        if not walkers.energy.isfinite().all():
+        replicas.step(max(1, round(piece / dt)), dt, settings.friction_per_ps)
+        if not replicas.energy.isfinite().all():
             raise FloatingPointError("energy is not finite")
         if k > n_discarded and k % frame_every == 0:
-            found.append((walkers.x[::rungs].clone(), walkers.energy[::rungs].clone()))
-        if rungs > 1 and k % swap_every == 0:
-            walkers.exchange()
+            found.append((replicas.x[::n_temperatures].clone(), replicas.energy[::n_temperatures].clone()))
+        if n_temperatures > 1 and k % swap_every == 0:
+            replicas.exchange()
         if time.monotonic() - told > 0.2 or k == n_pieces:
             told = time.monotonic()
-            advance(whole_ps * k / n_pieces, _in_words(walkers))
+            advance(whole_ps * k / n_pieces, _in_words(replicas))
     return found
 
 
-def _in_words(walkers: Walkers) -> str:
+def _in_words(replicas: BatchedReplicas) -> str:
     """What one watches."""
-    rungs = len(walkers.temperatures)
-    if rungs == 1:
-        return f"{walkers.n_ladders} walkers"
-    accepted = walkers.n_accepted / max(walkers.n_proposed, 1)
-    return f"{walkers.n_ladders} walkers x {rungs} temperatures, swap acceptance {accepted:.2f}"
+    n_temperatures = len(replicas.temperatures)
+    if n_temperatures == 1:
+        return f"{replicas.n_independent} replicas"
+    accepted = replicas.n_accepted / max(replicas.n_proposed, 1)
+    return (
+        f"{replicas.n_independent} replicas x {n_temperatures} temperatures, swap acceptance {accepted:.2f}"
+    )
 
 
 def batched_potential(system: MolecularSystem, n: int, compiled: bool) -> Potential:
@@ -167,16 +173,16 @@ def batched_potential(system: MolecularSystem, n: int, compiled: bool) -> Potent
     return make_potential(system, backend="batched", dtype=torch.float32, compiled=compiled, chunk=n)
 
 
-def n_rungs(settings: SimulateSettings) -> int:
+def n_temperatures_of(settings: SimulateSettings) -> int:
     """Temperatures that are simulated."""
     return settings.n_temperatures if settings.method == "parallel_tempering" else 1
 
 
-def _frames_of_walker(settings: SimulateSettings) -> int:
-    return max(1, round(settings.production_ps / settings.n_walkers / settings.frame_interval_ps))
+def _frames_of_replica(settings: SimulateSettings) -> int:
+    return max(1, round(settings.production_ps / settings.n_replicas / settings.frame_interval_ps))
 
 
 def evaluations(settings: SimulateSettings) -> float:
     """Target energies of one run."""
-    length_ps = settings.equilibration_ps + _frames_of_walker(settings) * settings.frame_interval_ps
-    return settings.n_walkers * n_rungs(settings) * length_ps * 1000 / settings.timestep_fs
+    length_ps = settings.equilibration_ps + _frames_of_replica(settings) * settings.frame_interval_ps
+    return settings.n_replicas * n_temperatures_of(settings) * length_ps * 1000 / settings.timestep_fs

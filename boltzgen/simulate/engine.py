@@ -11,7 +11,7 @@ from boltzgen.config.schema import SimulateSettings
 from boltzgen.errors import UserError
 from boltzgen.potential.platforms import fastest_platform, installed_platforms, steps_per_second
 from boltzgen.potential.timing import configurations_per_second
-from boltzgen.runtime.checkpoints import Kept
+from boltzgen.runtime.checkpoints import Checkpoints
 from boltzgen.runtime.context import unheard
 from boltzgen.runtime.cores import usable_cores
 from boltzgen.simulate.batched_replicas import (
@@ -19,7 +19,7 @@ from boltzgen.simulate.batched_replicas import (
     COMPILE_ENERGIES_FROM,
     batched_potential,
     evaluations,
-    n_rungs,
+    n_temperatures_of,
 )
 from boltzgen.system.molecular_system import MolecularSystem
 
@@ -28,8 +28,8 @@ _COMPILED_GAIN = 4.0
 _WORTH_SECONDS = 60.0
 """Simulations that OpenMM does in less are left to it."""
 _WORTH_FACTOR = 2.0
-_SHORTEST_WALKER = 4.0
-"""In times of the equilibration: every walker starts at the reference configuration, and shorter ones would
+_SHORTEST_REPLICA = 4.0
+"""In times of the equilibration: every replica starts at the reference configuration, and shorter ones would
 have little but its neighbourhood."""
 
 
@@ -37,33 +37,33 @@ def choose_platform(system: MolecularSystem, settings: SimulateSettings, resume:
     """The platform asked for, or that of the runs kept in ``resume``, or the fastest on this machine."""
     if settings.platform != "auto":
         return settings.platform
-    kept = (Kept(resume).load(f"run_{run}", unheard) for run in range(settings.n_runs))
+    kept = (Checkpoints(resume).load(f"run_{run}", unheard) for run in range(settings.n_runs))
     used = next((piece["platform"] for piece in kept if piece), None)
     if used in (BATCHED, *installed_platforms()):
         return str(used)
-    return BATCHED if by_walkers(system, settings) else fastest_platform(system).getName()
+    return BATCHED if by_batched_replicas(system, settings) else fastest_platform(system).getName()
 
 
-def by_walkers(system: MolecularSystem, settings: SimulateSettings) -> bool:
-    """Whether walkers were asked for, or are long enough and much faster than OpenMM on this machine."""
+def by_batched_replicas(system: MolecularSystem, settings: SimulateSettings) -> bool:
+    """Whether batched replicas were asked for, or are long enough and much faster than OpenMM here."""
     if settings.platform != "auto":
         return settings.platform == BATCHED
-    if settings.production_ps / settings.n_walkers < _SHORTEST_WALKER * settings.equilibration_ps:
+    if settings.production_ps / settings.n_replicas < _SHORTEST_REPLICA * settings.equilibration_ps:
         return False
     by_openmm = _openmm_seconds(system, settings)
     return by_openmm >= _WORTH_SECONDS and by_openmm > _WORTH_FACTOR * _batched_seconds(system, settings)
 
 
 def expected(system: MolecularSystem, settings: SimulateSettings) -> tuple[float, float]:
-    """Time steps of all runs and rungs together, and roughly the seconds they take here."""
-    if by_walkers(system, settings):
+    """Time steps of all runs and temperatures together, and roughly the seconds they take here."""
+    if by_batched_replicas(system, settings):
         return settings.n_runs * evaluations(settings), _batched_seconds(system, settings)
     return _openmm_steps(settings), _openmm_seconds(system, settings)
 
 
 def _openmm_steps(settings: SimulateSettings) -> float:
     length_ps = settings.equilibration_ps + settings.production_ps
-    return settings.n_runs * n_rungs(settings) * length_ps * 1000 / settings.timestep_fs
+    return settings.n_runs * n_temperatures_of(settings) * length_ps * 1000 / settings.timestep_fs
 
 
 @functools.lru_cache(maxsize=4)
@@ -76,7 +76,7 @@ def _openmm_seconds(system: MolecularSystem, settings: SimulateSettings) -> floa
 @functools.lru_cache(maxsize=4)
 def _batched_seconds(system: MolecularSystem, settings: SimulateSettings) -> float:
     """One run after the other, from the speed of eager evaluation; infinite where that is not possible."""
-    n = settings.n_walkers * n_rungs(settings)
+    n = settings.n_replicas * n_temperatures_of(settings)
     try:
         potential = batched_potential(system, n, compiled=False)
     except UserError:

@@ -202,9 +202,9 @@ def inside_domain(system: MolecularSystem, data: WeightedEnsemble) -> tuple[Weig
     inside = domain.contains(positions).numpy()
     if inside.all():
         return data, ""
-    tally = domain.tally(positions)
-    wrong = ", ".join(f"{name}: {n}" for name, n in tally.items() if n and name not in COUNTS)
-    kinds = {"mirror images": tally["wrong_hand"], f"other isomers ({wrong})": tally["diastereomers"]}
+    counts = domain.counts(positions)
+    wrong = ", ".join(f"{name}: {n}" for name, n in counts.items() if n and name not in COUNTS)
+    kinds = {"mirror images": counts["wrong_hand"], f"other isomers ({wrong})": counts["diastereomers"]}
     what = " and ".join(f"{n} are {kind}" for kind, n in kinds.items() if n)
     if inside.sum() < LEAST_FRAMES:
         raise DataError(

@@ -12,11 +12,11 @@ from openmm import unit
 from boltzgen.errors import NumericalError
 from boltzgen.potential.platforms import make_context
 from boltzgen.runtime.context import Log
-from boltzgen.simulate.batched_replicas import BATCHED, n_rungs, run_walkers
+from boltzgen.simulate.batched_replicas import BATCHED, n_temperatures_of, run_batched
 from boltzgen.simulate.recorder import Advance, Recorder, Task
 
 
-def kept_frames(task: Task, log: Log) -> Recorder | None:
+def checkpointed_frames(task: Task, log: Log) -> Recorder | None:
     """The frames of a run that an earlier attempt finished on the same platform."""
     piece = task.kept.load(f"run_{task.run}", log)
     if piece is None or (piece["platform"], piece["seed"]) != (task.platform, task.seed):
@@ -24,7 +24,7 @@ def kept_frames(task: Task, log: Log) -> Recorder | None:
     return Recorder(list(piece["positions"].numpy()), piece["energies"].tolist())
 
 
-def _keep_frames(task: Task, frames: Recorder) -> None:
+def _checkpoint_frames(task: Task, frames: Recorder) -> None:
     positions, energies = np.stack(frames.positions), np.array(frames.energies)
     arrays = {"positions": torch.as_tensor(positions), "energies": torch.as_tensor(energies)}
     task.kept.save(f"run_{task.run}", {"platform": task.platform, "seed": task.seed, **arrays})
@@ -35,8 +35,8 @@ def run_task(task: Task, advance: Advance) -> Recorder:
     settings, frames = task.settings, Recorder()
     try:
         if task.platform == BATCHED:
-            run_walkers(task.system, settings, task.seed, frames, advance)
-        elif n_rungs(settings) == 1:
+            run_batched(task.system, settings, task.seed, frames, advance)
+        elif n_temperatures_of(settings) == 1:
             _run_langevin(task, frames, advance)
         else:
             from boltzgen.simulate.replica_exchange import (
@@ -51,7 +51,7 @@ def run_task(task: Task, advance: Advance) -> Recorder:
             f"try a smaller simulate.timestep_fs (now {settings.timestep_fs:g}) or a larger "
             f"simulate.friction_per_ps (now {settings.friction_per_ps:g})",
         ) from error
-    _keep_frames(task, frames)
+    _checkpoint_frames(task, frames)
     return frames
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from boltzgen.config.consistency import LEAST_FRAMES
 from boltzgen.config.schema import DataSettings
-from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.potential import make_potential
@@ -41,7 +41,7 @@ def load_trajectories(
     system: MolecularSystem,
     settings: DataSettings,
     base: Path,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> WeightedEnsemble:
     """Frames of trajectories sampled at the system's temperature, in any format that MDTraj reads.
 
@@ -54,14 +54,14 @@ def load_trajectories(
         Told what was mended, and what is suspicious and may yet be meant.
 
     Energies are computed anew with the system's force field. ``islands`` numbers the files and ``lineages``
-    correlated stretches. Frames of weight zero, those that a restart wrote twice and those after the end of
+    correlated blocks. Frames of weight zero, those that a restart wrote twice and those after the end of
     a file that was cut off are left out; mirror images are reflected back.
     Raises DataError for what cannot be mended: other molecules, units, temperatures, orders of atoms,
     rounded positions, constrained bonds, and frames that are few or without a plausible energy.
     """
     if not settings.trajectory:
         raise DataError("data.trajectory", "no files given", "name at least one")
-    pieces = _read(system, settings, base, say)
+    pieces = _read(system, settings, base, log)
     where, resolution = ", ".join(settings.trajectory), 0.0
     for piece in pieces:
         name = str(piece.path)
@@ -71,18 +71,18 @@ def load_trajectories(
         resolution = max(resolution, frame_checks.check_rounding(system, piece.x, name))
     for line in (frame_checks.check_repeats([piece.x for piece in pieces], where), _once(pieces, where)):
         if line:
-            say(line)
+            log(line)
     frame_checks.check_number(sum(len(piece.x) for piece in pieces), where)
     for piece in pieces:
         frame_checks.check_bonds(system, piece.x, piece.rows, resolution, str(piece.path))
         piece.x, line = frame_checks.reflected(system, piece.x, str(piece.path))
         if line:
-            say(line)
-    return _ensemble(system, pieces, say)
+            log(line)
+    return _ensemble(system, pieces, log)
 
 
 def _read(
-    system: MolecularSystem, settings: DataSettings, base: Path, say: Callable[[str], None]
+    system: MolecularSystem, settings: DataSettings, base: Path, log: Callable[[str], None]
 ) -> list[Piece]:
     """Every file with its weights, without what is skipped and without frames of weight zero."""
     paths, whole = [base / name for name in settings.trajectory], []
@@ -90,7 +90,7 @@ def _read(
         x, remarks = read_frames(path, system)
         whole.append(x)
         for line in remarks:
-            say(line)
+            log(line)
     weights = _weights(settings, base, [len(x) for x in whole])
     pieces = []
     for path, x, w in zip(paths, whole, weights, strict=True):
@@ -102,7 +102,7 @@ def _read(
     if settings.weights is not None:
         zero = sum(int(np.isneginf(piece.log_weights).sum()) for piece in pieces)
         if zero:
-            say(f"warning: {settings.weights}: {zero} frames have weight zero and are left out")
+            log(f"warning: {settings.weights}: {zero} frames have weight zero and are left out")
         for piece in pieces:
             piece.keep(np.isfinite(piece.log_weights))
         pieces = [piece for piece in pieces if len(piece.x)]
@@ -189,8 +189,8 @@ def _once(pieces: list[Piece], where: str) -> str:
     )
 
 
-def _ensemble(system: MolecularSystem, pieces: list[Piece], say: Callable[[str], None]) -> WeightedEnsemble:
-    """Energies, correlated stretches and file numbers, joined."""
+def _ensemble(system: MolecularSystem, pieces: list[Piece], log: Callable[[str], None]) -> WeightedEnsemble:
+    """Energies, correlated blocks and file numbers, joined."""
     potential, energies = make_potential(system), []
     u_reference = float(potential(torch.as_tensor(system.positions)[None])[0])
     for piece in pieces:
@@ -199,7 +199,7 @@ def _ensemble(system: MolecularSystem, pieces: list[Piece], say: Callable[[str],
             frame_checks.check_unit(system, piece.x, str(piece.path))
         check_energies(system, u, u_reference, piece.rows, str(piece.path))
         for line in check_physics(system, potential, piece.x, np.exp(piece.log_weights), str(piece.path)):
-            say(line)
+            log(line)
         energies.append(u)
     positions = np.concatenate([piece.x for piece in pieces]).astype(np.float64)
     joined = WeightedEnsemble(
@@ -209,4 +209,4 @@ def _ensemble(system: MolecularSystem, pieces: list[Piece], say: Callable[[str],
         temperature_k=system.temperature_k,
         islands=np.repeat(np.arange(len(pieces)), [len(piece.x) for piece in pieces]),
     )
-    return with_stretches(system, joined)
+    return with_blocks(system, joined)

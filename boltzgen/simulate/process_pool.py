@@ -18,7 +18,7 @@ import torch
 
 from boltzgen.config.schema import SimulateSettings
 from boltzgen.errors import NumericalError
-from boltzgen.runtime.progress import Report
+from boltzgen.runtime.progress import OnProgress
 from boltzgen.simulate.one_run import run_task
 from boltzgen.simulate.recorder import Advance, Recorder, Task
 
@@ -28,7 +28,7 @@ class SimulationProgress:
     """Adds up what the runs report and words the message."""
 
     settings: SimulateSettings
-    on_progress: Report
+    on_progress: OnProgress
     done_ps: dict[int, float] = field(default_factory=dict)
     started: tuple[float, float] | None = None
 

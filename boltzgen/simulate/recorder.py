@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltzgen.config.schema import SimulateSettings
-from boltzgen.runtime.checkpoints import Kept
+from boltzgen.runtime.checkpoints import Checkpoints
 from boltzgen.system.molecular_system import MolecularSystem
 
 Advance = Callable[[float, str], None]
@@ -28,7 +28,7 @@ class Task:
     platform: str
     run: int
     seed: int
-    kept: Kept
+    kept: Checkpoints
 
     @property
     def scratch(self) -> Path | None:

@@ -26,9 +26,9 @@ from openmmtools import cache, mcmc, multistate, states  # noqa: E402
 def run_parallel_tempering(task: Task, frames: Recorder, advance: Advance) -> None:
     """One parallel-tempering run; ``frames`` gets the target-temperature ones of its production part.
 
-    Rungs lie at ``temperature_k * temperature_ratio^k``. After every ``swap_interval_ps`` neighbouring
-    rungs exchange configurations by the Metropolis rule, and velocities are scaled to the new temperature.
-    The task's directory holds a small scratch file during the run.
+    Temperatures are ``temperature_k * temperature_ratio^k``. After every ``swap_interval_ps`` neighbouring
+    temperatures exchange configurations by the Metropolis rule, and velocities are scaled to the new
+    temperature. The task's directory holds a small scratch file during the run.
     """
     settings = task.settings
     n_swaps, n_discarded = _iterations(settings)
@@ -129,7 +129,7 @@ class _Sampler(multistate.ParallelTemperingSampler):
 
 
 def _sampler(task: Task, scratch: Path, frames: Recorder) -> _Sampler:
-    """The sampler with its moves and contexts; the lowest rung's move fills ``frames``."""
+    """The sampler with its moves and contexts; the lowest temperature's move fills ``frames``."""
     system, settings, platform, seed = task.system, task.settings, task.platform, task.seed
     steps, pieces = _steps(settings)
     options = {
@@ -148,13 +148,13 @@ def _sampler(task: Task, scratch: Path, frames: Recorder) -> _Sampler:
         online_analysis_interval=None,
     )
     reporter = multistate.MultiStateReporter(str(scratch / "exchange.nc"), checkpoint_interval=10**6)
-    rungs = system.temperature_k * settings.temperature_ratio ** np.arange(settings.n_temperatures)
+    temperatures_k = system.temperature_k * settings.temperature_ratio ** np.arange(settings.n_temperatures)
     sampler.create(
         states.ThermodynamicState(system.openmm_system, system.temperature_k * unit.kelvin),
         [states.SamplerState(system.positions * unit.nanometer)],
         reporter,
-        temperatures=[t * unit.kelvin for t in rungs],
-        n_temperatures=len(rungs),
+        temperatures=[t * unit.kelvin for t in temperatures_k],
+        n_temperatures=len(temperatures_k),
     )
     contexts = cache.ContextCache(
         platform=openmm.Platform.getPlatformByName(platform),

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from boltzgen.config.schema import SimulateSettings
-from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.weighted import WeightedEnsemble
-from boltzgen.runtime.checkpoints import Kept
+from boltzgen.runtime.checkpoints import Checkpoints
 from boltzgen.runtime.context import Context
 from boltzgen.runtime.cores import usable_cores
 from boltzgen.simulate.batched_replicas import BATCHED
 from boltzgen.simulate.engine import choose_platform
-from boltzgen.simulate.one_run import kept_frames, run_task
+from boltzgen.simulate.one_run import checkpointed_frames, run_task
 from boltzgen.simulate.process_pool import SimulationProgress, run_in_processes
 from boltzgen.simulate.recorder import Recorder, Task
 from boltzgen.system.molecular_system import MolecularSystem
@@ -31,7 +31,7 @@ def simulate(
     system
         Simulated without constraints by LangevinMiddle dynamics from its reference configuration.
     settings
-        ``langevin`` is plain dynamics; ``parallel_tempering`` exchanges with hotter rungs and keeps the
+        ``langevin`` is plain dynamics; ``parallel_tempering`` exchanges with hotter replicas and keeps the
         frames of the lowest. Equilibration is discarded.
     context
         The same seed and platform give the same frames. Progress is told as simulated ps over all runs, and
@@ -39,12 +39,12 @@ def simulate(
     platform
         OpenMM platform name, or ``batched``; the one of `choose_platform` by default.
 
-    Returns equally weighted frames with ``islands`` numbering the runs, or the walkers of batched runs, and
+    Returns equally weighted frames with ``islands`` numbering the runs, or the replicas of batched runs, and
     ``lineages`` the decorrelated blocks of frames (`boltzgen.ensemble.correlation`). Raises NumericalError if
     a run breaks down. Worker processes are spawned: a script that calls this needs the usual ``if __name__ ==
     "__main__"`` guard unless ``n_runs`` is 1.
     """
-    processes, kept = context.processes, Kept(context.checkpoints)
+    processes, kept = context.processes, Checkpoints(context.checkpoints)
     platform = processes.from_first(platform or choose_platform(system, settings, context.checkpoints))
     assert platform is not None
     if kept.directory is not None:
@@ -52,7 +52,7 @@ def simulate(
     seeds = [int(s) for s in np.random.SeedSequence(context.seed).generate_state(settings.n_runs)]
     tasks = [Task(system, settings, platform, run, seed, kept) for run, seed in enumerate(seeds)]
     progress = SimulationProgress(settings, context.on_progress)
-    runs = {task.run: frames for task in tasks if (frames := kept_frames(task, context.log))}
+    runs = {task.run: frames for task in tasks if (frames := checkpointed_frames(task, context.log))}
     for run in runs:
         progress.done_ps[run] = settings.equilibration_ps + settings.production_ps
     left = [tasks[run] for run in processes.share(len(tasks)) if run not in runs]
@@ -68,16 +68,16 @@ def simulate(
     runs |= {
         task.run: frames
         for task in tasks
-        if task.run not in runs and (frames := kept_frames(task, context.log))
+        if task.run not in runs and (frames := checkpointed_frames(task, context.log))
     }
     processes.barrier()  # nobody removes what another one has still to read
     in_order = kept.in_order("simulation: runs", runs, len(tasks))
-    return _joined(system, in_order, settings.n_walkers if platform == BATCHED else 1)
+    return _joined(system, in_order, settings.n_replicas if platform == BATCHED else 1)
 
 
-def _joined(system: MolecularSystem, runs: Sequence[Recorder], n_walkers: int) -> WeightedEnsemble:
-    """All frames of all runs, equally weighted; those of ``n_walkers`` follow each other in each run."""
-    lengths = [len(frames.energies) // n_walkers for frames in runs for _ in range(n_walkers)]
+def _joined(system: MolecularSystem, runs: Sequence[Recorder], n_replicas: int) -> WeightedEnsemble:
+    """All frames of all runs, equally weighted; those of ``n_replicas`` follow each other in each run."""
+    lengths = [len(frames.energies) // n_replicas for frames in runs for _ in range(n_replicas)]
     n = sum(lengths)
     joined = WeightedEnsemble(
         positions=np.concatenate([np.stack(frames.positions) for frames in runs]),
@@ -86,4 +86,4 @@ def _joined(system: MolecularSystem, runs: Sequence[Recorder], n_walkers: int) -
         temperature_k=system.temperature_k,
         islands=np.repeat(np.arange(len(lengths)), lengths),
     )
-    return with_stretches(system, joined)
+    return with_blocks(system, joined)

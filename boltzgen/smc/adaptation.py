@@ -14,7 +14,7 @@ from boltzgen.geometry import averaged_over
 from boltzgen.smc.algorithm import run_smc, start
 from boltzgen.smc.base import Level, Moves, Particles
 from boltzgen.smc.kernels import DEFAULT_KERNEL, ReverseKernel
-from boltzgen.smc.levels import BridgeLevel, Ends, FoldLevel, Ladder, NoiseLevel
+from boltzgen.smc.levels import BridgeLevel, BridgeStart, Ends, NoiseLevel, Schedule
 from boltzgen.smc.moves import MOVES, combined
 from boltzgen.smc.resampling import conditional_ess_fraction
 from boltzgen.smc.schedule import interpolated, measured_errors, spaced_levels
@@ -30,9 +30,9 @@ MAX_BRIDGE = 1000
 
 @dataclass(frozen=True)
 class Plan:
-    """What the user decides about a ladder; a pilot run finds the rest.
+    """What the user decides about a schedule; a pilot run finds the rest.
 
-    ladder_moves, bridge_moves
+    level_moves, bridge_moves
         MCMC moves per noise level below ``move_below`` [nm], and per bridge step.
     n_leapfrog, move
         Leapfrog steps of a move, and which one it is.
@@ -44,7 +44,7 @@ class Plan:
 
     n_levels: int
     n_pilot: int
-    ladder_moves: int
+    level_moves: int
     move_below: float
     bridge_moves: int
     n_leapfrog: int = 1
@@ -84,16 +84,16 @@ class Adaptation:
     def noise_levels(self, levels: list[NoiseLevel]) -> Iterator[NoiseLevel]:
         """The given levels, with moves below a noise level by the step of the moment."""
         for level in levels:
-            if level.sigma < self.plan.move_below and self.plan.ladder_moves:
+            if level.sigma < self.plan.move_below and self.plan.level_moves:
                 self.step *= (level.sigma / level.previous) ** 0.5
-                yield replace(level, moves=self._moves(self.plan.ladder_moves))
+                yield replace(level, moves=self._moves(self.plan.level_moves))
             else:
                 self.step = level.sigma / 2.0**0.5
                 yield level
 
-    def bridge(self, entrance: FoldLevel) -> Iterator[Level]:
-        """The fold, then bridge values each chosen for the wanted conditional ESS."""
-        yield entrance
+    def bridge(self, bridge_start: BridgeStart) -> Iterator[Level]:
+        """The start of the bridge, then bridge values each chosen for the wanted conditional ESS."""
+        yield bridge_start
         if self.log_weights is None or not torch.isfinite(self.log_weights).any():
             raise NoParticleLeft
         while self.lambdas[-1] < 1.0:
@@ -101,7 +101,9 @@ class Adaptation:
             gap = self.particles.energies[:, 0] - self.particles.energies[:, 1]
             value = self._next_lambda(torch.nan_to_num(gap, nan=-torch.inf, posinf=-torch.inf))
             self.lambdas.append(value)
-            yield BridgeLevel(entrance, self.lambdas[-2], value, self._moves(max(self.plan.bridge_moves, 1)))
+            yield BridgeLevel(
+                bridge_start, self.lambdas[-2], value, self._moves(max(self.plan.bridge_moves, 1))
+            )
 
     def _next_lambda(self, gap: Tensor) -> float:
         """Bisection for the largest step whose conditional ESS is at least the wanted one."""
@@ -120,38 +122,38 @@ class Adaptation:
         return max(low, now + 1e-6)
 
 
-def plan_ladder(
+def plan_schedule(
     ends: Ends,
     x0: Tensor,
     information: Callable[[np.ndarray], np.ndarray],
     plan: Plan,
     generator: torch.Generator,
-) -> Ladder:
+) -> Schedule:
     """Levels, bridge values and moves from a pilot population that is then thrown away.
 
     Levels start equally spaced in ``sqrt(F) d log sigma`` (F: ``information``) and are moved to where
     the pilot's increments spread most.
     """
-    model, sigma_max, sigma_min = ends.model, ends.sigma_max, ends.entrance.sigma
+    model, sigma_max, sigma_min = ends.model, ends.sigma_max, ends.bridge_start.sigma
 
     def by_information(sigma: np.ndarray) -> np.ndarray:
         return np.sqrt(np.maximum(information(sigma), 1.0))
 
     errors = measured_errors(model, x0, (sigma_max, sigma_min), plan.kernel.springs, generator)
     first = spaced_levels(sigma_max, sigma_min, by_information, plan.n_levels)
-    ladder = Ladder(tuple(first), errors.at(first), kernel=plan.kernel)
+    schedule = Schedule(tuple(first), errors.at(first), kernel=plan.kernel)
     adaptation = Adaptation(plan, step=plan.move_below / 2.0**0.5)
     population = start(model, ends.gaussian, sigma_max, plan.n_pilot, generator)
     run = functools.partial(
         run_smc, resample_below=plan.resample_below, generator=generator, observe=adaptation.observe
     )
-    population = run(population, adaptation.noise_levels(ladder.noise_levels(model)))
+    population = run(population, adaptation.noise_levels(schedule.noise_levels(model)))
     spread = [record["sd_increment"] for record in population.history]
-    run(population, adaptation.bridge(ends.entrance))
+    run(population, adaptation.bridge(ends.bridge_start))
 
     final = spaced_levels(sigma_max, sigma_min, _refined(first, spread, by_information), plan.n_levels)
     moves = adaptation.bridge_moves
-    return Ladder(
+    return Schedule(
         sigmas=tuple(final),
         errors=errors.at(final),
         lambdas=tuple(adaptation.lambdas),
@@ -186,7 +188,7 @@ def _moves_at(
     columns = [interpolated(measured_at, column.tolist(), sigmas) for column in table.squeeze(-1).T]
     scales = torch.tensor(columns, dtype=torch.float64).T.unsqueeze(-1)
     return tuple(
-        Moves(plan.ladder_moves if sigma < plan.move_below else 0, step, plan.n_leapfrog, scale, plan.move)
+        Moves(plan.level_moves if sigma < plan.move_below else 0, step, plan.n_leapfrog, scale, plan.move)
         for sigma, step, scale in zip(sigmas, steps, scales, strict=True)
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion.process import EnergyAndScore, MeanFreeGaussian
+from boltzgen.diffusion.process import EnergyAndScore, ZeroCentroidGaussian
 from boltzgen.smc.base import Level, Particles
 from boltzgen.smc.moves import MOVES
 from boltzgen.smc.resampling import Scheme, ess_fraction, genealogical_variance, normalised, resampled
@@ -58,7 +58,7 @@ class Population:
 
 
 def start(
-    model: EnergyAndScore, gaussian: MeanFreeGaussian, sigma: float, n: int, generator: torch.Generator
+    model: EnergyAndScore, gaussian: ZeroCentroidGaussian, sigma: float, n: int, generator: torch.Generator
 ) -> Population:
     """Particles from the exact Gaussian at sigma_max, weighted by ``-U(x, sigma_max) - log N(x)``."""
     x = gaussian.sample(n, sigma, generator)

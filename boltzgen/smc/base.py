@@ -37,7 +37,7 @@ class Particles:
     """Configurations and what is known about them.
 
     x
-        Mean-free configurations [nm] ``(n, n_atoms, 3)``.
+        Configurations of zero centroid [nm] ``(n, n_atoms, 3)``.
     energies, gradients
         One column per term of the current target: ``(n, c)`` float64 and ``(n, c, n_atoms, 3)``.
     ancestors

@@ -1,4 +1,4 @@
-"""Forward paths: noised data weighed along the same ladder, which see modes that the sampler has lost."""
+"""Forward paths: noised data weighed along the same schedule, which see modes that the sampler has lost."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion.process import EnergyAndScore, MeanFreeGaussian
-from boltzgen.geometry import mean_free_noise
+from boltzgen.diffusion.process import EnergyAndScore, ZeroCentroidGaussian
+from boltzgen.geometry import zero_centroid_noise
 from boltzgen.smc.algorithm import run_smc, start
 from boltzgen.smc.base import Level, Particles
 from boltzgen.smc.divergences import bar_log_z as bar_log_z
-from boltzgen.smc.levels import Ladder, at_level
+from boltzgen.smc.levels import Schedule, at_level
 from boltzgen.smc.resampling import normalised
 
 Populations = Callable[[Tensor], dict[str, Tensor]]
@@ -22,7 +22,7 @@ Populations = Callable[[Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Paths:
-    """Log weights at every level of a ladder, along paths in one direction.
+    """Log weights at every level of a schedule, along paths in one direction.
 
     log_weights
         ``(n_levels + 1, n)`` float64, cumulative from sigma_max; row k is at ``sigmas[k]``.
@@ -36,24 +36,24 @@ class Paths:
 
 def forward_paths(
     model: EnergyAndScore,
-    gaussian: MeanFreeGaussian,
-    ladder: Ladder,
+    gaussian: ZeroCentroidGaussian,
+    schedule: Schedule,
     x0: Tensor,
     populations: Populations,
     generator: torch.Generator,
 ) -> Paths:
-    """Noise data up the ladder with the forward kernel and weigh each path as the sampler would."""
-    sigmas = ladder.sigmas
-    x = x0 + sigmas[-1] * mean_free_noise(tuple(x0.shape), generator, x0.dtype, x0.device)
+    """Noise data up the schedule with the forward kernel and weigh each path as the sampler would."""
+    sigmas = schedule.sigmas
+    x = x0 + sigmas[-1] * zero_centroid_noise(tuple(x0.shape), generator, x0.dtype, x0.device)
     u, gradient = at_level(model, x, sigmas[-1])
     increments: list[Tensor] = []
     shares = [_shares(populations(x))]
     for k in range(len(sigmas) - 2, -1, -1):
         a, b = sigmas[k], sigmas[k + 1]
-        forward = ladder.kernel.forward(x, -gradient, a, b)
+        forward = schedule.kernel.forward(x, -gradient, a, b)
         noisier, log_density = forward.sample(generator)
         u_noisier, gradient = at_level(model, noisier, a)
-        reverse = ladder.kernel.reverse(noisier, -gradient, a, b, ladder.errors[k])
+        reverse = schedule.kernel.reverse(noisier, -gradient, a, b, schedule.errors[k])
         increments.append(u_noisier - u + log_density - reverse.log_density(x))
         x, u = noisier, u_noisier
         shares.append(_shares(populations(x)))
@@ -64,14 +64,14 @@ def forward_paths(
 
 def reverse_paths(
     model: EnergyAndScore,
-    gaussian: MeanFreeGaussian,
-    ladder: Ladder,
+    gaussian: ZeroCentroidGaussian,
+    schedule: Schedule,
     n: int,
     populations: Populations,
     generator: torch.Generator,
 ) -> Paths:
-    """Plain annealed importance sampling down the ladder, no moves and no resampling."""
-    population = start(model, gaussian, ladder.sigmas[0], n, generator)
+    """Plain annealed importance sampling down the schedule, no moves and no resampling."""
+    population = start(model, gaussian, schedule.sigmas[0], n, generator)
     weights, shares = [population.log_weights], []
 
     def observe(_: Level, particles: Particles, log_weights: Tensor, __: dict[str, float]) -> None:
@@ -79,7 +79,9 @@ def reverse_paths(
         shares.append(_shares(populations(particles.x), log_weights))
 
     shares.append(_shares(populations(population.particles.x), population.log_weights))
-    run_smc(population, ladder.noise_levels(model), resample_below=0.0, generator=generator, observe=observe)
+    run_smc(
+        population, schedule.noise_levels(model), resample_below=0.0, generator=generator, observe=observe
+    )
     return Paths(torch.stack(weights), _transpose(shares))
 
 

@@ -1,4 +1,4 @@
-"""What can be said of a partition function where too few independent weights carry it for an error.
+"""What can be said of a partition function where too few independent weights support it for an error.
 
 An unbiased estimate of Z that is not negative obeys Markov's inequality, ``P(Z_hat >= exp(t) Z) <= exp(-t)``,
 whatever the weights. It bounds Z from below. Nothing bounds it from above: what was never reached is not in
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 
-MIN_CARRIERS = 30
-"""Fewest independent lineages that a standard error may rest on."""
+MIN_INDEPENDENT = 30
+"""Fewest independent samples that a standard error may rest on."""
 CONFIDENCE = 0.95
 MARGIN = -math.log(1.0 - CONFIDENCE)
-"""How far [nat] below the estimate the bound of this confidence lies: 3.00."""
+"""How far [nats] below the estimate the bound of this confidence lies: 3.00."""
 
 
 def log_z_note(effective_ancestors: float) -> str:

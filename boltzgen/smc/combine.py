@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from boltzgen.smc.algorithm import Population
-from boltzgen.smc.bounds import MIN_CARRIERS
+from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.smc.resampling import descended_weights
 
 
@@ -18,8 +18,8 @@ class Combined:
     """All islands as one weighted sample.
 
     log_weights ``(n,)`` float64 whose log mean exp is ``log_z``; ``islands`` and ``ancestors`` ``(n,)``,
-    ancestors numbered apart in each island. ``log_z_dof`` are the degrees of freedom of ``log_z_error``,
-    which is None where too few ancestors carry the weight to have one.
+    ancestors numbered anew in each island. ``log_z_dof`` are the degrees of freedom of ``log_z_error``,
+    which is None where too few ancestors support the weight to have one.
     """
 
     x: Tensor
@@ -39,7 +39,7 @@ def combine(populations: list[Population]) -> Combined:
     The standard error of log Z is the larger of two estimates, from the spread of Z over the islands and from
     each island's genealogy (Lee and Whiteley 2018), by the delta method. The first one is known from as few
     numbers as there are islands, and has M - 1 degrees of freedom. Neither can exceed 1, however far off log
-    Z is: below `MIN_CARRIERS` effective ancestors there is none, but a bound (`boltzgen.smc.bounds`).
+    Z is: below `MIN_INDEPENDENT` effective ancestors there is none, but a bound (`boltzgen.smc.bounds`).
     """
     log_zs = torch.tensor([p.log_z for p in populations], dtype=torch.float64)
     m = len(populations)
@@ -73,7 +73,7 @@ def combine(populations: list[Population]) -> Combined:
         islands=torch.repeat_interleave(torch.arange(m), torch.tensor([len(w) for w in weights])),
         ancestors=torch.cat(ancestors),
         log_z=log_z,
-        log_z_error=None if ess < MIN_CARRIERS else error,
+        log_z_error=None if ess < MIN_INDEPENDENT else error,
         log_z_dof=dof,
         genealogical_ess=ess,
     )

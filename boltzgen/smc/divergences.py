@@ -13,11 +13,11 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from boltzgen.smc.bounds import MIN_CARRIERS
+from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.smc.resampling import ess_fraction
 
 LOST_BELOW = 100.0
-"""A path this far [nat] below the median log weight is lost: counted, and left out of means and spreads.
+"""A path this far [nats] below the median log weight is lost: counted, and left out of means and spreads.
 
 A single configuration with a broken bond can weigh exp(-10^5), and would hide all the others.
 """
@@ -91,15 +91,15 @@ def bar_log_z(forward: Tensor, reverse: Tensor) -> float | None:
 def bar_gap(forward: Tensor, reverse: Tensor, blocks: Tensor | None = None) -> Measured | None:
     """log Z by BAR minus log of the mean weight of the same paths from noise.
 
-    None without finite weights, and where fewer than `MIN_CARRIERS` effective paths from noise carry that
-    mean: it is then far too low by itself, and an error of it cannot say by how much.
+    None without finite weights, and where fewer than `MIN_INDEPENDENT` effective paths from noise support
+    that mean: it is then far too low by itself, and an error of it cannot say by how much.
 
     The error is that of the delta method: the sum of squares of the gap's derivatives with respect to the
     weights of the paths (blocks of them, from data), which BAR and the mean weight share in part. It is zero
     where the two directions have nothing in common: then BAR tells that alone, and nothing excuses a gap.
     """
     c = bar_log_z(forward, reverse)
-    if c is None or len(reverse) * ess_fraction(reverse) < MIN_CARRIERS:
+    if c is None or len(reverse) * ess_fraction(reverse) < MIN_INDEPENDENT:
         return None
     finite = torch.isfinite(forward)
     forward, blocks = forward[finite], None if blocks is None else blocks[finite]

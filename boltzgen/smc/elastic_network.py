@@ -116,7 +116,7 @@ def fitted(
 
 @dataclass(frozen=True)
 class ElasticStep:
-    """The Gaussian ``N(mean, variance (1 + ratio Lambda^-1))`` on the mean-free space.
+    """The Gaussian ``N(mean, variance (1 + ratio Lambda^-1))`` on the zero-centroid space.
 
     mean
         ``(n, n_atoms, 3)`` [nm].

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from boltzgen.config.choices import KERNELS as KERNEL_NAMES
-from boltzgen.geometry import gaussian_log_density, mean_free_noise
+from boltzgen.geometry import gaussian_log_density, zero_centroid_noise
 from boltzgen.smc.elastic_network import DenoisingError, ElasticStep, Springs
 
 
@@ -26,14 +26,14 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class IsotropicStep:
-    """``N(mean, variance)`` on the mean-free space, ``mean`` ``(n, n_atoms, 3)`` [nm]."""
+    """``N(mean, variance)`` on the zero-centroid space, ``mean`` ``(n, n_atoms, 3)`` [nm]."""
 
     mean: Tensor
     variance: float
 
     def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         mean = self.mean
-        noise = mean_free_noise(tuple(mean.shape), generator, mean.dtype, mean.device)
+        noise = zero_centroid_noise(tuple(mean.shape), generator, mean.dtype, mean.device)
         x = mean + self.variance**0.5 * noise
         return x, self.log_density(x)
 

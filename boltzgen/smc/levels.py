@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion.process import EnergyAndScore, MeanFreeGaussian
+from boltzgen.diffusion.process import EnergyAndScore, ZeroCentroidGaussian
 from boltzgen.geometry import mirror
 from boltzgen.smc.base import Level, Moves, Particles
 from boltzgen.smc.elastic_network import DenoisingError
@@ -65,7 +65,7 @@ class NoiseLevel:
 
 
 @dataclass(frozen=True)
-class FoldLevel:
+class BridgeStart:
     """Enter the domain of the target: reflect enantiomers, evaluate the target, drop what lies outside.
 
     Where particles are reflected, one at x in the domain stands for x and its mirror image Rx, which have the
@@ -109,7 +109,7 @@ class FoldLevel:
 class BridgeLevel:
     """Geometric bridge ``exp(-(1 - lambda) U(x, sigma_min) - lambda u(x))``; reweight, then move."""
 
-    entrance: FoldLevel
+    bridge_start: BridgeStart
     previous: float
     value: float
     moves: Moves = NO_MOVES
@@ -127,7 +127,7 @@ class BridgeLevel:
         return particles, (self.value - self.previous) * gap
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.entrance.evaluate(x)
+        return self.bridge_start.evaluate(x)
 
 
 @dataclass(frozen=True)
@@ -138,18 +138,18 @@ class Ends:
         Where particles start: the exact Gaussian at the highest noise level [nm].
     model
         Energy and score at every noise level.
-    entrance
+    bridge_start
         From the lowest noise level into the target's domain.
     """
 
-    gaussian: MeanFreeGaussian
+    gaussian: ZeroCentroidGaussian
     sigma_max: float
     model: EnergyAndScore
-    entrance: FoldLevel
+    bridge_start: BridgeStart
 
 
 @dataclass(frozen=True)
-class Ladder:
+class Schedule:
     """Everything a run needs that is fixed in advance.
 
     sigmas
@@ -182,11 +182,11 @@ class Ladder:
             )
         ]
 
-    def bridge_levels(self, entrance: FoldLevel) -> list[Level]:
+    def bridge_levels(self, bridge_start: BridgeStart) -> list[Level]:
         """The start of the bridge and the bridge behind it, with its MCMC moves."""
         moves = self.bridge_moves or (NO_MOVES,) * len(self.lambdas)
         bridge = [
-            BridgeLevel(entrance, previous, value, move)
+            BridgeLevel(bridge_start, previous, value, move)
             for previous, value, move in zip(self.lambdas[:-1], self.lambdas[1:], moves[1:], strict=True)
         ]
-        return [entrance, *bridge]
+        return [bridge_start, *bridge]

@@ -20,7 +20,7 @@ class Presence:
     data_population, n_blocks
         Weight of it in the data, and the effective number of independent blocks behind that.
     ancestors
-        Effective number of ancestors that carry its weight in the sample.
+        Effective number of ancestors that support its weight in the sample.
     """
 
     name: str

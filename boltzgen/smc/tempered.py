@@ -2,7 +2,7 @@
 
 A Gaussian of variance ``v + sigma^2`` raised to the power gamma is one of variance ``(v + sigma^2) / gamma``.
 So a tempered energy is an energy at levels ``sigma / sqrt(gamma)`` whose data have variances ``v / gamma``,
-and ladder, kernels and moves need not know of it (Skreta et al. 2025, arXiv 2503.02819, anneal scores
+and schedule, kernels and moves need not know of it (Skreta et al. 2025, arXiv 2503.02819, anneal scores
 instead and correct the weights).
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from boltzgen.diffusion.process import EnergyAndScore, MeanFreeGaussian
+from boltzgen.diffusion.process import EnergyAndScore, ZeroCentroidGaussian
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,6 @@ class Tempered:
         """The model's levels that stand behind levels ``sigma``."""
         return sigma * math.sqrt(self.gamma)
 
-    def gaussian(self, gaussian: MeanFreeGaussian) -> MeanFreeGaussian:
+    def gaussian(self, gaussian: ZeroCentroidGaussian) -> ZeroCentroidGaussian:
         """Where particles start."""
-        return MeanFreeGaussian(gaussian.modes, gaussian.variances / self.gamma)
+        return ZeroCentroidGaussian(gaussian.modes, gaussian.variances / self.gamma)

@@ -279,7 +279,7 @@ def _particle_labels(system: MolecularSystem) -> list[str]:
 
 
 def _refuse_unsuitable(system: MolecularSystem) -> None:
-    """Raise for what has no density on the mean-free space of all atoms."""
+    """Raise for what has no density on the zero-centroid space of all atoms."""
     n, name, system_ = system.openmm_system.getNumParticles(), system.name, system.openmm_system
     if not isinstance(system.positions, np.ndarray):
         raise MolecularSystemError(

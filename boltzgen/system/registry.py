@@ -35,7 +35,12 @@ _WARNINGS = {
 }
 """What OpenMM's warnings mean."""
 _AMBER = ("Amber files are not read from a workflow file", FROM_AMBER)
+_VARIABLES = (
+    "collective variables and states are those of the workflow",
+    "give them as collective_variables and states, or in Python with boltzgen.with_variables",
+)
 _OTHER_FORMATS = {
+    **dict.fromkeys(("cvs", "states"), _VARIABLES),
     **dict.fromkeys(("prmtop", "parm7", "inpcrd", "rst7", "crd", "implicit_solvent"), _AMBER),
     **dict.fromkeys(("top", "gro"), ("GROMACS files are not read from a workflow file", IN_PYTHON)),
     "psf": ("CHARMM and NAMD topologies are not read from a workflow file", IN_PYTHON),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from boltzgen.diffusion.process import perturb
-from boltzgen.geometry import mean_free_noise, mirror, random_rotations, remove_centroid
+from boltzgen.geometry import mirror, random_rotations, remove_centroid, zero_centroid_noise
 from boltzgen.model.compiled import COMPILATION_FAILED, compile_energy_and_score, in_chunks
 from boltzgen.model.energy import EnergyModel
 from boltzgen.system.molecular_system import MolecularSystem
@@ -144,7 +144,7 @@ def _marked(system: MolecularSystem, atom: int) -> nx.Graph:
 
 def _directions(x: Tensor, log_sigma: Tensor, generator: torch.Generator, step: float) -> Tensor:
     """Random displacements of ``step`` sigma per coordinate."""
-    noise = mean_free_noise(tuple(x.shape), generator, x.dtype)
+    noise = zero_centroid_noise(tuple(x.shape), generator, x.dtype)
     return step * log_sigma.exp().view(-1, 1, 1) * noise
 
 

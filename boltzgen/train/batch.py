@@ -30,21 +30,23 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one batch: ``dsm (K, n)``, and ``heights (n,)`` of the term that compares levels, if any."""
+    """Losses of one batch: ``dsm (K, n)``, and ``level_losses (n,)`` that compare levels, if any."""
 
     dsm: Tensor
-    heights: Tensor | None
+    level_losses: Tensor | None
 
-    def total(self, height_weight: float) -> Tensor:
+    def total(self, level_loss_weight: float) -> Tensor:
         """What is minimised, per sample ``(n,)``."""
         dsm = self.dsm.mean(0)
-        return dsm if self.heights is None else dsm + height_weight * self.heights
+        return dsm if self.level_losses is None else dsm + level_loss_weight * self.level_losses
 
     def detach(self) -> Losses:
-        return Losses(self.dsm.detach(), None if self.heights is None else self.heights.detach())
+        return Losses(self.dsm.detach(), None if self.level_losses is None else self.level_losses.detach())
 
     @classmethod
     def joined(cls, parts: Sequence[Losses]) -> Losses:
         """Losses of a batch from those of its parts."""
-        heights = [part.heights for part in parts if part.heights is not None]
-        return cls(torch.cat([part.dsm for part in parts], dim=1), torch.cat(heights) if heights else None)
+        level_losses = [part.level_losses for part in parts if part.level_losses is not None]
+        return cls(
+            torch.cat([part.dsm for part in parts], dim=1), torch.cat(level_losses) if level_losses else None
+        )

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from boltzgen.runtime.files import replaced
-from boltzgen.runtime.processes import ALONE, World
+from boltzgen.runtime.processes import ALONE, Processes
 from boltzgen.runtime.random_streams import numbered_generator
 from boltzgen.train.lightning_module import CHECKPOINT_FORMAT, EnergyTraining
 
@@ -32,9 +32,9 @@ class WeightedBatches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, weights: Tensor, batch_size: int, seed: int, first: int = 0, world: World = ALONE
+        self, weights: Tensor, batch_size: int, seed: int, first: int = 0, processes: Processes = ALONE
     ) -> None:
-        self.world = world
+        self.processes = processes
         self.weights, self.batch_size, self.seed, self.first = weights, batch_size, seed, first
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -43,10 +43,12 @@ class WeightedBatches(Sampler[list[int]]):
             n = BLOCK * self.batch_size
             rows = torch.multinomial(self.weights, n, replacement=True, generator=generator)
             done = max(self.first - block * BLOCK, 0)
-            yield from rows.view(BLOCK, self.batch_size)[done:, self.world.rank :: self.world.size].tolist()
+            yield from rows.view(BLOCK, self.batch_size)[
+                done:, self.processes.rank :: self.processes.size
+            ].tolist()
 
 
-class Checkpoints(Callback):
+class SaveCheckpoints(Callback):
     """Everything that training needs to go on, written to one file every CHECKPOINT_STEPS steps."""
 
     def __init__(self, directory: Path) -> None:
@@ -61,14 +63,14 @@ class Checkpoints(Callback):
         module = trainer.lightning_module
         assert isinstance(module, EnergyTraining)
         module.gather_generators()
-        if not module.world.first:
+        if not module.processes.first:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(self.path) as partial:
             trainer.save_checkpoint(partial)
 
 
-def read_checkpoint(directory: Path | None, say: Callable[[str], None]) -> dict[str, Any] | None:
+def read_checkpoint(directory: Path | None, log: Callable[[str], None]) -> dict[str, Any] | None:
     """The last checkpoint; None where there is none, or after saying that it is damaged and removing it."""
     if directory is None or not (directory / FILE_NAME).exists():
         return None
@@ -79,7 +81,7 @@ def read_checkpoint(directory: Path | None, say: Callable[[str], None]) -> dict[
             raise ValueError("another version of boltzgen wrote it")
     except Exception as error:  # a damaged file can break anything in there
         reason = str(error).strip().partition("\n")[0][:120]
-        say(f"{path}: cannot be read ({reason or type(error).__name__}); training starts anew")
+        log(f"{path}: cannot be read ({reason or type(error).__name__}); training starts anew")
         path.unlink(missing_ok=True)
         return None
     return dict(checkpoint)

@@ -50,7 +50,7 @@ def training_frames(
 
     def part(rows: NDArray[np.int64]) -> Frames:
         chosen = data.select(rows)
-        factor = up_weighting(chosen, system, settings.state_share)
+        factor = up_weighting(chosen, system, settings.min_state_weight)
         score = forces[rows]
         if settings.denoise_to == "forces":
             score = score + torch.as_tensor(factor.gradient(chosen.positions)).to(score)
@@ -87,7 +87,7 @@ def _forces(data: WeightedEnsemble, system: MolecularSystem, settings: TrainSett
 def _held_out(
     data: WeightedEnsemble, system: MolecularSystem, settings: TrainSettings, seed: int
 ) -> NDArray[np.bool_]:
-    """Which rows are held out: whole lineages, but of no state all that the data have."""
+    """Which rows are held out: whole blocks, but of no state all that the data have."""
     weighty = data.weights > 0.0
     rows = np.arange(len(data))
     lineages = rows if data.lineages is None else data.lineages

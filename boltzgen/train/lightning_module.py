@@ -16,13 +16,13 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from boltzgen.config.schema import TrainSettings
-from boltzgen.diffusion.losses import HEIGHT_LOSSES, Noised, dsm, height_loss, noised
+from boltzgen.diffusion.losses import LEVEL_LOSSES, Noised, dsm, level_loss, noised
 from boltzgen.diffusion.noise_levels import draw_levels
 from boltzgen.errors import NumericalError
-from boltzgen.geometry import dof, mean_free_noise, random_rotations
+from boltzgen.geometry import dof, random_rotations, zero_centroid_noise
 from boltzgen.model.compiled import BatchFunction, eager_derivatives
 from boltzgen.model.energy import EnergyModel
-from boltzgen.runtime.processes import ALONE, World
+from boltzgen.runtime.processes import ALONE, Processes
 from boltzgen.runtime.threads import in_parts, part_size
 from boltzgen.train.batch import Batch, Drawn, Losses
 from boltzgen.train.gradients import add_gradients
@@ -38,21 +38,23 @@ _RANK_STRIDE = 1_000_003
 class EnergyTraining(L.LightningModule):
     """Losses, optimiser and exponential moving average of one training run.
 
-    Processes of ``world`` take equal parts of each batch, with random numbers of their own, and average
+    Processes of ``processes`` take equal parts of each batch, with random numbers of their own, and average
     gradients and losses; how much of the time is used, the first one tells the others.
     """
 
-    def __init__(self, model: EnergyModel, settings: TrainSettings, seed: int, world: World = ALONE) -> None:
+    def __init__(
+        self, model: EnergyModel, settings: TrainSettings, seed: int, processes: Processes = ALONE
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False  # gradients are those of parts
-        self.world, self.seed, self.used = world, seed + _RANK_STRIDE * world.rank, 0.0
+        self.processes, self.seed, self.used = processes, seed + _RANK_STRIDE * processes.rank, 0.0
         self.model = model
         self.ema = copy.deepcopy(model).requires_grad_(False)
         self.settings = settings
         self.target: DenoisingTarget | None = None
         self.generator = torch.Generator().manual_seed(self.seed)
         self.generator_states = [self.generator.get_state()]
-        self.derivatives: BatchFunction = eager_derivatives(model, slope=self.needs_slope)
+        self.derivatives: BatchFunction = eager_derivatives(model, d_log_sigma=self.needs_d_log_sigma)
         self.energy: BatchFunction = model.energy
         # On the CPU, where levels are drawn: a GPU would be waited for.
         self.information = copy.deepcopy(model.prior).cpu().level_information
@@ -60,14 +62,14 @@ class EnergyTraining(L.LightningModule):
         self.started = time.monotonic()
 
     @property
-    def needs_slope(self) -> bool:
+    def needs_d_log_sigma(self) -> bool:
         """Whether the objective asks for dU/dlog_sigma."""
-        return HEIGHT_LOSSES[self.settings.objective].needs_slope
+        return LEVEL_LOSSES[self.settings.objective].needs_d_log_sigma
 
     @property
     def batch_size(self) -> int:
         """Configurations of a batch that fall to this process."""
-        return self.settings.batch_size // self.world.size
+        return self.settings.batch_size // self.processes.size
 
     @property
     def part_size(self) -> int:
@@ -81,12 +83,12 @@ class EnergyTraining(L.LightningModule):
 
     def progress(self) -> float:
         """Share of the budget that is used, 0 to 1; for all processes what the first one last said."""
-        return self.used if self.world.size > 1 else self._own_progress()
+        return self.used if self.processes.size > 1 else self._own_progress()
 
     def share_progress(self) -> None:
         """Take over what the first process has used."""
-        if self.world.size > 1:
-            self.used = self.world.from_first(self._own_progress()) or 0.0
+        if self.processes.size > 1:
+            self.used = self.processes.from_first(self._own_progress()) or 0.0
 
     def _own_progress(self) -> float:
         by_step = self.global_step / self.settings.steps if self.settings.steps else 0.0
@@ -121,7 +123,7 @@ class EnergyTraining(L.LightningModule):
         x0, forces = batch
         log_sigmas = self.draw_levels(len(x0))
         rotation = random_rotations(len(x0), self.generator, device=x0.device)
-        noise = mean_free_noise((len(log_sigmas), *x0.shape), self.generator, x0.dtype, x0.device)
+        noise = zero_centroid_noise((len(log_sigmas), *x0.shape), self.generator, x0.dtype, x0.device)
         return Drawn(x0 @ rotation, forces @ rotation, log_sigmas.T, noise.transpose(0, 1))
 
     def part_losses(self, x0: Tensor, forces: Tensor, log_sigmas: Tensor, noise: Tensor) -> Losses:
@@ -129,8 +131,8 @@ class EnergyTraining(L.LightningModule):
         if x0.is_cuda:  # elsewhere its import would leave Python objects to the end of a thread of a part
             torch.compiler.cudagraph_mark_step_begin()
         batch = noised(self.derivatives, x0, log_sigmas.T, noise.transpose(0, 1), dof(x0.shape[1]))
-        heights = height_loss(self.settings.objective, batch, self.energy)
-        return Losses(dsm(batch, self.model.spec.sigma_data, self._target(batch, forces)), heights)
+        level_losses = level_loss(self.settings.objective, batch, self.energy)
+        return Losses(dsm(batch, self.model.spec.sigma_data, self._target(batch, forces)), level_losses)
 
     def _target(self, batch: Noised, forces: Tensor) -> Tensor | None:
         if self.target is None:
@@ -153,7 +155,7 @@ class EnergyTraining(L.LightningModule):
 
         def of(*part: Tensor) -> tuple[Tensor, Losses]:
             losses = self.part_losses(*part)
-            return losses.total(self.settings.height_weight).sum() / n, losses.detach()
+            return losses.total(self.settings.level_loss_weight).sum() / n, losses.detach()
 
         return Losses.joined(add_gradients(of, list(self.model.parameters()), drawn, self.part_size))
 
@@ -171,10 +173,10 @@ class EnergyTraining(L.LightningModule):
 
     def average_and_clip(self, losses: Losses) -> None:
         """The mean gradient over processes, clipped; a loss or a gradient that is not finite is an error."""
-        loss = losses.total(self.settings.height_weight).mean()
+        loss = losses.total(self.settings.level_loss_weight).mean()
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        self.world.average_([*gradients, loss])
+        self.processes.average_([*gradients, loss])
         norm = torch.nn.utils.get_total_norm(gradients)
         # Looked at together: a GPU is waited for once a step.
         loss_value, norm_value = torch.stack([loss, norm]).tolist()
@@ -203,14 +205,14 @@ class EnergyTraining(L.LightningModule):
         self.started = time.monotonic() - 60.0 * checkpoint["minutes"]
         self.used = checkpoint["used"]
         states = checkpoint["generators"]
-        if len(states) == self.world.size:
-            self.generator.set_state(states[self.world.rank].cpu())
+        if len(states) == self.processes.size:
+            self.generator.set_state(states[self.processes.rank].cpu())
         else:  # other random numbers than those of the steps that are done
             self.generator.manual_seed(self.seed + checkpoint["global_step"])
 
     def gather_generators(self) -> None:
         """Collect the states of all processes' random numbers for a checkpoint; all have to call it."""
-        self.generator_states = self.world.gathered(self.generator.get_state())
+        self.generator_states = self.processes.gathered(self.generator.get_state())
 
     def average(self) -> None:
         """Let the moving average of the parameters follow a step."""

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from boltzgen.model.energy import EnergyModel
-from boltzgen.runtime.progress import Report
+from boltzgen.runtime.progress import OnProgress
 from boltzgen.train.batch import Batch, Losses
 from boltzgen.train.lightning_module import EnergyTraining
 
@@ -34,10 +34,10 @@ class Monitor(Callback):
     saved in ``directory`` whenever they are found.
     """
 
-    def __init__(self, directory: Path, held_out: Batch, report: Report) -> None:
-        self.directory, self.held_out, self.report = directory, held_out, report
+    def __init__(self, directory: Path, held_out: Batch, on_progress: OnProgress) -> None:
+        self.directory, self.held_out, self.on_progress = directory, held_out, on_progress
         self.bands: list[Sums] = []
-        self.heights: list[Tensor] = []
+        self.level_losses: list[Tensor] = []
         self.last = (0, time.monotonic())
         self.held_out_row: dict[str, float] = {}
         self.best_loss = math.inf
@@ -57,8 +57,8 @@ class Monitor(Callback):
         result, levels = outputs["losses"], outputs["levels"]
         assert isinstance(result, Losses) and isinstance(levels, Tensor)
         self.bands.append(band_sums(result.dsm, levels, module.model.log_sigma_range))
-        if result.heights is not None:
-            self.heights.append(result.heights.mean())
+        if result.level_losses is not None:
+            self.level_losses.append(result.level_losses.mean())
         step = trainer.global_step
         last = trainer.should_stop or step == module.settings.steps
         if step % REPORT_STEPS == 0 or last:
@@ -70,7 +70,7 @@ class Monitor(Callback):
         with module.averaged():
             self.held_out_row = held_out_losses(module, self.held_out)
         loss = self.held_out_row["held_out_dsm"]
-        loss += module.settings.height_weight * self.held_out_row.get("held_out_heights", 0.0)
+        loss += module.settings.level_loss_weight * self.held_out_row.get("held_out_level_loss", 0.0)
         if loss < self.best_loss:
             self.best_loss = loss
             module.ema.save(self.directory)
@@ -78,17 +78,19 @@ class Monitor(Callback):
     def _write(self, step: int, module: EnergyTraining) -> None:
         sums, counts = _added_up(self.bands)
         per_band = (sums / counts.clamp_min(1.0)).tolist()
-        heights = float(torch.stack(self.heights).mean()) if self.heights else 0.0
+        level_losses = float(torch.stack(self.level_losses).mean()) if self.level_losses else 0.0
         now = time.monotonic()
         speed = (step - self.last[0]) * module.settings.batch_size / (now - self.last[1])
         row = {"step": step, "minutes": round(module.minutes, 3), "dsm": float(sums.sum() / counts.sum())}
-        row |= {"heights": heights} | _columns("dsm", module.model, (sums, counts))
+        row |= {"level_loss": level_losses} | _columns("dsm", module.model, (sums, counts))
         row |= {"configurations_per_s": speed} | self.held_out_row
         append_row(self.directory / "metrics.csv", row)
         bands = " ".join(f"{v:.2f}" for v in per_band)
-        message = f"step {step}  DSM low to high noise [{bands}]  heights {heights:.3f}  {speed:.0f} conf/s"
-        self.report(module.progress(), 1.0, message)
-        self.bands, self.heights, self.last = [], [], (step, now)
+        message = (
+            f"step {step}  DSM low to high noise [{bands}]  level loss {level_losses:.3f}  {speed:.0f} conf/s"
+        )
+        self.on_progress(module.progress(), 1.0, message)
+        self.bands, self.level_losses, self.last = [], [], (step, now)
 
 
 def held_out_losses(module: EnergyTraining, held_out: Batch) -> dict[str, float]:
@@ -97,8 +99,8 @@ def held_out_losses(module: EnergyTraining, held_out: Batch) -> dict[str, float]
         drawn = module.draw(held_out)
     losses, log_range = module.losses(drawn), module.model.log_sigma_range
     bands = {"held_out_dsm": band_sums(losses.dsm, drawn.log_sigmas.T, log_range)}
-    if losses.heights is not None:
-        bands["held_out_heights"] = band_sums(losses.heights, drawn.log_sigmas.mean(1), log_range)
+    if losses.level_losses is not None:
+        bands["held_out_level_loss"] = band_sums(losses.level_losses, drawn.log_sigmas.mean(1), log_range)
     row: dict[str, float] = {}
     for name, (sums, counts) in bands.items():
         row |= {name: float(sums.sum() / counts.sum())} | _columns(name, module.model, (sums, counts))

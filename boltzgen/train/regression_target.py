@@ -65,6 +65,6 @@ class DenoisingTarget:
         return x0 + remove_centroid((a * self._terms(y, x0, forces, log_sigma.exp())).sum(0))
 
     def _terms(self, y: Tensor, x0: Tensor, forces: Tensor, sigma: Tensor) -> Tensor:
-        """``sigma^2 h`` and its damped form, ``(2, n, n_atoms, 3)``."""
+        """``sigma^2 h`` and its preconditioned form, ``(2, n, n_atoms, 3)``."""
         h = per_configuration(sigma.square()) * forces + y - x0
-        return torch.stack([h, self.prior.damped(h, self.prior.denoised(y, sigma), sigma)])
+        return torch.stack([h, self.prior.preconditioned(h, self.prior.denoised(y, sigma), sigma)])

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from boltzgen.config.schema import ModelSettings, TrainSettings
-from boltzgen.diffusion.losses import HEIGHT_LOSSES
+from boltzgen.diffusion.losses import LEVEL_LOSSES
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.model.calibration import calibrate
@@ -30,10 +30,10 @@ from boltzgen.pretrained.shipped import network_directory
 from boltzgen.runtime.allocator import keep_freed_memory
 from boltzgen.runtime.context import Context
 from boltzgen.runtime.files import write_atomically
-from boltzgen.runtime.progress import Report
+from boltzgen.runtime.progress import OnProgress
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.train.batch import Batch
-from boltzgen.train.checkpoint import FILE_NAME, Checkpoints, WeightedBatches, cut_log, read_checkpoint
+from boltzgen.train.checkpoint import FILE_NAME, SaveCheckpoints, WeightedBatches, cut_log, read_checkpoint
 from boltzgen.train.dataset import Frames, training_frames
 from boltzgen.train.lightning_module import Averaging, Budget, EnergyTraining
 from boltzgen.train.monitor import Monitor
@@ -75,7 +75,7 @@ def train(
     """
     directory.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    seed, processes, report, resume = (
+    seed, processes, on_progress, resume = (
         context.seed,
         context.processes,
         context.on_progress,
@@ -87,7 +87,7 @@ def train(
         cut_log(directory / "metrics.csv", first)
     L.seed_everything(seed, verbose=False)
     frames, held_out = training_frames(system, data, settings, seed, context.device)
-    report(0.0, 1.0, "calibrating the noise levels of the prior")
+    on_progress(0.0, 1.0, "calibrating the noise levels of the prior")
     module = _new_module(system, frames, model_settings, settings, context)
     if before and before["finished"]:
         module.load_state_dict(before["state_dict"])
@@ -95,12 +95,12 @@ def train(
     else:
         x0, forces = held_out.drawn(HELD_OUT_BATCHES * settings.batch_size, seed + 4)
         judging = x0.to(context.device), forces.to(context.device)
-        _compile_if_worth_it(module, judging, before, report)
+        _compile_if_worth_it(module, judging, before, on_progress)
         module.started = module.started if settings.minutes else time.monotonic()
         # Whole batches are gathered at once: frame by frame takes longer than a step on a GPU.
         batches = WeightedBatches(frames.weights, settings.batch_size, seed, first, processes)
         loader = DataLoader(TensorDataset(frames.positions, frames.forces), batch_size=None, sampler=batches)
-        steps = _fit(module, loader, Monitor(directory, judging, report), directory, resume, before)
+        steps = _fit(module, loader, Monitor(directory, judging, on_progress), directory, resume, before)
     if processes.first:
         _finish(module, directory, steps)
     processes.barrier()
@@ -117,7 +117,7 @@ def _new_module(
     """A network with scales, prior and, where it starts from another one, parameters; what it denoises to."""
     seed, device = context.seed, context.device
     some, forces = frames.drawn(min(len(frames.positions), MOST_FRAMES), seed)
-    model = EnergyModel.from_data(system, some, model_settings, state_share=settings.state_share)
+    model = EnergyModel.from_data(system, some, model_settings, min_state_weight=settings.min_state_weight)
     if settings.start is not None:
         model.take_over(load_model(network_directory(settings.start), system=system))
     few, forces = some[:FEW_FRAMES], forces[:FEW_FRAMES]
@@ -133,8 +133,8 @@ def _new_module(
 def _finish(module: EnergyTraining, directory: Path, steps: int) -> None:
     """Write the model as training left it, and what depended on the clock."""
     module.ema.save(directory / "last")
-    came_to = {"steps": steps, "compile": "always" if module.compiled else "never"}
-    write_atomically(directory / "training.json", json.dumps(came_to) + "\n")
+    resolved = {"steps": steps, "compile": "always" if module.compiled else "never"}
+    write_atomically(directory / "training.json", json.dumps(resolved) + "\n")
 
 
 def _fit(
@@ -146,8 +146,8 @@ def _fit(
     before: dict[str, Any] | None,
 ) -> int:
     """Take the steps that are left after the checkpoint ``before``; the number of all steps."""
-    checkpoints = [Checkpoints(resume)] if resume else []
-    monitors = [monitor] if module.world.first else []
+    checkpoints = [SaveCheckpoints(resume)] if resume else []
+    monitors = [monitor] if module.processes.first else []
     trainer = _trainer(module, directory, [Budget(), *monitors, Averaging(), *checkpoints])
     start = resume / FILE_NAME if resume and before else None
     with warnings.catch_warnings():
@@ -171,7 +171,7 @@ def _trainer(module: EnergyTraining, directory: Path, callbacks: list[Callback])
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return L.Trainer(
         accelerator="gpu" if module.model.log_sigma_bounds.is_cuda else "cpu",
-        devices=[module.world.local_rank] if module.model.log_sigma_bounds.is_cuda else 1,
+        devices=[module.processes.local_rank] if module.model.log_sigma_bounds.is_cuda else 1,
         plugins=[LightningEnvironment()],  # as if alone: what processes share is in the module
         max_steps=settings.steps or UNBOUNDED_STEPS,
         max_epochs=-1,
@@ -185,7 +185,7 @@ def _trainer(module: EnergyTraining, directory: Path, callbacks: list[Callback])
 
 
 def _compile_if_worth_it(
-    module: EnergyTraining, held_out: Batch, before: dict[str, Any] | None, report: Report
+    module: EnergyTraining, held_out: Batch, before: dict[str, Any] | None, on_progress: OnProgress
 ) -> None:
     """Compile if asked for, or if the budget is long enough to win the time back; as ``before``, if any."""
     if before:
@@ -194,9 +194,9 @@ def _compile_if_worth_it(
         worth = _expected_seconds(module, held_out) >= COMPILE_FROM_SECONDS
     else:
         worth = module.settings.compile == "always"
-    module.compiled = bool(module.world.from_first(worth))
+    module.compiled = bool(module.processes.from_first(worth))
     if module.compiled:
-        report(0.0, 1.0, "compiling the network: minutes the first time, then seconds")
+        on_progress(0.0, 1.0, "compiling the network: minutes the first time, then seconds")
         _compile(module, held_out)
 
 
@@ -208,8 +208,8 @@ def _compile(module: EnergyTraining, held_out: Batch) -> None:
         levels = module.draw_levels(len(example))
     k = len(levels)
     y, flat = example.repeat(k, 1, 1), levels.flatten()
-    module.derivatives = compile_derivatives(module.model, y, flat, slope=module.needs_slope)
-    crossed = HEIGHT_LOSSES[settings.objective].cross_energies(k)
+    module.derivatives = compile_derivatives(module.model, y, flat, d_log_sigma=module.needs_d_log_sigma)
+    crossed = LEVEL_LOSSES[settings.objective].cross_energies(k)
     if crossed:
         rows = torch.arange(crossed * len(example)) % len(flat)
         module.energy = compile_energy(module.model, y[rows], flat[rows])

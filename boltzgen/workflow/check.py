@@ -9,7 +9,7 @@ import torch
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.potential import Potential, make_potential
 from boltzgen.potential.timing import throughput_of
-from boltzgen.runtime.progress import Report, silent
+from boltzgen.runtime.progress import OnProgress, silent
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.stereochemistry.descriptors import Described, described
 from boltzgen.system.stereochemistry.domain import Domain, domain_of
@@ -42,14 +42,18 @@ class Check:
 
 
 def check(
-    system: MolecularSystem, *, seconds: float | None = None, compiled: bool = True, report: Report = silent
+    system: MolecularSystem,
+    *,
+    seconds: float | None = None,
+    compiled: bool = True,
+    on_progress: OnProgress = silent,
 ) -> Check:
     """Compare and test the energy of a system, and time it if asked to.
 
     ``seconds`` are spent on timing each evaluator; ``compiled=False`` leaves the compiled ones out.
     Raises MolecularSystemError where the system cannot be sampled.
     """
-    report(0.0, 1.0, "symmetries")
+    on_progress(0.0, 1.0, "symmetries")
     try:
         invariance = check_system(system)
     except AssertionError as error:
@@ -58,10 +62,10 @@ def check(
             f"fails a check of what sampling relies on ({said_by(error).removeprefix(f'{system.name}: ')})",
             "mend its force field (or give atoms that differ other elements or masses), or its states",
         ) from error
-    report(0.1, 1.0, "agreement with OpenMM")
+    on_progress(0.1, 1.0, "agreement with OpenMM")
     potentials = {"float64": make_potential(system), "float32": make_potential(system, dtype=torch.float32)}
-    throughput = {} if seconds is None else throughput_of(system, potentials, seconds, compiled, report)
-    report(1.0, 1.0, "done")
+    throughput = {} if seconds is None else throughput_of(system, potentials, seconds, compiled, on_progress)
+    on_progress(1.0, 1.0, "done")
     counts: dict[str, int] = {}
     for force in system.openmm_system.getForces():
         counts[type(force).__name__] = counts.get(type(force).__name__, 0) + 1

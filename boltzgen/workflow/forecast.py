@@ -26,13 +26,13 @@ BYTES_PER_PAIR = 10_000.0
 layers of 32 channels, at least: 11 kB were measured for 55 atoms without bonds, 24 for alanine dipeptide."""
 
 
-def of_simulation(this: Run) -> str:
+def of_simulation(run: Run) -> str:
     """MD steps over a speed measured now, and the size of the stored frames."""
-    settings, system = this.workflow.simulate, this.system
-    if this.workflow.pretrained:
-        return _taken(this.workflow.pretrained)
-    if this.own_data is not None:
-        return f"{len(this.own_data)} frames of your own"
+    settings, system = run.workflow.simulate, run.system
+    if run.workflow.pretrained:
+        return _taken(run.workflow.pretrained)
+    if run.own_data is not None:
+        return f"{len(run.own_data)} frames of your own"
     from boltzgen.simulate.engine import expected
 
     steps, seconds = expected(system, settings)
@@ -41,11 +41,11 @@ def of_simulation(this: Run) -> str:
     return f"estimate: {steps:.3g} MD steps, about {clock(seconds)}, about {stored} of frames at the target"
 
 
-def of_training(this: Run) -> str:
+def of_training(run: Run) -> str:
     """The limits that end training."""
-    if this.workflow.pretrained:
-        return _taken(this.workflow.pretrained)
-    settings = this.workflow.train
+    if run.workflow.pretrained:
+        return _taken(run.workflow.pretrained)
+    settings = run.workflow.train
     limits = [] if settings.steps is None else [f"{settings.steps} steps"]
     limits += [] if settings.minutes is None else [f"{settings.minutes:g} minutes"]
     return f"ends after {' or '.join(limits)}" + (", whichever is sooner" if len(limits) == 2 else "")
@@ -55,7 +55,7 @@ def _taken(pretrained: str) -> str:
     return f"taken from the model {pretrained} that comes with boltzgen"
 
 
-def of_sampling(this: Run, trained: bool) -> str:
+def of_sampling(run: Run, trained: bool) -> str:
     """Network evaluations over the speed of one chunk, and the memory in use after it.
 
     The speed is measured before the network is compiled, and multiplied by what compiling typically gains.
@@ -64,65 +64,65 @@ def of_sampling(this: Run, trained: bool) -> str:
     from boltzgen.model import load_model
     from boltzgen.runtime.allocator import keep_freed_memory
 
-    if not trained and this.workflow.pretrained is None:
-        return _of_sampling(this, _untrained(this))
+    if not trained and run.workflow.pretrained is None:
+        return _of_sampling(run, _untrained(run))
     keep_freed_memory()  # as sampling does
-    pretrained = None if trained else this.workflow.pretrained
-    directory = this.out / "model" if pretrained is None else shipped.ROOT / pretrained
-    return _of_sampling(this, load_model(directory, this.device, this.system))
+    pretrained = None if trained else run.workflow.pretrained
+    directory = run.out / "model" if pretrained is None else shipped.ROOT / pretrained
+    return _of_sampling(run, load_model(directory, run.device, run.system))
 
 
-def _untrained(this: Run) -> EnergyModel:
+def _untrained(run: Run) -> EnergyModel:
     import torch
 
     from boltzgen.model import EnergyModel
 
-    reference = torch.as_tensor(this.system.positions, dtype=torch.float32)
+    reference = torch.as_tensor(run.system.positions, dtype=torch.float32)
     noise = torch.randn((64, *reference.shape), generator=torch.Generator().manual_seed(0))
     x = reference - reference.mean(dim=0) + 0.003 * noise
-    return EnergyModel.from_data(this.system, x, this.workflow.model).to(this.device)
+    return EnergyModel.from_data(run.system, x, run.workflow.model).to(run.device)
 
 
-def _of_sampling(this: Run, model: EnergyModel) -> str:
-    settings = this.workflow.sample
-    levels = settings.n_levels * (1 + settings.ladder_moves * settings.leapfrog_steps)
+def _of_sampling(run: Run, model: EnergyModel) -> str:
+    settings = run.workflow.sample
+    levels = settings.n_levels * (1 + settings.level_moves * settings.leapfrog_steps)
     evaluations = (settings.n_particles + settings.n_pilot) * levels + settings.n_forward * settings.n_levels
-    speed = _network_throughput(this.system, model, settings, this.device)
+    speed = _network_throughput(run.system, model, settings, run.device)
     seconds = evaluations / (speed * COMPILED_GAIN if will_compile(settings) else speed)
     return (
         f"estimate: about {evaluations:.3g} network evaluations, about {clock(seconds)}, "
-        f"about {size(_memory(this.device))} of memory"
+        f"about {size(_memory(run.device))} of memory"
     )
 
 
 # ---- bytes that a stage writes, and that it holds at least ------------------------------------------
 
 
-def disk_of_data(this: Run) -> float:
+def disk_of_data(run: Run) -> float:
     """Frames."""
-    n_atoms, workflow = this.system.n_atoms, this.workflow
+    n_atoms, workflow = run.system.n_atoms, run.workflow
     return _n_frames(n_atoms, workflow) / workflow.data.stride * n_atoms * 12.0
 
 
-def disk_of_sample(this: Run) -> float:
+def disk_of_sample(run: Run) -> float:
     """The weighted sample."""
-    return this.workflow.sample.n_particles * this.system.n_atoms * 12.0
+    return run.workflow.sample.n_particles * run.system.n_atoms * 12.0
 
 
-def disk_of_export(this: Run) -> float:
+def disk_of_export(run: Run) -> float:
     """Copies of the sample in every format."""
-    workflow = this.workflow
+    workflow = run.workflow
     n_frames = workflow.sample.n_particles + workflow.export.n_resampled
     per_atom = sum(FORMATS[suffix].bytes_per_atom for suffix in workflow.export.formats)
-    return n_frames * this.system.n_atoms * per_atom
+    return n_frames * run.system.n_atoms * per_atom
 
 
-def memory_of_data(this: Run) -> float:
+def memory_of_data(run: Run) -> float:
     """Frames, twice."""
-    return _n_frames(this.system.n_atoms, this.workflow) * this.system.n_atoms * 24.0
+    return _n_frames(run.system.n_atoms, run.workflow) * run.system.n_atoms * 24.0
 
 
-def memory_of_training(this: Run) -> float:
+def memory_of_training(run: Run) -> float:
     """Frames with forces beside them, and distances of pairs or what a step holds.
 
     Distances are those that the scales of the network are taken from, of MOST_FRAMES at most. What a step
@@ -132,21 +132,21 @@ def memory_of_training(this: Run) -> float:
 
     from boltzgen.runtime.threads import part_size
 
-    n_atoms, workflow = this.system.n_atoms, this.workflow
+    n_atoms, workflow = run.system.n_atoms, run.workflow
     kept = _n_frames(n_atoms, workflow) / workflow.data.stride
     model, train = workflow.model, workflow.train
     part = part_size(train.batch_size, n_atoms, torch.device("cpu"), train.levels_per_sample)
     at_once = min(train.batch_size, part * torch.get_num_threads()) * train.levels_per_sample
     pairs = n_atoms * (n_atoms - 1) * at_once
     step = pairs * BYTES_PER_PAIR * model.n_layers * model.n_channels / 64
-    if this.device != "cpu" or workflow.pretrained is not None:
+    if run.device != "cpu" or workflow.pretrained is not None:
         step = 0.0
     return kept * n_atoms * 24.0 + max(min(kept, MOST_FRAMES) * n_atoms**2 * 8.0, step)
 
 
-def memory_of_sample(this: Run) -> float:
+def memory_of_sample(run: Run) -> float:
     """Particles, and what moves them."""
-    return float(this.workflow.sample.n_particles) * this.system.n_atoms * 48.0
+    return float(run.workflow.sample.n_particles) * run.system.n_atoms * 48.0
 
 
 def size(n_bytes: float) -> str:

@@ -31,7 +31,7 @@ from boltzgen.workflow.forecast import size
 from boltzgen.workflow.stage import Run, Stage
 
 HOTTEST_K = 10_000.0
-"""A rung of parallel tempering above this breaks any molecule."""
+"""A temperature of parallel tempering above this breaks any molecule."""
 
 _ROUND_STEP = 0.7
 """A step of molecular dynamics that is good, over the angular period of the fastest bond."""
@@ -60,25 +60,25 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
             selected_atoms(system, f"export.{key}", selection)
 
 
-def check_room(this: Run, stages: Sequence[Stage]) -> None:
+def check_room(run: Run, stages: Sequence[Stage]) -> None:
     """ConfigError where these stages would fill the disk, or one of them the memory."""
-    written = [(stage.disk(this), stage) for stage in stages]
-    total, free = sum(n_bytes for n_bytes, _ in written), shutil.disk_usage(nearest_existing(this.out)).free
+    written = [(stage.disk(run), stage) for stage in stages]
+    total, free = sum(n_bytes for n_bytes, _ in written), shutil.disk_usage(nearest_existing(run.out)).free
     if total > free:
         worst = max(written, key=lambda pair: pair[0])[1]
         raise ConfigError(
-            f"--out {this.out}",
+            f"--out {run.out}",
             f"the run would write about {size(total)}, most of it in {worst.name}, where {size(free)} are "
             "free",
-            f"{worst.takes_less(this.workflow)}, or choose another disk",
+            f"{worst.takes_less(run.workflow)}, or choose another disk",
         )
     available = psutil.virtual_memory().available
     for stage in stages:
-        if (needed := stage.memory(this)) > available:
+        if (needed := stage.memory(run)) > available:
             raise ConfigError(
                 "memory",
                 f"{stage.name} needs at least {size(needed)} and {size(available)} are free",
-                stage.takes_less(this.workflow),
+                stage.takes_less(run.workflow),
             )
 
 
@@ -237,8 +237,8 @@ def _hottest_k(workflow: Workflow, system: MolecularSystem) -> float:
     target = max(system.temperature_k, workflow.sample.temperature_k or 0.0)
     if workflow.data.trajectory or workflow.pretrained or simulate.method != "parallel_tempering":
         return target
-    rungs = (simulate.n_temperatures - 1) * math.log(simulate.temperature_ratio)
-    return max(target, system.temperature_k * math.exp(min(rungs, 100.0)))
+    log_ratio = (simulate.n_temperatures - 1) * math.log(simulate.temperature_ratio)
+    return max(target, system.temperature_k * math.exp(min(log_ratio, 100.0)))
 
 
 def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:
@@ -246,7 +246,7 @@ def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:
     if hottest > max(HOTTEST_K, system.temperature_k):
         raise ConfigError(
             "simulate.n_temperatures",
-            f"{simulate.n_temperatures} rungs with temperature_ratio "
+            f"{simulate.n_temperatures} temperatures with temperature_ratio "
             f"{simulate.temperature_ratio:g} reach {hottest:.3g} K",
             "use fewer or a smaller ratio",
         )

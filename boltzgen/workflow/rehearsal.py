@@ -12,7 +12,7 @@ from boltzgen.ensemble.storage import load_ensemble
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.pretrained import shipped
 from boltzgen.rundir.manifest import Manifest
-from boltzgen.runtime.progress import Report, silent
+from boltzgen.runtime.progress import OnProgress, silent
 from boltzgen.simulate.frame_checks import inside_domain
 from boltzgen.workflow.check import Check, check
 from boltzgen.workflow.preflight import check_model, check_room
@@ -59,48 +59,48 @@ def rehearse(
     workflow: Workflow,
     base: Path,
     out: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     timing: Mapping[str, object] | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> Rehearsal:
     """Check everything that a run of ``workflow`` in ``out`` would check, and forecast what it would do.
 
-    The user's own trajectories are read. ``say`` is told what the run would warn of; ``timing`` holds further
+    The user's own trajectories are read. ``log`` is told what the run would warn of; ``timing`` holds further
     arguments of `boltzgen.workflow.check.check`. Nothing is written. Raises UserError as the run would.
     """
-    report(0.0, 1.0, "settings, system and run directory")
+    on_progress(0.0, 1.0, "settings, system and run directory")
     device, data_files, system = check_input(workflow, base, out, EVERYTHING, 1)
-    this = Run(workflow, base, out, device, system, say)
-    why = planned(this, data_files)
-    report(0.1, 1.0, "data")
+    run = Run(workflow, base, out, device, system, log)
+    why = planned(run, data_files)
+    on_progress(0.1, 1.0, "data")
     if why["simulate"] is not None and not workflow.pretrained:
-        this = read_own_data(this)
-    data = _data(this, made=why["simulate"] is None)
+        run = read_own_data(run)
+    data = _data(run, made=why["simulate"] is None)
     for line in overlap_warnings(system) if data is None else state_warnings(system, data):
-        say(line)
+        log(line)
     pending = [k for k, stage in enumerate(STAGES) if why[stage.name] is not None]
     if pending:
-        check_room(this, STAGES[pending[0] :])
+        check_room(run, STAGES[pending[0] :])
     trained = why["train"] is None
     if trained and why["sample"] is not None:
         check_model(out / "model", system)
-    report(0.2, 1.0, "forecasts")
-    stages = [_outlook(this, stage, why[stage.name], trained) for stage in STAGES]
+    on_progress(0.2, 1.0, "forecasts")
+    stages = [_outlook(run, stage, why[stage.name], trained) for stage in STAGES]
     # Overlapping states are warned of above, as by the run.
-    found = check(replace(system, states=()), report=report, **(timing or {}))  # type: ignore[arg-type]
+    found = check(replace(system, states=()), on_progress=on_progress, **(timing or {}))  # type: ignore[arg-type]
     return Rehearsal(workflow.name, found, stages)
 
 
-def planned(this: Run, data_files: list[str]) -> dict[str, str | None]:
+def planned(run: Run, data_files: list[str]) -> dict[str, str | None]:
     """Why each stage would run, by name; None where it would not.
 
     Raises DataError where a file is damaged that one of them reads and none of them makes.
     """
-    manifest = Manifest(this.out, this.workflow.model_dump(mode="json", exclude={"quick"}))
-    given = Dependencies(this, manifest, tuple(data_files))
+    manifest = Manifest(run.out, run.workflow.model_dump(mode="json", exclude={"quick"}))
+    given = Dependencies(run, manifest, tuple(data_files))
     why: dict[str, str | None] = {}
     for stage in STAGES:
-        outputs = [this.out / path for path in stage.writes]
+        outputs = [run.out / path for path in stage.writes]
         before = [earlier for earlier in stage.reads if why[earlier] is not None]
         changed = manifest.why_run(stage.name, stage.inputs(given, stage), outputs)
         why[stage.name] = f"follows {before[-1]}" if before else changed
@@ -110,23 +110,23 @@ def planned(this: Run, data_files: list[str]) -> dict[str, str | None]:
     return why
 
 
-def _data(this: Run, made: bool) -> WeightedEnsemble | None:
+def _data(run: Run, made: bool) -> WeightedEnsemble | None:
     """What the network would be trained on, inside the domain: read as the run would, or made before."""
     if made:
-        return this.data()
-    data = this.own_data
-    if this.workflow.pretrained:
-        data = load_ensemble(shipped.ROOT / this.workflow.pretrained / "ensemble.h5")
+        return run.data()
+    data = run.own_data
+    if run.workflow.pretrained:
+        data = load_ensemble(shipped.ROOT / run.workflow.pretrained / "ensemble.h5")
     if data is None:
         return None
-    data, line = inside_domain(this.system, data)
+    data, line = inside_domain(run.system, data)
     if line:
-        this.say(line)
+        run.log(line)
     return data
 
 
-def _outlook(this: Run, stage: Stage, why: str | None, trained: bool) -> Outlook:
+def _outlook(run: Run, stage: Stage, why: str | None, trained: bool) -> Outlook:
     if why is None:
         return Outlook(stage.name, None)
-    forecast = stage.forecast(this, trained) or "seconds to minutes"
-    return Outlook(stage.name, why, forecast, stage.memory(this), stage.disk(this))
+    forecast = stage.forecast(run, trained) or "seconds to minutes"
+    return Outlook(stage.name, why, forecast, stage.memory(run), stage.disk(run))

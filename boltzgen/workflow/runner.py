@@ -17,7 +17,7 @@ from boltzgen.config.schema import DataSettings, Workflow
 from boltzgen.errors import ConfigError, DataError
 from boltzgen.rundir.lock import run_lock
 from boltzgen.rundir.manifest import Manifest, check_output_directory, file_digest
-from boltzgen.runtime.processes import ALONE, World
+from boltzgen.runtime.processes import ALONE, Processes
 from boltzgen.runtime.progress import progress_bar, silent
 from boltzgen.workflow.stage import EVERYTHING, Dependencies, Goal, Run, Stage
 from boltzgen.workflow.stage_functions import json_object, warn_of_states
@@ -32,8 +32,8 @@ def run(
     base: Path,
     out: Path,
     goal: Goal = EVERYTHING,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
-    world: World = ALONE,
+    log: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    processes: Processes = ALONE,
 ) -> dict[str, Any] | None:
     """Carry out the stages up to a goal in the run directory ``out``; return the analysis if it is done.
 
@@ -43,16 +43,16 @@ def run(
     the first decides and writes, and has the analysis; the others take their parts of simulate, train and
     sample.
     """
-    device, data_files, system = check(workflow, base, out, goal, world.size)
-    if not world.first:
-        _assist(Run(workflow, base, out, device, system, lambda line: None, world=world))
+    device, data_files, system = check(workflow, base, out, goal, processes.size)
+    if not processes.first:
+        _assist(Run(workflow, base, out, device, system, lambda line: None, processes=processes))
         return None
     for notice in system.notices:
-        say(f"warning: {notice}")
-    with run_lock(out, say):
-        this = Run(workflow, base, out, device, system, say, world=world)
-        results = _run_stages(this, data_files, goal)
-    world.from_first(None)
+        log(f"warning: {notice}")
+    with run_lock(out, log):
+        run = Run(workflow, base, out, device, system, log, processes=processes)
+        results = _run_stages(run, data_files, goal)
+    processes.from_first(None)
     return results
 
 
@@ -78,48 +78,48 @@ def check(
     return device, data_files, system
 
 
-def _assist(this: Run) -> None:
+def _assist(run: Run) -> None:
     """Take part in the stages that the first process comes to, until it has no more."""
-    while name := this.world.from_first(None):
+    while name := run.processes.from_first(None):
         stage = stage_named(str(name))
-        stage.work(this, stage, silent)
+        stage.work(run, stage, silent)
 
 
-def _run_stages(this: Run, data_files: list[str], goal: Goal) -> dict[str, Any] | None:
+def _run_stages(run: Run, data_files: list[str], goal: Goal) -> dict[str, Any] | None:
     """The stages in order, each skipped where it is still valid."""
     from boltzgen.workflow.preflight import check_room
 
-    workflow, out, say, began = this.workflow, this.out, this.say, False
+    workflow, out, log, began = run.workflow, run.out, run.log, False
     manifest = Manifest(out, workflow.model_dump(mode="json", exclude={"quick"}))
-    given, last = Dependencies(this, manifest, tuple(data_files)), NAMES.index(goal.until) + 1
+    given, last = Dependencies(run, manifest, tuple(data_files)), NAMES.index(goal.until) + 1
     for number, stage in enumerate(STAGES[:last]):
         inputs, name = stage.inputs(given, stage), stage.name
         outputs = [out / path for path in stage.writes]
         why = "asked for" if name in goal.force else manifest.why_run(name, inputs, outputs)
         if why is None:
-            _forget(this, stage)
-            say(f"{name}: skipped, nothing it depends on has changed")
+            _forget(run, stage)
+            log(f"{name}: skipped, nothing it depends on has changed")
             continue
         for earlier in stage.reads:
             manifest.check_outputs(earlier)
         if not began:
-            check_room(this, STAGES[number:last])
+            check_room(run, STAGES[number:last])
             if "simulate" in stage.reads:  # states may be newer than the data that are there
-                warn_of_states(this, this.data())
-        prepared, began = stage.prepare(this), True
+                warn_of_states(run, run.data())
+        prepared, began = stage.prepare(run), True
         forecast = stage.forecast(prepared, True)
-        say(f"{name}: running ({why}){'; ' if forecast else ''}{forecast}")
+        log(f"{name}: running ({why}){'; ' if forecast else ''}{forecast}")
         if name in goal.force:
             manifest.abandon(name)
-        clear = functools.partial(_clear, this, stage)
+        clear = functools.partial(_clear, run, stage)
         with (
             manifest.running(name, inputs, outputs, clear, stage.records) as recorded,
-            progress_bar(name) as report,
+            progress_bar(name) as on_progress,
         ):
             if stage.shared(prepared):
-                this.world.from_first(name)
-            recorded.update(stage.work(prepared, stage, report) or {})
-        _forget(this, stage)
+                run.processes.from_first(name)
+            recorded.update(stage.work(prepared, stage, on_progress) or {})
+        _forget(run, stage)
     if goal.until not in ("analyze", "export"):
         return None
     results = json_object(out / "results" / "results.json", "analyze")
@@ -173,16 +173,16 @@ def _data_files(data: DataSettings, base: Path) -> list[Path]:
     return [base / name for _, name in named]
 
 
-def _clear(this: Run, stage: Stage) -> None:
+def _clear(run: Run, stage: Stage) -> None:
     """Remove what another attempt at a stage left: pieces of it, and files that would be added to."""
-    shutil.rmtree(this.resume(stage), ignore_errors=True)
+    shutil.rmtree(run.resume(stage), ignore_errors=True)
     if stage.starts_without:
-        shutil.rmtree(this.out / stage.starts_without, ignore_errors=True)
+        shutil.rmtree(run.out / stage.starts_without, ignore_errors=True)
 
 
-def _forget(this: Run, stage: Stage) -> None:
+def _forget(run: Run, stage: Stage) -> None:
     """Remove what a stage could have resumed from: it is recorded as done."""
-    directory = this.resume(stage)
+    directory = run.resume(stage)
     if directory.parent.exists():
         shutil.rmtree(directory, ignore_errors=True)
         with suppress(OSError):

@@ -12,8 +12,8 @@ import numpy as np
 from boltzgen.config.schema import Workflow
 from boltzgen.rundir.manifest import Manifest
 from boltzgen.runtime.context import Context
-from boltzgen.runtime.processes import ALONE, World
-from boltzgen.runtime.progress import Report
+from boltzgen.runtime.processes import ALONE, Processes
+from boltzgen.runtime.progress import OnProgress
 
 if TYPE_CHECKING:
     from boltzgen.ensemble.weighted import WeightedEnsemble
@@ -29,12 +29,12 @@ class Run:
     out: Path
     device: str
     system: MolecularSystem
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     own_data: WeightedEnsemble | None = None
     """The user's own MD, read before the stage that stores it."""
     data_remarks: tuple[str, ...] = ()
     """What was mended of it, or is suspicious."""
-    world: World = ALONE
+    processes: Processes = ALONE
 
     def seed(self, stage: Stage) -> int:
         """Seed of one stage, so that no two stages share random numbers."""
@@ -45,9 +45,11 @@ class Run:
         """Where a stage keeps what it has finished, until the stage is recorded as done."""
         return self.out / "resume" / stage.name
 
-    def context(self, stage: Stage, on_progress: Report) -> Context:
+    def context(self, stage: Stage, on_progress: OnProgress) -> Context:
         """What the work of a stage is given beside its input."""
-        return Context(self.seed(stage), self.device, on_progress, self.say, self.resume(stage), self.world)
+        return Context(
+            self.seed(stage), self.device, on_progress, self.log, self.resume(stage), self.processes
+        )
 
     @property
     def target(self) -> MolecularSystem:
@@ -60,7 +62,7 @@ class Run:
 
         data, left_out = inside_domain(self.system, _load(self.out / "data" / "ensemble.h5"))
         if left_out:
-            self.say(left_out)
+            self.log(left_out)
         return data
 
     def samples(self) -> WeightedEnsemble:
@@ -83,7 +85,7 @@ EVERYTHING = Goal()
 class Dependencies:
     """What the output of a stage may depend on: the run, its record, and digests of the user's own MD."""
 
-    this: Run
+    run: Run
     manifest: Manifest
     data_files: tuple[str, ...]
 
@@ -125,14 +127,14 @@ class Stage:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     inputs: Callable[[Dependencies, Stage], dict[str, str]]
-    work: Callable[[Run, Stage, Report], dict[str, Any] | None]
+    work: Callable[[Run, Stage, OnProgress], dict[str, Any] | None]
     records: tuple[str, ...] = ()
     starts_without: str = ""
-    prepare: Callable[[Run], Run] = lambda this: this
-    shared: Callable[[Run], bool] = lambda this: False
-    forecast: Callable[[Run, bool], str] = lambda this, trained: ""
-    disk: Callable[[Run], float] = lambda this: 0.0
-    memory: Callable[[Run], float] = lambda this: 0.0
+    prepare: Callable[[Run], Run] = lambda run: run
+    shared: Callable[[Run], bool] = lambda run: False
+    forecast: Callable[[Run, bool], str] = lambda run, trained: ""
+    disk: Callable[[Run], float] = lambda run: 0.0
+    memory: Callable[[Run], float] = lambda run: 0.0
     takes_less: Callable[[Workflow], str] = lambda workflow: ""
 
 

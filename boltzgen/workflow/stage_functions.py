@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from boltzgen.errors import DataError
 from boltzgen.pretrained import shipped
 from boltzgen.runtime.files import atomic_directory, write_atomically
-from boltzgen.runtime.progress import Report
+from boltzgen.runtime.progress import OnProgress
 from boltzgen.workflow.stage import Run, Stage
 
 if TYPE_CHECKING:
@@ -18,144 +18,144 @@ if TYPE_CHECKING:
     from boltzgen.train import Trained
 
 
-def simulate(this: Run, stage: Stage, report: Report) -> dict[str, Any]:
+def simulate(run: Run, stage: Stage, on_progress: OnProgress) -> dict[str, Any]:
     """Make the training ensemble by MD, or store the one that is given."""
     from boltzgen.ensemble.storage import save_ensemble
     from boltzgen.simulate.frame_checks import inside_domain
 
-    if this.workflow.pretrained:
-        shipped.copy(this.workflow.pretrained, data=this.out / "data")
-        warn_of_states(this, this.data())
+    if run.workflow.pretrained:
+        shipped.copy(run.workflow.pretrained, data=run.out / "data")
+        warn_of_states(run, run.data())
         return {}
-    directory, ensemble = this.out / "data", this.own_data
-    recorded: dict[str, Any] = {"data_remarks": list(this.data_remarks)} if this.data_remarks else {}
+    directory, ensemble = run.out / "data", run.own_data
+    recorded: dict[str, Any] = {"data_remarks": list(run.data_remarks)} if run.data_remarks else {}
     if ensemble is None:
         from boltzgen.simulate import stage as dynamics
         from boltzgen.simulate.engine import choose_platform
 
-        settings = this.workflow.simulate
-        platform = this.world.from_first(choose_platform(this.system, settings, this.resume(stage)))
+        settings = run.workflow.simulate
+        platform = run.processes.from_first(choose_platform(run.system, settings, run.resume(stage)))
         recorded["platform"] = platform
-        ensemble = dynamics.simulate(this.system, settings, this.context(stage, report), platform)
-    if not this.world.first:
+        ensemble = dynamics.simulate(run.system, settings, run.context(stage, on_progress), platform)
+    if not run.processes.first:
         return recorded
     n_made = len(ensemble)
-    ensemble, line = inside_domain(this.system, ensemble)
+    ensemble, line = inside_domain(run.system, ensemble)
     if line:
-        this.say(line)
+        run.log(line)
         recorded["frames_left_out"] = n_made - len(ensemble)
-    warn_of_states(this, ensemble)
+    warn_of_states(run, ensemble)
     directory.mkdir(exist_ok=True)
-    save_ensemble(ensemble, this.system.mdtraj_topology, directory / "ensemble.h5")
+    save_ensemble(ensemble, run.system.mdtraj_topology, directory / "ensemble.h5")
     return recorded
 
 
-def read_own_data(this: Run) -> Run:
+def read_own_data(run: Run) -> Run:
     """The user's own trajectories, where there are some, with what was mended of them or is suspicious."""
-    if not this.workflow.data.trajectory:
-        return this
+    if not run.workflow.data.trajectory:
+        return run
     from boltzgen.simulate.own_trajectories import load_trajectories
 
     remarks: list[str] = []
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         remarks.append(line.removeprefix("warning: "))
-        this.say(line)
+        run.log(line)
 
-    data = load_trajectories(this.system, this.workflow.data, this.base, say)
-    return replace(this, own_data=data, data_remarks=tuple(remarks))
+    data = load_trajectories(run.system, run.workflow.data, run.base, log)
+    return replace(run, own_data=data, data_remarks=tuple(remarks))
 
 
-def check_network(this: Run) -> Run:
+def check_network(run: Run) -> Run:
     """DataError unless the network that is there is one of this system."""
     from boltzgen.workflow.preflight import check_model
 
-    check_model(this.out / "model", this.system)
-    return this
+    check_model(run.out / "model", run.system)
+    return run
 
 
-def warn_of_states(this: Run, data: WeightedEnsemble) -> None:
+def warn_of_states(run: Run, data: WeightedEnsemble) -> None:
     """Say which declared states the data make of no use."""
     from boltzgen.ensemble.state_checks import state_warnings
 
-    for line in state_warnings(this.system, data):
-        this.say(line)
+    for line in state_warnings(run.system, data):
+        run.log(line)
 
 
-def train(this: Run, stage: Stage, report: Report) -> dict[str, Any]:
+def train(run: Run, stage: Stage, on_progress: OnProgress) -> dict[str, Any]:
     """Train the network, or take the one that comes with boltzgen."""
     from boltzgen import train as training
 
-    settings, directory = this.workflow, this.out / "model"
+    settings, directory = run.workflow, run.out / "model"
     if settings.pretrained:
         shipped.copy(settings.pretrained, model=directory)
         return {}
-    context = this.context(stage, report)
+    context = run.context(stage, on_progress)
     try:
-        trained = training.train(this.system, this.data(), settings.model, settings.train, directory, context)
+        trained = training.train(run.system, run.data(), settings.model, settings.train, directory, context)
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
-    if this.world.first and settings.train.height_paths:
-        report(1.0, 1.0, "annealing a few paths: do the heights of the levels agree?")
-        _show_level_consistency(this, trained, context.seed + 5)
-    came_to = json.loads((directory / "training.json").read_text(encoding="utf-8"))
-    return {"train_steps": came_to["steps"], "compile": came_to["compile"]}
+    if run.processes.first and settings.train.consistency_paths:
+        on_progress(1.0, 1.0, "annealing a few paths: do the relative energies of the levels agree?")
+        _show_level_consistency(run, trained, context.seed + 5)
+    resolved = json.loads((directory / "training.json").read_text(encoding="utf-8"))
+    return {"train_steps": resolved["steps"], "compile": resolved["compile"]}
 
 
-def _show_level_consistency(this: Run, trained: Trained, seed: int) -> None:
-    """``heights.json`` and ``heights.png`` of plain paths that begin at held-out frames, and at noise."""
+def _show_level_consistency(run: Run, trained: Trained, seed: int) -> None:
+    """``level_consistency.json`` and ``.png`` of plain paths that begin at held-out frames, and at noise."""
     from boltzgen.report.pictures import level_consistency
     from boltzgen.sample.level_consistency import write_level_consistency
 
-    directory, n = this.out / "model", this.workflow.train.height_paths
-    x0 = trained.held_out.drawn(n, seed)[0].to(this.device)
-    curves = write_level_consistency(this.system, trained.model, x0, directory)
-    level_consistency(curves["paths"], curves["offsets"], directory / "heights.png")  # type: ignore[arg-type]
+    directory, n = run.out / "model", run.workflow.train.consistency_paths
+    x0 = trained.held_out.drawn(n, seed)[0].to(run.device)
+    curves = write_level_consistency(run.system, trained.model, x0, directory)
+    level_consistency(curves["paths"], curves["offsets"], directory / "level_consistency.png")  # type: ignore[arg-type]
 
 
-def sample(this: Run, stage: Stage, report: Report) -> None:
+def sample(run: Run, stage: Stage, on_progress: OnProgress) -> None:
     """Draw weighted samples of the target."""
-    from boltzgen.ensemble.correlation import with_stretches
+    from boltzgen.ensemble.correlation import with_blocks
     from boltzgen.ensemble.storage import save_ensemble
     from boltzgen.model import load_model
     from boltzgen.sample import stage as sampling
 
-    model = load_model(this.out / "model", this.device, this.system)
+    model = load_model(run.out / "model", run.device, run.system)
     # Blocks anew, since variables may be declared after the data were made, and slower.
-    data = with_stretches(this.system, this.data())
+    data = with_blocks(run.system, run.data())
     samples, diagnostics = sampling.sample(
-        this.target, model, data, this.workflow.sample, this.context(stage, report)
+        run.target, model, data, run.workflow.sample, run.context(stage, on_progress)
     )
-    if not this.world.first:
+    if not run.processes.first:
         return
-    with atomic_directory(this.out / "samples") as directory:
-        save_ensemble(samples, this.system.mdtraj_topology, directory / "ensemble.h5")
+    with atomic_directory(run.out / "samples") as directory:
+        save_ensemble(samples, run.system.mdtraj_topology, directory / "ensemble.h5")
         write_atomically(directory / "diagnostics.json", _json(diagnostics))
 
 
-def analyze(this: Run, stage: Stage, report: Report) -> None:
+def analyze(run: Run, stage: Stage, on_progress: OnProgress) -> None:
     """Free energies, distances to the MD, and what the report shows."""
     from boltzgen.analyze import stage as analysis
-    from boltzgen.ensemble.correlation import with_stretches
+    from boltzgen.ensemble.correlation import with_blocks
     from boltzgen.report.pictures import write_pictures
     from boltzgen.rundir.finished_run import FinishedRun
 
-    diagnostics = json_object(this.out / "samples" / "diagnostics.json", "sample")
-    data = with_stretches(this.system, this.data())
-    reference = data.at_temperature(this.target.temperature_k)
+    diagnostics = json_object(run.out / "samples" / "diagnostics.json", "sample")
+    data = with_blocks(run.system, run.data())
+    reference = data.at_temperature(run.target.temperature_k)
     results = analysis.analyze(
-        this.target, this.samples(), reference, diagnostics, this.workflow.analyze, this.seed(stage)
+        run.target, run.samples(), reference, diagnostics, run.workflow.analyze, run.seed(stage)
     )
-    analysis.write_results(results, this.out / "results")
-    write_pictures(FinishedRun(this.out, checked=False), this.out / "results")
+    analysis.write_results(results, run.out / "results")
+    write_pictures(FinishedRun(run.out, checked=False), run.out / "results")
 
 
-def export(this: Run, stage: Stage, report: Report) -> None:
+def export(run: Run, stage: Stage, on_progress: OnProgress) -> None:
     """Trajectories and weights for other tools."""
     from boltzgen.export.stage import export_samples
 
-    seed, directory = this.seed(stage), this.out / "export"
-    export_samples(this.target, this.samples(), this.workflow.export, directory, seed)
+    seed, directory = run.seed(stage), run.out / "export"
+    export_samples(run.target, run.samples(), run.workflow.export, directory, seed)
 
 
 def json_object(path: Path, stage: str) -> dict[str, Any]:

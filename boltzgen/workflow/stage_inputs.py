@@ -21,7 +21,7 @@ Inputs = dict[str, str]
 
 def of_simulation(given: Dependencies, stage: Stage) -> Inputs:
     """The settings of the dynamics, or the user's own trajectories."""
-    workflow = given.this.workflow
+    workflow = given.run.workflow
     if workflow.pretrained:
         return _physics(given) | {"the pretrained model": workflow.pretrained}
     if not workflow.data.trajectory:
@@ -33,7 +33,7 @@ def of_simulation(given: Dependencies, stage: Stage) -> Inputs:
 
 def of_training(given: Dependencies, stage: Stage) -> Inputs:
     """The network's settings, the data, and where it starts from."""
-    workflow = given.this.workflow
+    workflow = given.run.workflow
     if workflow.pretrained:
         return _physics(given) | {"the pretrained model": workflow.pretrained}
     made_from = _stamps(given, "the data")
@@ -51,7 +51,7 @@ def of_sampling(given: Dependencies, stage: Stage) -> Inputs:
 
 def of_analysis(given: Dependencies, stage: Stage) -> Inputs:
     """The sample, and what is looked at."""
-    observables = given.this.workflow.analyze.observables
+    observables = given.run.workflow.analyze.observables
     own = [file_digest(Path(name.rpartition(":")[0])) for name in observables if ".py:" in name]
     looked_at = _variables(given) | _states(given) | ({"the observables": digest(own)} if own else {})
     return _common(given) | _sections(given, stage, "analyze") | _stamps(given, "the samples") | looked_at
@@ -65,7 +65,7 @@ def of_export(given: Dependencies, stage: Stage) -> Inputs:
 
 def _physics(given: Dependencies) -> Inputs:
     """The system as it is asked for, and as it was built."""
-    asked, system = given.this.workflow.model_dump(mode="json")["system"], given.this.system
+    asked, system = given.run.workflow.model_dump(mode="json")["system"], given.run.system
     physics = {"system.name": _text(_content(asked["name"]))}
     physics |= {f"system.parameters.{k}": _text(_content(v)) for k, v in asked["parameters"].items()}
     xml = xml_digest(system.openmm_system.__getstate__())
@@ -75,16 +75,16 @@ def _physics(given: Dependencies) -> Inputs:
 
 
 def _common(given: Dependencies) -> Inputs:
-    return _physics(given) | {"seed": str(given.this.workflow.seed)}
+    return _physics(given) | {"seed": str(given.run.workflow.seed)}
 
 
 def _sections(given: Dependencies, stage: Stage, *names: str) -> Inputs:
-    settings = given.this.workflow.model_dump(mode="json")
+    settings = given.run.workflow.model_dump(mode="json")
     values = {f"{name}.{key}": _text(value) for name in names for key, value in settings[name].items()}
     usual = {
         f"{name}.{key}": _text(value)
         for name in names
-        for key, value in type(getattr(given.this.workflow, name))().model_dump(mode="json").items()
+        for key, value in type(getattr(given.run.workflow, name))().model_dump(mode="json").items()
     }
     done = given.manifest.stages.get(stage.name, {}).get("inputs", {})
     if any(key in done for key in values):  # a record may be older than a setting, whose default is as before
@@ -97,11 +97,11 @@ def _stamps(given: Dependencies, *names: str) -> Inputs:
 
 
 def _variables(given: Dependencies) -> Inputs:
-    return {"collective variables": digest(repr(given.this.system.collective_variables))}
+    return {"collective variables": digest(repr(given.run.system.collective_variables))}
 
 
 def _states(given: Dependencies) -> Inputs:
-    return {"states": digest(repr(given.this.system.states))}
+    return {"states": digest(repr(given.run.system.states))}
 
 
 def _isomer(system: MolecularSystem) -> list[object]:
@@ -111,11 +111,11 @@ def _isomer(system: MolecularSystem) -> list[object]:
     """
     domain, x = domain_of(system), system.positions
     centres = [(e.atoms[0], sorted(e.substituents[0])[:3]) for e in domain.elements if e.kind == "centre"]
-    hands = [float(np.sign(np.linalg.det(x[others] - x[centre]))) for centre, others in centres]
+    chirality = [float(np.sign(np.linalg.det(x[others] - x[centre]))) for centre, others in centres]
     turned = [
         domain.name(e) for e in domain.elements if e.kind != "centre" and domain.arrangement(e) != "trans"
     ]
-    return [hands, *filter(None, (turned, list(system.free_isomers)))]
+    return [chirality, *filter(None, (turned, list(system.free_isomers)))]
 
 
 def _as_recorded(given: Inputs, stage: Stage, manifest: Manifest) -> Inputs:
@@ -124,12 +124,12 @@ def _as_recorded(given: Inputs, stage: Stage, manifest: Manifest) -> Inputs:
     Asking for the number of steps that a time limit came to is asking for the model already there.
     """
     recorded, done = manifest.recorded, manifest.stages.get(stage.name, {}).get("inputs", {})
-    came_to: list[dict[str, Any]] = [
+    resolved: list[dict[str, Any]] = [
         {"train.steps": recorded.get("train_steps"), "train.minutes": None},
         {"train.compile": recorded.get("compile")},
         {"simulate.platform": recorded.get("platform")},
     ]
-    for group in came_to:
+    for group in resolved:
         if all(given.get(key) == _text(value) for key, value in group.items()):
             given = given | {key: done[key] for key in group if key in done}
     return given

@@ -13,11 +13,11 @@ import torch
 from openmm import app
 
 from boltzgen.config.schema import ModelSettings
-from boltzgen.diffusion.losses import OBJECTIVES, dsm, height_loss, noised
+from boltzgen.diffusion.losses import OBJECTIVES, dsm, level_loss, noised
 from boltzgen.diffusion.noise_levels import draw_levels
 from boltzgen.diffusion.process import perturb
 from boltzgen.errors import DataError
-from boltzgen.geometry import mean_free_noise, remove_centroid
+from boltzgen.geometry import remove_centroid, zero_centroid_noise
 from boltzgen.model.compiled import (
     COMPILATION_FAILED,
     BatchFunction,
@@ -73,7 +73,7 @@ def model(system: MolecularSystem) -> EnergyModel:
     """An untrained model whose zero-initialised outputs are shaken, so that the network matters."""
     torch.manual_seed(0)
     g = torch.Generator().manual_seed(0)
-    data = torch.as_tensor(system.positions).float() + 0.01 * mean_free_noise((200, 14, 3), g)
+    data = torch.as_tensor(system.positions).float() + 0.01 * zero_centroid_noise((200, 14, 3), g)
     small = ModelSettings(n_channels=4, n_radial=4, hidden=16)
     model = EnergyModel.from_data(system, remove_centroid(data), small)
     for layer in model.layers:
@@ -106,7 +106,7 @@ def test_the_network_of_the_package_keeps_the_contract() -> None:
 def test_identical_atoms_without_bonds_keep_the_contract() -> None:
     torch.manual_seed(0)
     cluster, g = load_system("lj13"), torch.Generator().manual_seed(0)
-    x = torch.as_tensor(cluster.positions).float() + 0.1 * mean_free_noise((200, 13, 3), g)
+    x = torch.as_tensor(cluster.positions).float() + 0.1 * zero_centroid_noise((200, 13, 3), g)
     model = EnergyModel.from_data(cluster, x, ModelSettings(prior="none", l_max=3, n_channels=8, hidden=16))
     for layer in model.layers:
         torch.nn.init.normal_(layer.energy.weight)
@@ -211,9 +211,9 @@ def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel, objective: st
     single = EnergyModel(model.spec)
     single.load_state_dict(model.state_dict())
     g = torch.Generator().manual_seed(4)
-    x0 = 0.1 * mean_free_noise((8, 14, 3), g)
+    x0 = 0.1 * zero_centroid_noise((8, 14, 3), g)
     levels = draw_levels("kl", 2, 8, single.log_sigma_range, single.prior.level_information, g)
-    y, flat = x0.repeat(2, 1, 1) + 0.05 * mean_free_noise((16, 14, 3), g), levels.flatten()
+    y, flat = x0.repeat(2, 1, 1) + 0.05 * zero_centroid_noise((16, 14, 3), g), levels.flatten()
     slope = objective == "dsm+tsm"
     crossed = 8 if objective == "dsm+nce" else 16
     with warnings.catch_warnings():
@@ -222,14 +222,14 @@ def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel, objective: st
         more = torch.arange(20) % 16
         fast = compile_derivatives(single, y[more], flat[more], slope=slope)
         fast_energy = compile_energy(single, y[:crossed], flat[:crossed])
-    noise = mean_free_noise((2, 8, 14, 3), g)
+    noise = zero_centroid_noise((2, 8, 14, 3), g)
 
     def gradient(derivatives: BatchFunction, energy: BatchFunction) -> torch.Tensor:
         single.zero_grad()
         batch = noised(derivatives, x0, levels, noise, 39)
-        heights = height_loss(objective, batch, energy)
+        level_losses = level_loss(objective, batch, energy)
         loss = dsm(batch, single.spec.sigma_data).mean()
-        (loss if heights is None else loss + heights.mean()).backward()
+        (loss if level_losses is None else loss + level_losses.mean()).backward()
         # A parameter that an objective does not see has no gradient, or one of zero where compiled.
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in single.parameters()]
         return torch.cat([g.flatten() for g in gradients])

@@ -21,9 +21,9 @@ SIMULATE = SimulateSettings(
     method="langevin", n_runs=1, equilibration_ps=5.0, production_ps=150.0, frame_interval_ps=0.05
 )
 MODEL = ModelSettings(n_layers=1, n_channels=4, n_radial=4, hidden=16)
-TRAIN = TrainSettings(steps=300, batch_size=64, compile="never", height_paths=0)
+TRAIN = TrainSettings(steps=300, batch_size=64, compile="never", consistency_paths=0)
 SAMPLE = SampleSettings(
-    n_particles=1024, n_islands=4, n_levels=60, n_pilot=128, n_forward=128, chunk_size=256, ladder_moves=0
+    n_particles=1024, n_islands=4, n_levels=60, n_pilot=128, n_forward=128, chunk_size=256, level_moves=0
 )
 
 

@@ -26,7 +26,7 @@ TINY = {
     "system": {"name": "harmonic_dimer"},
     "simulate": {"method": "langevin", "n_runs": 3, "equilibration_ps": 2, "production_ps": 60},
     "model": {"n_layers": 1, "n_channels": 4, "n_radial": 4, "hidden": 16},
-    "train": {"steps": 60, "batch_size": 16, "compile": "never", "height_paths": 16},
+    "train": {"steps": 60, "batch_size": 16, "compile": "never", "consistency_paths": 16},
     "sample": {"n_particles": 96, "n_islands": 3, "n_levels": 30, "n_pilot": 32, "n_forward": 32},
     "analyze": {"n_bootstrap": 10},
     "export": {"n_resampled": 4000, "formats": ["xtc", "pdb"]},  # long enough to be killed in
@@ -98,7 +98,11 @@ def content(out: Path) -> dict[str, object]:
             values = getattr(ensemble, key)
             found[f"{name} {key}"] = None if values is None else np.asarray(values).tobytes()
         found[f"{name} log_z"] = ensemble.log_z
-    for path in (*out.glob("model/**/energy.*"), out / "model" / "heights.json", *out.glob("export/**/*")):
+    for path in (
+        *out.glob("model/**/energy.*"),
+        out / "model" / "level_consistency.json",
+        *out.glob("export/**/*"),
+    ):
         if path.is_file() and path.suffix != ".pdb":  # whose header tells the day
             found[str(path.relative_to(out))] = path.read_bytes()
     with (out / "model" / "metrics.csv").open(newline="") as stream:
@@ -120,7 +124,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("kill")
     (home / "tiny.yaml").write_text(json.dumps(TINY))
     settings, base = load_workflow(str(home / "tiny.yaml"))
-    run(settings, base, home / "whole", say=lambda line: None)
+    run(settings, base, home / "whole", log=lambda line: None)
     return home
 
 

@@ -38,16 +38,16 @@ def workflow_file(tmp_path: Path) -> Path:
             "parameters": {
                 "pdb": "my.pdb",
                 "forcefield": FORCE_FIELD,
-                "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 14]}},
-                "states": {
-                    "positive": {"cv": "phi", "intervals": [[0.0, 2.0]]},
-                    "negative": {"cv": "phi", "intervals": [[-3.1416, 0.0], [2.0, 3.1416]]},
-                },
             },
+        },
+        "collective_variables": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 14]}},
+        "states": {
+            "positive": {"cv": "phi", "intervals": [[0.0, 2.0]]},
+            "negative": {"cv": "phi", "intervals": [[-3.1416, 0.0], [2.0, 3.1416]]},
         },
         "data": {"trajectory": ["run.dcd"], "skip_frames": 2},
         "model": {"n_layers": 1, "n_channels": 4, "n_radial": 4, "hidden": 16},
-        "train": {"steps": 3, "batch_size": 8, "compile": "never", "height_paths": 4},
+        "train": {"steps": 3, "batch_size": 8, "compile": "never", "consistency_paths": 4},
         "sample": {
             "n_particles": 16,
             "n_islands": 2,
@@ -68,7 +68,7 @@ def workflow_file(tmp_path: Path) -> Path:
 def test_own_molecule_and_trajectory_run_to_the_end(workflow_file: Path, tmp_path: Path) -> None:
     workflow, base = load_workflow(str(workflow_file))
     out, said = tmp_path / "run", []
-    results = run(workflow, base, out, say=said.append)
+    results = run(workflow, base, out, log=said.append)
     assert results is not None
     assert {"log Z", "Delta F", "E-W2"} <= {row["quantity"] for row in results["rows"]}
     assert results["n_reference"] == 58
@@ -78,5 +78,5 @@ def test_own_molecule_and_trajectory_run_to_the_end(workflow_file: Path, tmp_pat
     assert exported.xyz.shape == (8, 22, 3)
     assert np.isfinite(exported.xyz).all()
     again: list[str] = []
-    run(workflow, base, out, say=again.append)
+    run(workflow, base, out, log=again.append)
     assert all("skipped" in line for line in again)

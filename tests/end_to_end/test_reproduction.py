@@ -14,7 +14,7 @@ from boltzgen.workflow.runner import run
 SMALL = [
     "simulate={n_runs: 1, n_temperatures: 2, equilibration_ps: 1, production_ps: 10}",
     "model={n_layers: 1, n_channels: 4, n_radial: 4, hidden: 8}",
-    "train={steps: 30, batch_size: 8, height_paths: 8}",
+    "train={steps: 30, batch_size: 8, consistency_paths: 8}",
     "sample={n_particles: 32, n_islands: 2, n_levels: 15, n_pilot: 16, n_forward: 16}",
     "analyze={n_bootstrap: 4, n_bins: 6}",
     "export={n_resampled: 8, formats: [xtc]}",
@@ -38,7 +38,7 @@ def test_the_record_makes_the_same_run_again(tmp_path: Path) -> None:
         ("again", str(tmp_path / "first" / "config.yaml"), []),
     ):
         settings, base = load_workflow(source, changes, device="cpu")
-        run(settings, base, tmp_path / out, say=lambda line: None)
+        run(settings, base, tmp_path / out, log=lambda line: None)
     first, again = made(tmp_path / "first"), made(tmp_path / "again")
     assert len(first) == 10 and first.keys() == again.keys()
     assert [name for name in first if again[name] != first[name]] == []

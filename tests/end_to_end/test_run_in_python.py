@@ -18,10 +18,10 @@ from boltzgen.workflow.runner import run
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("home") / "runs" / "harmonic_dimer"
-    small = ["train={steps: 60, height_paths: 8}", "model={n_channels: 4, n_radial: 4, hidden: 16}"]
+    small = ["train={steps: 60, consistency_paths: 8}", "model={n_channels: 4, n_radial: 4, hidden: 16}"]
     small += ["sample.n_levels=30"]
     settings, base = load_workflow("harmonic_dimer", small, quick=True, device="cpu")
-    run(settings, base, path, say=lambda line: None)
+    run(settings, base, path, log=lambda line: None)
     return path
 
 

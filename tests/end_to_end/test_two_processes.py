@@ -28,7 +28,7 @@ device: cpu
 system: {name: harmonic_dimer}
 simulate: {method: langevin, n_runs: 2, equilibration_ps: 5, production_ps: 100, frame_interval_ps: 0.05}
 model: {n_layers: 1, n_channels: 4, n_radial: 4, hidden: 16}
-train: {steps: 100, batch_size: 64, compile: never, minutes: null, height_paths: 0}
+train: {steps: 100, batch_size: 64, compile: never, minutes: null, consistency_paths: 0}
 sample: {n_particles: 512, n_islands: 2, n_levels: 40, n_pilot: 64, n_forward: 64}
 export: {formats: [xtc], n_resampled: 16}
 """
@@ -69,7 +69,7 @@ def test_two_processes_give_the_ensemble_that_one_gives(of_two: Path, tmp_path: 
     """The same MD and, given the network, the same samples, which give the closed form."""
     one = tmp_path / "run"
     settings, base = load_workflow(str(of_two.parent / "tiny.yaml"))
-    run(settings, base, one, Goal("simulate"), say=lambda line: None)
+    run(settings, base, one, Goal("simulate"), log=lambda line: None)
     assert same(*(load_ensemble(out / "data" / "ensemble.h5") for out in (of_two, one)))
     again = tmp_path / "again"
     shutil.copytree(of_two, again)
@@ -97,7 +97,7 @@ def test_losses_of_two_processes_are_those_of_one(of_two: Path, tmp_path: Path) 
         header, *rows = (out / "model" / "metrics.csv").read_text().splitlines()
         assert len(rows) == 5
         values = dict(zip(header.split(","), map(float, rows[-1].split(",")), strict=True))
-        last.append((values["held_out_dsm"], values["held_out_heights"]))
+        last.append((values["held_out_dsm"], values["held_out_level_loss"]))
     # 256 held-out configurations in either; the losses of untrained networks are about 1 and 0.69.
     assert last[0] == pytest.approx(last[1], abs=0.08)
 

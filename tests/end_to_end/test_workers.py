@@ -22,7 +22,12 @@ from boltzgen.system.registry import load_system
 @pytest.mark.parametrize("platform", ["Reference", "batched"])
 def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
     settings = SimulateSettings(
-        n_runs=2, n_temperatures=2, friction_per_ps=5.0, equilibration_ps=1.0, production_ps=5.0, n_walkers=10
+        n_runs=2,
+        n_temperatures=2,
+        friction_per_ps=5.0,
+        equilibration_ps=1.0,
+        production_ps=5.0,
+        n_replicas=10,
     )
     told: list[tuple[float, float, str]] = []
     resume = tmp_path / "resume"

@@ -20,21 +20,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from boltzgen.diffusion.process import MeanFreeGaussian
+from boltzgen.diffusion.process import ZeroCentroidGaussian
 from boltzgen.ensemble.regions import find_regions
 from boltzgen.ensemble.weighted import WeightedEnsemble
-from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
+from boltzgen.geometry import dof, gaussian_log_density, remove_centroid, squared_norm, zero_centroid_noise
 from boltzgen.sample.coverage import energy_presence, region_presence
 from boltzgen.sample.diagnostics import judge_run, path_diagnostics, summarise
 from boltzgen.sample.stage import ensemble_of
 from boltzgen.sample.units_of_motion import distance_units
-from boltzgen.smc.adaptation import Plan, plan_ladder
+from boltzgen.smc.adaptation import Plan, plan_schedule
 from boltzgen.smc.algorithm import Population, run_smc, start
 from boltzgen.smc.base import Particles
 from boltzgen.smc.bidirectional import forward_paths, reverse_paths
 from boltzgen.smc.combine import Combined, combine
 from boltzgen.smc.kernels import DdpmMse
-from boltzgen.smc.levels import Ends, FoldLevel, Ladder, at_level
+from boltzgen.smc.levels import BridgeStart, Ends, Schedule, at_level
 
 VARIANCE, SIGMA_MAX, SIGMA_MIN = 0.05, 8.0, 0.05
 N_DATA = 512
@@ -67,10 +67,10 @@ class Mixture:
         return remove_centroid(torch.randn((2, self.n_atoms, 3), generator=g, dtype=torch.float64))
 
     @functools.cached_property
-    def gaussian(self) -> MeanFreeGaussian:
+    def gaussian(self) -> ZeroCentroidGaussian:
         weights = torch.tensor([1 - self.second, self.second]).double()
         spread = float(weights @ squared_norm(self.centres)) / dof(self.n_atoms)
-        return MeanFreeGaussian.isotropic(self.n_atoms, VARIANCE + spread)
+        return ZeroCentroidGaussian.isotropic(self.n_atoms, VARIANCE + spread)
 
     def energy(self, x: Tensor, variance: Tensor, raised: Tensor | float) -> tuple[Tensor, Tensor]:
         """Minus the log density ``(n,)`` and its gradient, the second mode raised."""
@@ -92,20 +92,20 @@ class Mixture:
 
     def data(self, n: int, generator: torch.Generator) -> Tensor:
         second = torch.rand(n, generator=generator, dtype=torch.float64) < self.second
-        noise = mean_free_noise((n, self.n_atoms, 3), generator, torch.float64)
+        noise = zero_centroid_noise((n, self.n_atoms, 3), generator, torch.float64)
         return self.centres[second.long()] + VARIANCE**0.5 * noise
 
     @property
-    def entrance(self) -> FoldLevel:
-        return FoldLevel(self.model, SIGMA_MIN, self.target, lambda x: (x, torch.ones(len(x)).bool()))
+    def bridge_start(self) -> BridgeStart:
+        return BridgeStart(self.model, SIGMA_MIN, self.target, lambda x: (x, torch.ones(len(x)).bool()))
 
     @functools.cached_property
-    def ladder(self) -> Ladder:
+    def schedule(self) -> Schedule:
         g = torch.Generator().manual_seed(1)
         plan = Plan(
             n_levels=24,
             n_pilot=128,
-            ladder_moves=1,
+            level_moves=1,
             move_below=0.2,
             bridge_moves=1,
             n_leapfrog=1,
@@ -113,8 +113,8 @@ class Mixture:
             kernel=DdpmMse(),
             classes=torch.arange(self.n_atoms),
         )
-        return plan_ladder(
-            Ends(self.gaussian, SIGMA_MAX, self.model, self.entrance),
+        return plan_schedule(
+            Ends(self.gaussian, SIGMA_MAX, self.model, self.bridge_start),
             self.data(400, g),
             lambda sigma: self.gaussian.level_information(torch.as_tensor(sigma)).numpy(),
             plan,
@@ -139,11 +139,14 @@ class Outcome:
 @torch.no_grad()
 def run_of(mixture: Mixture, generator: torch.Generator, n_island: int = 512) -> Outcome:
     """One run of four islands with paths in both directions, and its verdict."""
-    ladder, ends = mixture.ladder, (mixture.model, mixture.gaussian)
+    schedule, ends = mixture.schedule, (mixture.model, mixture.gaussian)
     x0 = mixture.data(N_DATA, generator)
-    forward = forward_paths(*ends, ladder, x0, lambda x: {}, generator)
-    reverse = reverse_paths(*ends, ladder, N_DATA, lambda x: {}, generator)
-    levels = [*ladder.noise_levels(mixture.model, moving=True), *ladder.bridge_levels(mixture.entrance)]
+    forward = forward_paths(*ends, schedule, x0, lambda x: {}, generator)
+    reverse = reverse_paths(*ends, schedule, N_DATA, lambda x: {}, generator)
+    levels = [
+        *schedule.noise_levels(mixture.model, moving=True),
+        *schedule.bridge_levels(mixture.bridge_start),
+    ]
     populations = [
         run_smc(start(*ends, SIGMA_MAX, n_island, generator), levels, resample_below=0.5, generator=generator)
         for _ in range(4)
@@ -152,7 +155,7 @@ def run_of(mixture: Mixture, generator: torch.Generator, n_island: int = 512) ->
     u = mixture.target(x0)[0]
     data = WeightedEnsemble(x0.float().numpy(), np.zeros(N_DATA), u.numpy(), 300.0)
     gaps = (at_level(mixture.model, x0, SIGMA_MIN)[0] - u).numpy()
-    paths = path_diagnostics(ladder, forward, reverse, {})
+    paths = path_diagnostics(schedule, forward, reverse, {})
     return outcome(populations, combined, paths | {"regions": presences(mixture, data, gaps, combined)}, data)
 
 

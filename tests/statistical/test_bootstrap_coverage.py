@@ -20,7 +20,7 @@ from boltzgen.analyze.free_energy import (
     kernel_pmf,
     potential_of_mean_force,
 )
-from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.system.molecular_system import CollectiveVariable, State
 from boltzgen.system.registry import load_system
@@ -239,7 +239,7 @@ def test_means_of_correlated_trajectories_are_covered(memory):
         x[:, 1, 0] = 1.0 + 0.1 * series
         zero = np.zeros(2 * n)
         sample = WeightedEnsemble(x, zero, zero, 300.0, islands=np.repeat([0, 1], n))
-        found.append(expectation(with_stretches(dimer, sample), series, 200, k))
+        found.append(expectation(with_blocks(dimer, sample), series, 200, k))
     errors = np.array([e.error for e in found if e.error is not None])
     assert 0.92 <= coverage(found, 0.0) <= 0.98
     assert np.median(errors) == pytest.approx(np.std([e.value for e in found]), rel=0.12)

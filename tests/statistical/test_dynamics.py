@@ -42,14 +42,14 @@ def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
 
 @both_ways
 def test_langevin_gives_the_mean_bond_length(platform: str) -> None:
-    settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0, "n_walkers": 250})
+    settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0, "n_replicas": 250})
     check_mean_bond_length(replicate_means(settings, 8, platform), bound=3e-4)
 
 
 @both_ways
 def test_parallel_tempering_gives_the_mean_bond_length_at_the_target(platform: str) -> None:
-    ladder = {"n_temperatures": 2, "temperature_ratio": 2.0, "production_ps": 50.0, "n_walkers": 100}
-    settings = SHORT.model_copy(update=ladder)
+    schedule = {"n_temperatures": 2, "temperature_ratio": 2.0, "production_ps": 50.0, "n_replicas": 100}
+    settings = SHORT.model_copy(update=schedule)
     check_mean_bond_length(replicate_means(settings, 6, platform), bound=5e-4)
 
 
@@ -58,14 +58,14 @@ def test_exchanges_do_not_heat_stiff_bonds(platform: str) -> None:
     """A time step of half the inverse frequency, as 1 fs is for C-H bonds; exchanges every 20 steps."""
     system = dimer()
     long = {"timestep_fs": 25.0, "friction_per_ps": 1.0, "production_ps": 4000.0, "equilibration_ps": 10.0}
-    many = {"n_walkers": 100}
-    ladder = {
+    many = {"n_replicas": 100}
+    schedule = {
         "n_temperatures": 2,
         "temperature_ratio": 1.25,
         "frame_interval_ps": 0.5,
         "swap_interval_ps": 0.5,
     }
-    settings = SHORT.model_copy(update=long | ladder | many)
+    settings = SHORT.model_copy(update=long | schedule | many)
     run = simulate(system, settings, Context(1), platform)
     r = np.linspace(0.05, 0.35, 20_001)
     u = 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT
@@ -94,9 +94,9 @@ def two_wells(barrier: float = 20.0) -> MolecularSystem:
 def test_a_ladder_crosses_a_barrier_and_weighs_both_wells() -> None:
     """8 kT high: a walker alone does not cross in this time; population within 3.5 errors over seeds."""
     system = two_wells()
-    ladder = {"n_runs": 1, "n_temperatures": 5, "temperature_ratio": 1.6, "n_walkers": 50}
+    schedule = {"n_runs": 1, "n_temperatures": 5, "temperature_ratio": 1.6, "n_replicas": 50}
     settings = SHORT.model_copy(
-        update=ladder | {"timestep_fs": 5.0, "equilibration_ps": 40.0, "production_ps": 1000.0}
+        update=schedule | {"timestep_fs": 5.0, "equilibration_ps": 40.0, "production_ps": 1000.0}
     )
     r = np.linspace(0.05, 0.6, 20_001)
     weight = r**2 * np.exp(-20.0 * (((r - 0.3) / 0.1) ** 2 - 1) ** 2 / system.kT)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from boltzgen.analyze.free_energy import Estimate, expectation, free_energy_difference
-from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
 from boltzgen.system.registry import load_system
@@ -50,7 +50,7 @@ def trajectory(system: MolecularSystem, r: Array, s: Array, log_weights: Array) 
     x = np.zeros((r.size, system.n_atoms, 3), dtype=np.float32)
     x[:, 1, 0], x[:, 2, 1] = OFFSET + UNIT * r, OFFSET + UNIT * s
     zero = np.zeros(r.size)
-    return with_stretches(system, WeightedEnsemble(x, log_weights + zero, zero, 300.0))
+    return with_blocks(system, WeightedEnsemble(x, log_weights + zero, zero, 300.0))
 
 
 def chain(*variables: CollectiveVariable, states: tuple[State, ...] = ()) -> MolecularSystem:

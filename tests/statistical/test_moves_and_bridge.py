@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from boltzgen import make_potential
-from boltzgen.diffusion.process import MeanFreeGaussian
-from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
+from boltzgen.diffusion.process import ZeroCentroidGaussian
+from boltzgen.geometry import dof, gaussian_log_density, remove_centroid, squared_norm, zero_centroid_noise
 from boltzgen.smc import algorithm as smc
 from boltzgen.smc import moves
-from boltzgen.smc.adaptation import Plan, plan_ladder
+from boltzgen.smc.adaptation import Plan, plan_schedule
 from boltzgen.smc.base import Level, Moves, Particles
 from boltzgen.smc.elastic_network import DenoisingError
-from boltzgen.smc.levels import BridgeLevel, Ends, FoldLevel, Ladder, NoiseLevel
+from boltzgen.smc.levels import BridgeLevel, BridgeStart, Ends, NoiseLevel, Schedule
 from boltzgen.smc.moves import MOVES
 from boltzgen.system.registry import load_system
 from boltzgen.systems.harmonic import chain_log_z, well_log_z
@@ -102,13 +102,15 @@ def standard(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
 
 def bridge_replicates(n: int = 40) -> tuple[float, float]:
     """Deviation of Z over its exact value from one, in standard errors, and that error."""
-    entrance = FoldLevel(standard, 1.0, narrow, lambda x: (x, torch.ones(len(x)).bool()))
+    bridge_start = BridgeStart(standard, 1.0, narrow, lambda x: (x, torch.ones(len(x)).bool()))
     values = [k / 6 for k in range(7)]
-    levels: list[Level] = [BridgeLevel(entrance, a, b, Moves(2, 0.7)) for a, b in itertools.pairwise(values)]
+    levels: list[Level] = [
+        BridgeLevel(bridge_start, a, b, Moves(2, 0.7)) for a, b in itertools.pairwise(values)
+    ]
     g, z = torch.Generator().manual_seed(1), []
     for _ in range(n):
-        x = mean_free_noise((256, N_ATOMS, 3), g, torch.float64)
-        energies, gradients = entrance.evaluate(x)
+        x = zero_centroid_noise((256, N_ATOMS, 3), g, torch.float64)
+        energies, gradients = bridge_start.evaluate(x)
         particles = Particles(x, energies, gradients, torch.arange(256))
         population = smc.Population(particles, torch.zeros(256).double())
         smc.run_smc(population, levels, resample_below=0.7, generator=g)
@@ -144,26 +146,26 @@ def test_openmm_systems_have_their_partition_function(name: str, exact: float, n
     system, g = load_system(name), torch.Generator().manual_seed(2)
     size = float(np.square(system.positions - system.positions.mean(0)).sum() / system.dof)
     variance = 250.0**-1 * system.kT if name == "harmonic_well" else size
-    gaussian = MeanFreeGaussian.isotropic(4, variance)
+    gaussian = ZeroCentroidGaussian.isotropic(4, variance)
 
     def energy(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
         total = variance + (2.0 * log_sigma).exp()
         return -gaussian_log_density(x, total), -x / total.view(-1, 1, 1)
 
     potential = make_potential(system)
-    entrance = FoldLevel(
+    bridge_start = BridgeStart(
         energy, 0.05, potential.reduced_energy_and_gradient, lambda x: (x, torch.ones(len(x)).bool())
     )
     plan = Plan(
-        n_levels=20, n_pilot=256, ladder_moves=0, move_below=0.0, bridge_moves=3, n_leapfrog=n_leapfrog
+        n_levels=20, n_pilot=256, level_moves=0, move_below=0.0, bridge_moves=3, n_leapfrog=n_leapfrog
     )
     x0 = gaussian.sample(256, 0.0, g)
     information = lambda s: gaussian.level_information(torch.as_tensor(s)).numpy()  # noqa: E731
-    ladder = plan_ladder(Ends(gaussian, 2.0, energy, entrance), x0, information, plan, g)
+    schedule = plan_schedule(Ends(gaussian, 2.0, energy, bridge_start), x0, information, plan, g)
     z = []
     for _ in range(16):
         population = smc.start(energy, gaussian, 2.0, 512, g)
-        levels = [*ladder.noise_levels(energy), *ladder.bridge_levels(entrance)]
+        levels = [*schedule.noise_levels(energy), *schedule.bridge_levels(bridge_start)]
         z.append(math.exp(smc.run_smc(population, levels, resample_below=0.5, generator=g).log_z - exact))
     error = float(np.std(z, ddof=1)) / 4.0
     assert error < 0.06
@@ -175,7 +177,7 @@ def test_openmm_systems_have_their_partition_function(name: str, exact: float, n
 def test_mixtures_in_any_dimension(n_atoms: int, resample_below: float) -> None:
     """Two far modes of weights 0.2 and 0.8 with their exact energies."""
     g = torch.Generator().manual_seed(3)
-    centre = mean_free_noise((1, n_atoms, 3), g, torch.float64)
+    centre = zero_centroid_noise((1, n_atoms, 3), g, torch.float64)
     centre = centre * (3.0 / squared_norm(centre).sqrt())
     variance, shares = 0.05, torch.tensor([0.2, 0.8]).double()
 
@@ -188,9 +190,9 @@ def test_mixtures_in_any_dimension(n_atoms: int, resample_below: float) -> None:
 
     sigmas = np.geomspace(10.0, 0.02, 81)
     spread = 0.05 + 4 * 0.2 * 0.8 * 9.0 / dof(n_atoms)
-    gaussian = MeanFreeGaussian.isotropic(n_atoms, spread)
+    gaussian = ZeroCentroidGaussian.isotropic(n_atoms, spread)
     errors = tuple(DenoisingError(float(variance * s**2 / (variance + s**2))) for s in sigmas)
-    levels: list[NoiseLevel] = Ladder(tuple(sigmas), errors).noise_levels(model)
+    levels: list[NoiseLevel] = Schedule(tuple(sigmas), errors).noise_levels(model)
     z, share = [], []
     for _ in range(16):
         population = smc.start(model, gaussian, 10.0, 256, g)

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from boltzgen import geometry
-from boltzgen.diffusion.process import MeanFreeGaussian
+from boltzgen.diffusion.process import ZeroCentroidGaussian
 from boltzgen.ensemble.uncertainty import Estimate
-from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid
+from boltzgen.geometry import dof, gaussian_log_density, remove_centroid, zero_centroid_noise
 from boltzgen.smc import algorithm as smc
 from boltzgen.smc import kernels
-from boltzgen.smc.adaptation import Plan, plan_ladder
+from boltzgen.smc.adaptation import Plan, plan_schedule
 from boltzgen.smc.bidirectional import bar_log_z, forward_paths, reverse_paths
-from boltzgen.smc.bounds import MIN_CARRIERS
+from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.smc.combine import combine
 from boltzgen.smc.divergences import jeffreys_divergence
 from boltzgen.smc.elastic_network import Springs
 from boltzgen.smc.kernels import IsotropicStep, ReverseKernel, make_kernel
-from boltzgen.smc.levels import Ends, FoldLevel, Ladder, NoiseLevel
+from boltzgen.smc.levels import BridgeStart, Ends, NoiseLevel, Schedule
 from boltzgen.smc.resampling import Scheme, genealogical_variance, systematic
 
 N_ATOMS, VARIANCE, LOG_Z, SIGMA_MAX, SIGMA_MIN = 3, 0.05, -3.0, 8.0, 0.05
@@ -65,8 +65,8 @@ def target(x: Tensor) -> tuple[Tensor, Tensor]:
     return with_gradient(lambda y: mixture_energy(y, y.new_full((len(y),), VARIANCE)) - LOG_Z, x)
 
 
-def entrance() -> FoldLevel:
-    return FoldLevel(exact_model, SIGMA_MIN, target, lambda x: (x, torch.ones(len(x)).bool()))
+def bridge_start() -> BridgeStart:
+    return BridgeStart(exact_model, SIGMA_MIN, target, lambda x: (x, torch.ones(len(x)).bool()))
 
 
 def in_first_mode(x: Tensor) -> Tensor:
@@ -76,23 +76,23 @@ def in_first_mode(x: Tensor) -> Tensor:
 
 def data(n: int, generator: torch.Generator) -> Tensor:
     component = torch.multinomial(SHARES, n, replacement=True, generator=generator)
-    noise = mean_free_noise((n, N_ATOMS, 3), generator, torch.float64)
+    noise = zero_centroid_noise((n, N_ATOMS, 3), generator, torch.float64)
     return centres()[component] + VARIANCE**0.5 * noise
 
 
 @functools.cache
-def gaussian() -> MeanFreeGaussian:
+def gaussian() -> ZeroCentroidGaussian:
     spread = float(SHARES @ geometry.squared_norm(centres())) / dof(N_ATOMS)
-    return MeanFreeGaussian.isotropic(N_ATOMS, VARIANCE + spread)
+    return ZeroCentroidGaussian.isotropic(N_ATOMS, VARIANCE + spread)
 
 
 @functools.cache
-def ladder(kernel: str = "ddpm+cov", n_leapfrog: int = 1, n_levels: int = 16) -> Ladder:
+def schedule(kernel: str = "ddpm+cov", n_leapfrog: int = 1, n_levels: int = 16) -> Schedule:
     g = torch.Generator().manual_seed(1)
     plan = Plan(
         n_levels=n_levels,
         n_pilot=128,
-        ladder_moves=1,
+        level_moves=1,
         move_below=0.2,
         bridge_moves=1,
         n_leapfrog=n_leapfrog,
@@ -100,8 +100,8 @@ def ladder(kernel: str = "ddpm+cov", n_leapfrog: int = 1, n_levels: int = 16) ->
         kernel=make_kernel(kernel, springs=SPRINGS),
         classes=torch.arange(N_ATOMS),
     )
-    return plan_ladder(
-        Ends(gaussian(), SIGMA_MAX, exact_model, entrance()),
+    return plan_schedule(
+        Ends(gaussian(), SIGMA_MAX, exact_model, bridge_start()),
         data(400, g),
         lambda sigma: gaussian().level_information(torch.as_tensor(sigma)).numpy(),
         plan,
@@ -146,8 +146,8 @@ def replicate(
     Without resampling no particle knows of another, so that many are as good as runs one after the other.
     """
     g = torch.Generator().manual_seed(seed)
-    plan = ladder(**options)
-    levels = [*plan.noise_levels(exact_model, moving=True), *plan.bridge_levels(entrance())]
+    plan = schedule(**options)
+    levels = [*plan.noise_levels(exact_model, moving=True), *plan.bridge_levels(bridge_start())]
     at_once = 1 if resample_below > 0.0 else n
     populations = []
     for _ in range(n // at_once):
@@ -187,7 +187,7 @@ def test_every_kernel_is_exact(resample_below: float, kernel: str) -> None:
 
 
 def test_a_dropped_increment_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    enter, removed = NoiseLevel.enter, ladder().sigmas[10]
+    enter, removed = NoiseLevel.enter, schedule().sigmas[10]
 
     def forgetful(self: NoiseLevel, particles, generator):
         moved, increments = enter(self, particles, generator)
@@ -226,7 +226,7 @@ def test_weights_kept_on_resampling_are_noticed(monkeypatch: pytest.MonkeyPatch)
 def inverse_z_of_forward_paths(kernel: str, n: int = 20_000) -> tuple[float, float]:
     """Deviation of the mean of exp(-log w) over forward paths from 1 / Z, in standard errors, and these."""
     g = torch.Generator().manual_seed(10)
-    short = ladder(kernel, n_levels=64)
+    short = schedule(kernel, n_levels=64)
     paths = forward_paths(exact_model, gaussian(), short, data(n, g), lambda _: {}, g)
     log_z = -2.0 * math.log(SIGMA_MIN)  # of the constants in exact_model
     ratios = (log_z - paths.log_weights[-1]).exp()
@@ -243,7 +243,7 @@ def test_forward_paths_are_exact(kernel: str) -> None:
 
 def test_a_wrong_forward_variance_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the density alone: data are still noised with the right one."""
-    ladder("ddpm+mse", n_levels=64)
+    schedule("ddpm+mse", n_levels=64)
     forward = ReverseKernel.forward
 
     class Wide(IsotropicStep):
@@ -271,8 +271,8 @@ def test_genealogical_variance_predicts_the_spread_of_z(scheme: Scheme) -> None:
 )
 def test_intervals_of_log_z_cover_the_truth(resample_below: float) -> None:
     """The stated 95 % interval of four islands, on 200 cheap replicates; nearly all state one."""
-    g, plan = torch.Generator().manual_seed(8), ladder()
-    levels = [*plan.noise_levels(exact_model, moving=True), *plan.bridge_levels(entrance())]
+    g, plan = torch.Generator().manual_seed(8), schedule()
+    levels = [*plan.noise_levels(exact_model, moving=True), *plan.bridge_levels(bridge_start())]
     covered = []
     for _ in range(200):
         islands = [
@@ -287,7 +287,7 @@ def test_intervals_of_log_z_cover_the_truth(resample_below: float) -> None:
         combined = combine(islands)
         interval = Estimate(combined.log_z, combined.log_z_error, dof=combined.log_z_dof).interval
         if interval is None:
-            assert combined.genealogical_ess < MIN_CARRIERS
+            assert combined.genealogical_ess < MIN_INDEPENDENT
         else:
             covered.append(interval[0] < LOG_Z < interval[1])
     print(f"\n{np.mean(covered):.3f} of {len(covered)}")
@@ -305,8 +305,8 @@ def test_genealogical_variance_without_resampling_is_that_of_the_mean_weight() -
 def test_forward_and_reverse_paths_agree_for_exact_energies() -> None:
     g = torch.Generator().manual_seed(3)
     members = lambda x: {"first": in_first_mode(x)}  # noqa: E731
-    forward = forward_paths(exact_model, gaussian(), ladder(), data(400, g), members, g)
-    reverse = reverse_paths(exact_model, gaussian(), ladder(), 400, members, g)
+    forward = forward_paths(exact_model, gaussian(), schedule(), data(400, g), members, g)
+    reverse = reverse_paths(exact_model, gaussian(), schedule(), 400, members, g)
     ends = forward.log_weights[-1], reverse.log_weights[-1]
     assert 0.0 < jeffreys_divergence(*ends).value < 1.0
     log_z = bar_log_z(*ends)
@@ -331,8 +331,8 @@ def test_a_mode_lost_along_the_ladder_shows_in_the_populations() -> None:
 
     g = torch.Generator().manual_seed(4)
     members = lambda x: {"first": in_first_mode(x)}  # noqa: E731
-    forward = forward_paths(forgetful, gaussian(), ladder(), data(400, g), members, g)
-    reverse = reverse_paths(forgetful, gaussian(), ladder(), 400, members, g)
+    forward = forward_paths(forgetful, gaussian(), schedule(), data(400, g), members, g)
+    reverse = reverse_paths(forgetful, gaussian(), schedule(), 400, members, g)
     assert reverse.populations["first"][10] > 0.1
     assert reverse.populations["first"][-1] < 0.05 < forward.populations["first"][-1]
     assert float(forward.log_weights[-1].std()) > 5.0
@@ -344,10 +344,13 @@ def test_infinite_and_nan_energies_are_weight_zero_and_counted() -> None:
         u[0], u[1] = torch.inf, torch.nan
         return u, gradient
 
-    level = FoldLevel(exact_model, SIGMA_MIN, broken, lambda x: (x, torch.ones(len(x)).bool()))
+    level = BridgeStart(exact_model, SIGMA_MIN, broken, lambda x: (x, torch.ones(len(x)).bool()))
     g = torch.Generator().manual_seed(6)
     population = smc.start(exact_model, gaussian(), SIGMA_MAX, 64, g)
-    levels = [*ladder().noise_levels(exact_model), *replace(ladder(), bridge_moves=()).bridge_levels(level)]
+    levels = [
+        *schedule().noise_levels(exact_model),
+        *replace(schedule(), bridge_moves=()).bridge_levels(level),
+    ]
     population = smc.run_smc(population, levels, resample_below=0.0, generator=g)
     assert math.isfinite(population.log_z)
     assert bool(torch.isneginf(population.log_weights[:2]).all())
@@ -356,7 +359,7 @@ def test_infinite_and_nan_energies_are_weight_zero_and_counted() -> None:
 
 def test_islands_combine_to_the_mean_of_z() -> None:
     g = torch.Generator().manual_seed(7)
-    levels = ladder().noise_levels(exact_model)
+    levels = schedule().noise_levels(exact_model)
     runs = [
         smc.run_smc(
             smc.start(exact_model, gaussian(), SIGMA_MAX, 64, g), levels, resample_below=0.9, generator=g

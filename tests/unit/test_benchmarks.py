@@ -15,7 +15,7 @@ from torch import Tensor
 from boltzgen import load_system, make_potential
 from boltzgen.config.load import load_workflow
 from boltzgen.config.schema import ModelSettings
-from boltzgen.geometry import mean_free_noise, mirror, random_rotations
+from boltzgen.geometry import mirror, random_rotations, zero_centroid_noise
 from boltzgen.model.energy import EnergyModel
 from boltzgen.system.registry import build_system
 
@@ -77,7 +77,7 @@ def test_every_objective_trains_on_a_mixture(benchmark: ModuleType, objective: s
 def test_the_rival_has_the_symmetries_of_a_molecule(benchmark: ModuleType) -> None:
     system, g = load_system("alanine_dipeptide"), torch.Generator().manual_seed(3)
     reference = torch.as_tensor(system.positions).float()
-    x = reference + 0.02 * mean_free_noise((8, system.n_atoms, 3), g)
+    x = reference + 0.02 * zero_centroid_noise((8, system.n_atoms, 3), g)
     ours = EnergyModel.from_data(system, x, ModelSettings(prior="none"))
     torch.manual_seed(0)
     rival = benchmark.EGNNEnergy(system, ours).double()
@@ -93,7 +93,7 @@ def test_the_rival_has_the_symmetries_of_a_molecule(benchmark: ModuleType) -> No
     moved = x @ random_rotations(8, g, torch.float64) + 0.3
     for other in (moved, mirror(x), swapped):
         torch.testing.assert_close(rival.energy(other, log_sigma), energy, rtol=1e-9, atol=1e-9)
-    direction, step = mean_free_noise(x.shape, g, torch.float64), 1e-6
+    direction, step = zero_centroid_noise(x.shape, g, torch.float64), 1e-6
     ends = [rival.energy(x + s * step * direction, log_sigma) for s in (1.0, -1.0)]
     slope = (ends[0] - ends[1]) / (2 * step)
     expected = -(score * direction).sum((1, 2))

@@ -91,7 +91,7 @@ class Domain:
         wrong = _among(signs, self._mirrored) & ~inside if self.reflects else torch.zeros_like(inside)
         return torch.where(wrong.view(-1, 1, 1), mirror(x), x), inside | wrong
 
-    def tally(self, x: Tensor) -> Counter[str]:
+    def counts(self, x: Tensor) -> Counter[str]:
         """How many configurations are enantiomers (``wrong_hand``) or other isomers (``diastereomers``).
 
         Beside them stand the elements that are wrong in those isomers, by name. Positions that are not finite
@@ -100,16 +100,16 @@ class Domain:
         signs = self.signs(x[x.isfinite().flatten(1).all(1)])
         inside, mirrored = (_among(signs, allowed) for allowed in (self._inside, self._mirrored))
         other = ~inside & ~mirrored
-        counts = Counter(dict(zip(COUNTS, (int((mirrored & ~inside).sum()), int(other.sum())), strict=True)))
+        found = Counter(dict(zip(COUNTS, (int((mirrored & ~inside).sum()), int(other.sum())), strict=True)))
         if not other.any():
-            return counts
+            return found
         allowed = torch.cat([self._inside, self._mirrored])
         rows, numbers = signs[other].cpu().unique(dim=0, return_counts=True)
         for row, n in zip(rows, numbers.tolist(), strict=True):
             wrong = row != allowed
             nearest = wrong[wrong.sum(1).argmin()]
-            counts.update({self.name(self.elements[k]): n for k in nearest.nonzero().flatten().tolist()})
-        return counts
+            found.update({self.name(self.elements[k]): n for k in nearest.nonzero().flatten().tolist()})
+        return found
 
     @functools.cached_property
     def _atoms(self) -> list[str]:

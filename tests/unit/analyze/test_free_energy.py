@@ -15,7 +15,7 @@ from boltzgen.analyze.free_energy import (
     expectation,
     free_energy_difference,
     log_z_difference,
-    n_carriers,
+    n_independent,
     potential_of_mean_force,
     state_probability,
 )
@@ -117,16 +117,16 @@ def test_islands_that_disagree_give_the_larger_error():
 def test_state_on_few_lineages_has_no_error_but_a_note():
     sample = chain_ensemble(2000, seed=4, p_positive=0.3, frames_per_lineage=40)
     estimate = free_energy_difference(sample, POSITIVE, NEGATIVE, 100, 0)
-    carriers = n_carriers(sample, POSITIVE.members(sample.positions))
-    assert 0 < carriers < 30 and estimate.error is None and math.isfinite(estimate.value)
-    assert f"phi_positive is carried by {carriers} lineages" in estimate.note
+    independent = n_independent(sample, POSITIVE.members(sample.positions))
+    assert 0 < independent < 30 and estimate.error is None and math.isfinite(estimate.value)
+    assert f"phi_positive is supported by {independent} independent samples" in estimate.note
 
 
 def test_rows_of_weight_zero_carry_nothing():
     sample = chain_ensemble(200, seed=4)
     inside = POSITIVE.members(sample.positions)
     sample = replace(sample, log_weights=np.where(inside, -np.inf, 0.0))
-    assert n_carriers(sample, inside) == 0
+    assert n_independent(sample, inside) == 0
     assert free_energy_difference(sample, POSITIVE, NEGATIVE, 10, 0).value == math.inf
 
 

@@ -28,7 +28,7 @@ def test_bar_finds_the_difference_of_force_field_and_temperature():
     found = bar(a, b, well_energy(*MIDDLE), well_energy(*STIFF))
     low, high = found.interval
     assert low < delta_f(MIDDLE, STIFF) < high and found.error < 0.05
-    assert "256 and 257 effective lineages, overlap 0.45" in found.note
+    assert "256 and 257 effective independent samples, overlap 0.45" in found.note
     known = log_z_difference(a, b)
     assert known.value == pytest.approx(-delta_f(MIDDLE, STIFF))
     back = bar(b, a, well_energy(*STIFF), well_energy(*MIDDLE), seed=3)
@@ -94,7 +94,7 @@ def test_the_middle_state_links_ends_that_hardly_overlap():
 def test_few_lineages_leave_the_value_and_no_error():
     a, b = ensembles(MIDDLE, STIFF, families=20, size=10)
     found = bar(a, b, well_energy(*MIDDLE), well_energy(*STIFF))
-    assert found.error is None and "fewer than 30 lineages" in found.note and abs(found.value) < 5
+    assert found.error is None and "fewer than 30 independent samples" in found.note and abs(found.value) < 5
 
 
 def test_what_does_not_fit_is_one_line():

@@ -32,7 +32,7 @@ def test_another_temperature_moves_log_z_as_the_closed_form_does(sample):
     by_method = sample.at_temperature(330.0)
     np.testing.assert_array_equal(found.ensemble.log_weights, by_method.log_weights)
     assert found.trustworthy and found.kish_ess == pytest.approx(found.ensemble.ess)
-    assert "to be trusted" in str(found) and found.effective_lineages < 500 < found.kish_ess
+    assert "to be trusted" in str(found) and found.effective_independent < 500 < found.kish_ess
 
 
 def test_another_force_field_through_its_potential(sample):

@@ -100,7 +100,7 @@ def overrides(*assignments: str) -> list[str]:
         ("train.learning_rate=0", "train.learning_rate: "),
         ("train.levels_per_sample=1", "train.levels_per_sample: "),
         ("train.held_out_fraction=0.7", "train.held_out_fraction: is 0.7; it should be less than 0.5"),
-        ("train.state_share=2", "train.state_share: "),
+        ("train.min_state_weight=2", "train.min_state_weight: "),
         ("train.stepz=3", "train.stepz: unknown key; did you mean train.steps?"),
         ("sample.n_particles=-5", "sample.n_particles: "),
         ("sample.n_levels=0", "sample.n_levels: "),
@@ -418,7 +418,8 @@ def folder(alanine: MolecularSystem, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
-GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 14]}}}
+GOOD = {"pdb": "my.pdb"}
+VARIABLES = {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 14]}}
 
 
 @pytest.mark.parametrize(
@@ -445,13 +446,16 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
         ({"temperature_k": "300 K"}, "temperature_k is '300 K'; give a number of K, without a unit"),
         ({"nonbonded_cutoff_nm": -1}, "nonbonded_cutoff_nm must be positive"),
         ({"nonbonded_cutoff_nm": 0.05}, "nonbonded_cutoff_nm is 0.05 nm, which is less than atoms are apart"),
-        ({"cvs": [1]}, "system.parameters.cvs: [1] names nothing"),
+        ({"cvs": [1]}, "collective_variables: is [1]; it should be a mapping"),
         (
-            {"cvs": {"phi": {"kind": "dihedral"}}},
-            "system.parameters.cvs.phi.kind: is 'dihedral'; it should be 'torsion', 'angle'",
+            {"collective_variables": {"phi": {"kind": "dihedral"}}},
+            "collective_variables.phi.kind: is 'dihedral'; it should be 'torsion', 'angle'",
         ),
-        ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8]}}}, "a torsion takes 4 atoms, not 3"),
-        ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 99]}}}, "atoms 0 to 21"),
+        (
+            {"collective_variables": {"phi": {"kind": "torsion", "atoms": [4, 6, 8]}}},
+            "a torsion takes 4 atoms, not 3",
+        ),
+        ({"collective_variables": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 99]}}}, "atoms 0 to 21"),
         ({"states": {"left": {"cv": "psi", "intervals": [[0, 2]]}}}, "psi is no collective variable"),
         (
             {"states": {"left": {"cv": "phi", "intervals": [[-180, 0]]}}},
@@ -461,7 +465,7 @@ GOOD = {"pdb": "my.pdb", "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 1
         ({"states": {"left": {"cv": "phi", "intervals": []}}}, "has no intervals"),
         (
             {"states": {"left": {"cv": "phi", "intervals": [0, 2]}}},
-            "system.parameters.states.left.intervals.0: is 0; it should be a list in brackets",
+            "states.left.intervals.0: is 0; it should be a list in brackets",
         ),
     ],
 )
@@ -470,8 +474,11 @@ def test_molecules(
 ) -> None:
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    system = {"name": "molecule", "parameters": {**GOOD, **parameters}}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "system": system}))
+    declared = {"collective_variables": VARIABLES}
+    declared |= {key: parameters[key] for key in ("collective_variables", "states") if key in parameters}
+    own = {key: value for key, value in parameters.items() if key not in declared}
+    system = {"name": "molecule", "parameters": {**GOOD, **own}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "system": system, **declared}))
     assert expected in refused("run", "mine.yaml")
 
 
@@ -495,7 +502,7 @@ def test_what_was_mended_is_said_once(
     assert len(said) == 1 and said[0].startswith("warning: ") and "my.pdb" in said[0]
 
 
-def _stop(this: Run, stage: Stage, report: object) -> None:
+def _stop(run: Run, stage: Stage, on_progress: object) -> None:
     raise ConfigError("stage", "stopped")
 
 

@@ -10,27 +10,27 @@ from torch import Tensor
 
 from boltzgen.config.choices import OBJECTIVES
 from boltzgen.diffusion.losses import (
-    HEIGHT_LOSSES,
+    LEVEL_LOSSES,
     Energy,
     EnergyAndDerivatives,
     Noised,
     diffclf,
     dsm,
-    height_loss,
+    level_loss,
     nce,
     noised,
     tsm,
 )
 from boltzgen.diffusion.noise_levels import LevelChoice, draw_levels
-from boltzgen.diffusion.process import MeanFreeGaussian
-from boltzgen.geometry import dof, mean_free_noise
+from boltzgen.diffusion.process import ZeroCentroidGaussian
+from boltzgen.geometry import dof, zero_centroid_noise
 
 N_ATOMS, DATA = 3, 0.3
 
 
 def gaussian_energy(x: Tensor, log_sigma: Tensor) -> Tensor:
     """The exact energy of isotropic Gaussian data noised to a level."""
-    gaussian = MeanFreeGaussian.isotropic(N_ATOMS, DATA**2).to(x.dtype, x.device)
+    gaussian = ZeroCentroidGaussian.isotropic(N_ATOMS, DATA**2).to(x.dtype, x.device)
     return gaussian.energy(x, log_sigma.exp())
 
 
@@ -44,16 +44,16 @@ def exact(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
 
 def batch_of(model: EnergyAndDerivatives, sigmas: list[float], n: int, seed: int) -> Noised:
     g = torch.Generator().manual_seed(seed)
-    x0 = DATA * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
+    x0 = DATA * zero_centroid_noise((n, N_ATOMS, 3), g, torch.float64)
     log_sigmas = torch.tensor(sigmas).double().log().view(-1, 1).expand(-1, n)
-    noise = mean_free_noise((len(sigmas), n, N_ATOMS, 3), g, torch.float64)
+    noise = zero_centroid_noise((len(sigmas), n, N_ATOMS, 3), g, torch.float64)
     return noised(model, x0, log_sigmas, noise, dof(N_ATOMS))
 
 
 def test_dsm_of_the_exact_gaussian_score_is_one_at_every_level() -> None:
     """The posterior variance is (sigma DATA)^2 / (sigma^2 + DATA^2), and the weight its inverse."""
     batch = batch_of(exact, [0.01, 5.0], 20_000, seed=0)
-    assert height_loss("dsm", batch, gaussian_energy) is None
+    assert level_loss("dsm", batch, gaussian_energy) is None
     torch.testing.assert_close(dsm(batch, DATA).mean(1), torch.ones(2).double(), rtol=0.02, atol=0.0)
 
 
@@ -73,7 +73,7 @@ def test_classification_is_the_cross_entropy_of_the_exact_posterior(
     value = loss(batch_of(exact, sigmas, n, seed=2), gaussian_energy)  # type: ignore[operator]
     g, expected = torch.Generator().manual_seed(12), []
     for i in origins:
-        y = (DATA**2 + sigmas[i] ** 2) ** 0.5 * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
+        y = (DATA**2 + sigmas[i] ** 2) ** 0.5 * zero_centroid_noise((n, N_ATOMS, 3), g, torch.float64)
         logits = torch.stack([-gaussian_energy(y, torch.full((n,), s).double().log()) for s in sigmas])
         expected.append(-torch.log_softmax(logits, 0)[i])
     samples = torch.cat(expected)
@@ -98,7 +98,7 @@ def test_time_score_matching_is_least_for_the_exact_slope() -> None:
 
 
 def test_a_constant_between_levels_raises_every_loss_that_compares_levels() -> None:
-    """What score matching cannot see: heights that disagree between levels."""
+    """What score matching cannot see: energies that disagree between levels."""
 
     def shifted(x: Tensor, log_sigma: Tensor) -> Tensor:
         return gaussian_energy(x, log_sigma) + 2.0 * log_sigma
@@ -113,14 +113,14 @@ def test_a_constant_between_levels_raises_every_loss_that_compares_levels() -> N
         right = batch_of(exact, sigmas, 5000, seed=4)
         wrong = batch_of(shifted_with_derivatives, sigmas, 5000, seed=4)
         torch.testing.assert_close(dsm(right, DATA), dsm(wrong, DATA))
-        good = {name: v + mean_height_loss(name, right, gaussian_energy) for name, v in good.items()}
-        bad = {name: v + mean_height_loss(name, wrong, shifted) for name, v in bad.items()}
+        good = {name: v + mean_level_loss(name, right, gaussian_energy) for name, v in good.items()}
+        bad = {name: v + mean_level_loss(name, wrong, shifted) for name, v in bad.items()}
     for name, value in good.items():
         assert bad[name] > value + 0.02
 
 
-def mean_height_loss(name: str, batch: Noised, energy: Energy) -> float:
-    value = height_loss(name, batch, energy)  # type: ignore[arg-type]
+def mean_level_loss(name: str, batch: Noised, energy: Energy) -> float:
+    value = level_loss(name, batch, energy)  # type: ignore[arg-type]
     assert value is not None
     return float(value.mean())
 
@@ -168,4 +168,4 @@ def test_neighbouring_levels_are_consecutive_rows_of_the_table() -> None:
 
 
 def test_names_of_objectives_are_those_that_are_registered() -> None:
-    assert list(HEIGHT_LOSSES) == OBJECTIVES
+    assert list(LEVEL_LOSSES) == OBJECTIVES

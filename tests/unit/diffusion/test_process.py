@@ -6,15 +6,15 @@ import math
 
 import torch
 
-from boltzgen.diffusion.process import MeanFreeGaussian, perturb
+from boltzgen.diffusion.process import ZeroCentroidGaussian, perturb
 from boltzgen.geometry import (
     dof,
     gaussian_log_density,
-    mean_free_noise,
     random_rotations,
     remove_centroid,
     squared_norm,
     torsion,
+    zero_centroid_noise,
 )
 
 N_ATOMS = 4
@@ -28,7 +28,7 @@ def test_gaussian_density_is_normalised_on_the_mean_free_space() -> None:
     """Importance sampling from a wider Gaussian integrates the density to one; 3N would be far off."""
     g = generator()
     n, wide, narrow = 200_000, torch.tensor(1.2).double(), torch.tensor(1.0).double()
-    x = wide.sqrt() * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
+    x = wide.sqrt() * zero_centroid_noise((n, N_ATOMS, 3), g, torch.float64)
     ratio = torch.exp(gaussian_log_density(x, narrow) - gaussian_log_density(x, wide))
     error = float(ratio.std()) / n**0.5
     assert error < 0.005
@@ -36,16 +36,16 @@ def test_gaussian_density_is_normalised_on_the_mean_free_space() -> None:
 
 
 def test_anisotropic_gaussian_agrees_with_the_isotropic_one() -> None:
-    x = mean_free_noise((5, N_ATOMS, 3), generator(), torch.float64)
+    x = zero_centroid_noise((5, N_ATOMS, 3), generator(), torch.float64)
     sigma = torch.linspace(0.1, 2.0, 5).double()
-    gaussian = MeanFreeGaussian.isotropic(N_ATOMS, 0.3)
+    gaussian = ZeroCentroidGaussian.isotropic(N_ATOMS, 0.3)
     expected = -gaussian_log_density(x, 0.3 + sigma.square())
     torch.testing.assert_close(gaussian.energy(x, sigma), expected)
 
 
 def test_samples_of_a_gaussian_have_its_covariance_and_no_centroid() -> None:
     covariance = torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0]).double())
-    gaussian = MeanFreeGaussian.from_covariance(covariance)
+    gaussian = ZeroCentroidGaussian.from_covariance(covariance)
     x = gaussian.sample(100_000, 0.5, generator())
     assert float(x.mean(1).abs().max()) < 1e-12
     amplitudes = torch.einsum("nad,am->nmd", x, gaussian.modes).square().mean((0, 2))

@@ -10,7 +10,7 @@ import pytest
 from helpers.chain import PHI, POSITIVE, PSI, chain_positions, chain_system
 from scipy.signal import lfilter
 
-from boltzgen.ensemble.correlation import STRETCH, block_length, statistical_inefficiencies, with_stretches
+from boltzgen.ensemble.correlation import BLOCK_LENGTH, block_length, statistical_inefficiencies, with_blocks
 from boltzgen.ensemble.weighted import WeightedEnsemble
 
 N = 6000
@@ -33,14 +33,14 @@ def turning(phi: np.ndarray, psi: np.ndarray | None = None) -> WeightedEnsemble:
 
 def n_blocks(data: WeightedEnsemble, variables=(), states=()) -> int:
     system = replace(chain_system(), collective_variables=variables, states=states)
-    return len(np.unique(with_stretches(system, data).lineages))
+    return len(np.unique(with_blocks(system, data).lineages))
 
 
 def test_blocks_are_four_inefficiencies_of_the_slowest_variable():
     psi = 0.5 * relaxing(20_000, 10.0, seed=0)
     data = turning(np.full(20_000, -1.0), psi)
     inefficiency = 20  # (1 + d) / (1 - d) of an AR(1)
-    assert 20_000 / n_blocks(data, (PHI, PSI)) == pytest.approx(STRETCH * inefficiency, rel=0.25)
+    assert 20_000 / n_blocks(data, (PHI, PSI)) == pytest.approx(BLOCK_LENGTH * inefficiency, rel=0.25)
     assert n_blocks(data, (PHI,)) > 8000
 
 
@@ -85,7 +85,7 @@ def test_small_slow_motion_shows_in_means_of_blocks():
     """A twentieth of the variance, which the correlation of frames alone does not show to be as slow."""
     series = (relaxing(20_000, 0.5, seed=4) + 0.23 * relaxing(20_000, 30.0, seed=5))[None]
     runs = [np.arange(20_000)]
-    first = 1 + STRETCH * (statistical_inefficiencies(series, runs)[0] - 1)
+    first = 1 + BLOCK_LENGTH * (statistical_inefficiencies(series, runs)[0] - 1)
     assert first < 40 and 60 <= block_length(series, runs) <= 300
 
 
@@ -96,5 +96,5 @@ def test_what_never_changes_and_short_runs_leave_every_frame_alone():
 
 def test_blocks_end_where_runs_end():
     data = replace(turning(0.3 * relaxing(N, 10.0, seed=6) - 1.0), islands=np.repeat([3, 7], [2500, 3500]))
-    blocks = with_stretches(replace(chain_system(), collective_variables=(PHI,)), data).lineages
+    blocks = with_blocks(replace(chain_system(), collective_variables=(PHI,)), data).lineages
     assert not set(blocks[:2500]) & set(blocks[2500:]) and np.all(np.diff(blocks) >= 0)

@@ -56,7 +56,7 @@ def diagnostics() -> dict[str, Any]:
 
 def write_metrics(path: Path) -> Path:
     """A training log with noise bands."""
-    lines = ["step,minutes,dsm,heights,dsm_0.01nm,dsm_0.1nm,held_out_heights"]
+    lines = ["step,minutes,dsm,level_loss,dsm_0.01nm,dsm_0.1nm,held_out_level_loss"]
     lines += [f"{s},{s / 60},{1 / (s + 1)},{2 / (s + 1)},0.5,{'' if s % 2 else 0.3},0.4" for s in range(20)]
     path.write_text("\n".join(lines) + "\n")
     return path

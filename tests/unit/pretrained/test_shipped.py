@@ -23,7 +23,7 @@ NAME = "alanine_dipeptide_b"
 
 
 def test_every_model_loads_and_knows_its_own_data(tmp_path: Path) -> None:
-    """Held-out slopes are better than those of its prior at every level, heights finite."""
+    """Held-out scores are better than those of its prior at every level, energies finite."""
     system = load_system("alanine_dipeptide")
     shipped.copy(NAME, data=tmp_path, model=tmp_path)
     model = load_model(tmp_path, system=system)
@@ -81,11 +81,11 @@ def test_which_commands_use_it(changed: list[str], pretrained_run: bool | None, 
 def test_stages_take_the_shipped_files(tmp_path: Path) -> None:
     workflow = Workflow(name="a", system=SystemSettings(name="alanine_dipeptide"), pretrained=NAME)
     lines: list[str] = []
-    run(workflow, tmp_path, tmp_path / "run", Goal("train"), say=lines.append)
+    run(workflow, tmp_path, tmp_path / "run", Goal("train"), log=lines.append)
     assert "comes with boltzgen" in lines[0] and "comes with boltzgen" in lines[1]
     assert np.isfinite(load_ensemble(tmp_path / "run/data/ensemble.h5").reduced_energies).all()
     assert (tmp_path / "run/model/energy.safetensors").exists()
     assert pretrained_run(tmp_path / "run") is True
     lines.clear()
-    run(workflow, tmp_path, tmp_path / "run", Goal("train"), say=lines.append)
+    run(workflow, tmp_path, tmp_path / "run", Goal("train"), log=lines.append)
     assert all("skipped" in line for line in lines)

@@ -135,7 +135,10 @@ def test_a_lost_state_is_named_and_not_trusted():
 def test_a_barely_carried_state_is_a_caution():
     results = run_analysis(p_model=0.02, proposal=0.02)
     assert results["verdict"]["level"] == "caution"
-    assert any("phi_positive" in reason and "lineages" in reason for reason in results["verdict"]["reasons"])
+    assert any(
+        "phi_positive" in reason and "independent samples" in reason
+        for reason in results["verdict"]["reasons"]
+    )
 
 
 def test_disagreement_in_delta_f_is_an_observation_only():

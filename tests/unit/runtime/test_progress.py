@@ -12,8 +12,8 @@ def test_time_left_of_resumed_work_counts_what_was_gained_since(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    with progress.progress_bar("train") as report:
-        report(5.0, 10.0, "resumed")
+    with progress.progress_bar("train") as on_progress:
+        on_progress(5.0, 10.0, "resumed")
         now += 60.0
-        report(6.0, 10.0, "step 7")
+        on_progress(6.0, 10.0, "step 7")
     assert capsys.readouterr().err == "train:  60%, 1:00 elapsed, about 4:00 left  step 7\n"

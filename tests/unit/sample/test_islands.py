@@ -16,9 +16,9 @@ from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.model.energy import EnergyModel
 from boltzgen.runtime.context import Context
-from boltzgen.runtime.processes import World
-from boltzgen.runtime.progress import Report
-from boltzgen.sample.islands import Island, Spent, kept_in, mean_shares
+from boltzgen.runtime.processes import Processes
+from boltzgen.runtime.progress import OnProgress
+from boltzgen.sample.islands import Cost, Island, checkpoints_in, mean_shares
 from boltzgen.sample.stage import sample
 from boltzgen.smc.algorithm import Population
 from boltzgen.smc.base import Particles
@@ -38,12 +38,12 @@ class Killed(Exception):
     """Stands for a kill at some moment of sampling."""
 
 
-def killed_at(message: str) -> Report:
-    def report(done: float, total: float, said: str) -> None:
+def killed_at(message: str) -> OnProgress:
+    def on_progress(done: float, total: float, said: str) -> None:
         if said.startswith(message):
             raise Killed
 
-    return report
+    return on_progress
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_many_particles_become_more_islands_and_leave_no_gradients(problem: Prob
     ensemble, _ = sample(*problem, settings, Context(5, checkpoints=tmp_path))
     assert ensemble.islands is not None
     assert np.bincount(ensemble.islands).tolist() == [6, 6, 6, 6]
-    island = kept_in(tmp_path).load("island_3", print)
+    island = checkpoints_in(tmp_path).load("island_3", print)
     assert isinstance(island, Island)
     assert island.population.particles.gradients.numel() == 0
 
@@ -173,10 +173,10 @@ def test_islands_that_other_processes_should_have_kept_are_missed(
     problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory that not all processes see must not end as a sample of some islands."""
-    monkeypatch.setattr(World, "barrier", lambda self: None)
+    monkeypatch.setattr(Processes, "barrier", lambda self: None)
     with pytest.raises(DataError, match="islands 2, made by other processes"):
         settings = SETTINGS.model_copy(update={"n_islands": 2})
-        sample(*problem, settings, Context(5, checkpoints=tmp_path, processes=World(size=2)))
+        sample(*problem, settings, Context(5, checkpoints=tmp_path, processes=Processes(size=2)))
 
 
 def test_populations_of_islands_count_by_their_z() -> None:
@@ -188,7 +188,7 @@ def test_populations_of_islands_count_by_their_z() -> None:
         empty = torch.zeros(0)
         population = Population(Particles(empty, empty, empty, empty), empty, history=records)
         population.log_z = at_start + sum(increments) - 3.0
-        return Island(population, {"a": share}, {}, Spent())
+        return Island(population, {"a": share}, {}, Cost())
 
     shares = mean_shares(
         [island([0.2, 0.2], 0.5, [0.0, -0.5]), island([0.6, 1.0], 0.5, [float(np.log(3)), -100.0])]

@@ -1,4 +1,4 @@
-"""Height diagnostics: an energy that is exact passes, one whose heights disagree does not."""
+"""Level consistency: an energy that is exact passes, one whose levels disagree does not."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 from boltzgen import load_system
 from boltzgen.config.schema import ModelSettings
-from boltzgen.geometry import mean_free_noise
+from boltzgen.geometry import zero_centroid_noise
 from boltzgen.model.energy import EnergyModel
 from boltzgen.report.pictures import level_consistency
-from boltzgen.sample.level_consistency import height_curves, level_offsets, write_level_consistency
+from boltzgen.sample.level_consistency import consistency_curves, level_offsets, write_level_consistency
 from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
 
 
@@ -30,7 +30,7 @@ def system() -> MolecularSystem:
 
 
 def gaussian_data(n: int) -> torch.Tensor:
-    return 0.2 * mean_free_noise((n, 4, 3), torch.Generator().manual_seed(1))
+    return 0.2 * zero_centroid_noise((n, 4, 3), torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,10 @@ def curves_of(model: EnergyModel, system: MolecularSystem, slope: float) -> dict
         u, score = model.energy_and_score(x, log_sigma)
         return u, slope * score
 
-    return height_curves(system, model, network, gaussian_data(500), n_levels=120)
+    return consistency_curves(system, model, network, gaussian_data(500), n_levels=120)
 
 
-def test_exact_heights_agree_at_every_level(
+def test_exact_energies_agree_at_every_level(
     model: EnergyModel, system: MolecularSystem, tmp_path: Path
 ) -> None:
     curves = curves_of(model, system, 1.0)
@@ -62,10 +62,10 @@ def test_exact_heights_agree_at_every_level(
         share, exact = row["populations"]["near"], row["data_populations"]["near"]
         assert abs(share - exact) < 3.5 * (2 * max(exact * (1 - exact), 2e-3) / 300) ** 0.5
     offsets = level_offsets(model, gaussian_data(50))
-    assert level_consistency(rows, offsets, tmp_path / "heights.png").stat().st_size > 10_000
+    assert level_consistency(rows, offsets, tmp_path / "level_consistency.png").stat().st_size > 10_000
 
 
-def test_slopes_that_do_not_fit_the_heights_are_seen(model: EnergyModel, system: MolecularSystem) -> None:
+def test_scores_that_do_not_fit_the_energies_are_seen(model: EnergyModel, system: MolecularSystem) -> None:
     curves = curves_of(model, system, 0.7)
     assert float(curves["jeffreys"]) > 3.0  # type: ignore[arg-type]
     assert max(row["sd_log_w"] for row in curves["paths"]) > 1.0  # type: ignore[attr-defined]
@@ -96,6 +96,6 @@ def test_what_the_training_stage_writes_of_them(
 ) -> None:
     monkeypatch.setattr("boltzgen.sample.level_consistency.HEIGHT_LEVELS", 10)
     curves = write_level_consistency(system, model, gaussian_data(20), tmp_path)
-    stored = json.loads((tmp_path / "heights.json").read_text())
+    stored = json.loads((tmp_path / "level_consistency.json").read_text())
     assert stored == json.loads(json.dumps(curves))
     assert len(stored["paths"]) == 11 and 0 < stored["kish_ess_fraction"] <= 1 and stored["offsets"]

@@ -94,8 +94,8 @@ def test_paths_from_data_that_are_lost_count() -> None:
     forward = torch.randn((2, 500), generator=g, dtype=torch.float64)
     forward[:, :100] -= 1e5
     reverse = torch.randn((2, 500), generator=g, dtype=torch.float64)
-    ladder = SimpleNamespace(sigmas=(1.0, 0.1))
-    found = path_diagnostics(ladder, Paths(forward, {}), Paths(reverse, {}), {})
+    schedule = SimpleNamespace(sigmas=(1.0, 0.1))
+    found = path_diagnostics(schedule, Paths(forward, {}), Paths(reverse, {}), {})
     assert found["lost_data_paths"] == pytest.approx(0.2) and abs(found["jeffreys"]) < 0.3
     counts = {"genealogical_ess": 500.0, "log_z_error": 0.05, "n_particles": 1000, "non_finite": 0}
     counts |= {"diastereomers": 0, "ancestors_per_state": {}}

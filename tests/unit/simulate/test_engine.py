@@ -19,13 +19,13 @@ SHORT = SimulateSettings(friction_per_ps=5.0, equilibration_ps=2.0, production_p
 
 def test_walkers_share_the_production_and_stay_apart() -> None:
     """Frames come walker by walker, each a trajectory of its own from the same start."""
-    settings = SHORT.model_copy(update={"n_runs": 1, "n_walkers": 4, "method": "langevin"})
+    settings = SHORT.model_copy(update={"n_runs": 1, "n_replicas": 4, "method": "langevin"})
     run = simulate(load_system("harmonic_dimer"), settings, Context(), "batched")
     assert len(run) == 200
-    by_walker = run.reduced_energies.reshape(4, 50)
-    correlations = np.corrcoef(by_walker)[np.triu_indices(4, 1)]
+    by_replica = run.reduced_energies.reshape(4, 50)
+    correlations = np.corrcoef(by_replica)[np.triu_indices(4, 1)]
     assert np.abs(correlations).max() < 0.9
-    more_than_frames = settings.model_copy(update={"n_walkers": 300, "equilibration_ps": 0.1})
+    more_than_frames = settings.model_copy(update={"n_replicas": 300, "equilibration_ps": 0.1})
     assert len(simulate(load_system("harmonic_dimer"), more_than_frames, Context(), "batched")) == 300
 
 
@@ -50,15 +50,17 @@ def test_what_openmm_does_slowly_is_batched(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(engine, "steps_per_second", lambda _: 1000.0)
     monkeypatch.setattr(engine, "configurations_per_second", lambda *_, **__: 29_600 / engine._COMPILED_GAIN)
     system = load_system("alanine_dipeptide", {"hamiltonian": "A"})
-    assert engine.by_walkers(system, SimulateSettings())
-    assert not engine.by_walkers(system, SimulateSettings(production_ps=1.0, equilibration_ps=0.01))
-    assert not engine.by_walkers(system, SimulateSettings(equilibration_ps=100.0))  # longer than half a part
+    assert engine.by_batched_replicas(system, SimulateSettings())
+    assert not engine.by_batched_replicas(system, SimulateSettings(production_ps=1.0, equilibration_ps=0.01))
+    assert not engine.by_batched_replicas(
+        system, SimulateSettings(equilibration_ps=100.0)
+    )  # longer than half a part
 
 
 def test_a_system_that_cannot_be_batched_is_left_to_openmm() -> None:
     system = load_system("harmonic_dimer")
     system.openmm_system.addForce(openmm.CustomHbondForce("distance(a1,d1)"))
     settings = SHORT.model_copy(update={"production_ps": 1e6})
-    assert not engine.by_walkers(system, settings)
+    assert not engine.by_batched_replicas(system, settings)
     with pytest.raises(UserError, match="not batched: a CustomHbondForce"):
         simulate(system, settings, Context(), "batched")

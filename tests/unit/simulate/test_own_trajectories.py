@@ -156,7 +156,7 @@ def simulated(directory: Path) -> list[str]:
         data=DataSettings(trajectory=(str(directory / "md.dcd"),)),
     )
     said: list[str] = []
-    run(settings, directory, directory / "run", Goal("simulate"), say=said.append)
+    run(settings, directory, directory / "run", Goal("simulate"), log=said.append)
     return said
 
 

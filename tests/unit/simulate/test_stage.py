@@ -27,7 +27,7 @@ from boltzgen.system.registry import load_system
 
 STIFFNESS, LENGTH = 10000.0, 0.2
 SHORT = SimulateSettings(
-    n_runs=1, friction_per_ps=5.0, equilibration_ps=1.0, production_ps=20.0, n_walkers=20
+    n_runs=1, friction_per_ps=5.0, equilibration_ps=1.0, production_ps=20.0, n_replicas=20
 )
 both_ways = pytest.mark.parametrize("platform", ["Reference", "batched"])
 
@@ -47,7 +47,7 @@ def test_energies_belong_to_the_frames(platform: str) -> None:
             run.reduced_energies, 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT, atol=1e-4
         )
         assert len(run) == 200
-        independent = settings.n_walkers if platform == "batched" else 1
+        independent = settings.n_replicas if platform == "batched" else 1
         np.testing.assert_array_equal(run.islands, np.repeat(np.arange(independent), 200 // independent))
         assert np.abs(run.positions.mean(axis=1)).max() < 1e-6
         sparse = settings.model_copy(update={"method": method, "frame_interval_ps": 1.0})
@@ -57,7 +57,7 @@ def test_energies_belong_to_the_frames(platform: str) -> None:
 @both_ways
 def test_the_seed_fixes_the_frames(platform: str) -> None:
     system = load_system("alanine_dipeptide")
-    settings = SHORT.model_copy(update={"equilibration_ps": 0.05, "production_ps": 0.2, "n_walkers": 2})
+    settings = SHORT.model_copy(update={"equilibration_ps": 0.05, "production_ps": 0.2, "n_replicas": 2})
     for method in ("langevin", "parallel_tempering"):
         chosen = settings.model_copy(update={"method": method})
         a, b, c = (simulate(system, chosen, Context(seed), platform) for seed in (1, 1, 2))

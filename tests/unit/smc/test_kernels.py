@@ -12,7 +12,7 @@ from torch import Tensor
 
 from boltzgen.config import choices
 from boltzgen.config.schema import SampleSettings
-from boltzgen.geometry import dof, gaussian_log_density, mean_free_noise, remove_centroid, squared_norm
+from boltzgen.geometry import dof, gaussian_log_density, remove_centroid, squared_norm, zero_centroid_noise
 from boltzgen.smc.elastic_network import DenoisingError, ElasticStep, Springs, fitted, precision
 from boltzgen.smc.kernels import KERNELS, Ddim, Ddpm, IsotropicStep, Step, make_kernel, register
 from boltzgen.smc.schedule import MeasuredErrors
@@ -54,7 +54,7 @@ def test_reverse_kernels_with_the_exact_score_are_exact_for_a_gaussian(
     va, vb = data**2 + a**2, data**2 + b**2
     mse = data**2 * a**2 / va
     error = DenoisingError(mse, 1.0 / mse, (0.0,) * 4)
-    x = va**0.5 * mean_free_noise((n, N_ATOMS, 3), g, torch.float64)
+    x = va**0.5 * zero_centroid_noise((n, N_ATOMS, 3), g, torch.float64)
     reverse = kernel.reverse(x, -x / va, a, b, error)
     moved, log_density = reverse.sample(g)
     torch.testing.assert_close(log_density, reverse.log_density(moved))

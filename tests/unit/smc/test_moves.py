@@ -11,12 +11,12 @@ from torch import Tensor
 
 from boltzgen.config import choices
 from boltzgen.config.schema import SampleSettings
-from boltzgen.diffusion.process import MeanFreeGaussian
+from boltzgen.diffusion.process import ZeroCentroidGaussian
 from boltzgen.geometry import gaussian_log_density, remove_centroid
-from boltzgen.smc.adaptation import Plan, plan_ladder
+from boltzgen.smc.adaptation import Plan, plan_schedule
 from boltzgen.smc.algorithm import run_smc, start
 from boltzgen.smc.base import Level, Moves, Particles
-from boltzgen.smc.levels import Ends, FoldLevel
+from boltzgen.smc.levels import BridgeStart, Ends
 from boltzgen.smc.moves import MOVES, register
 
 VARIANCE = 0.04
@@ -52,9 +52,9 @@ def test_a_move_is_added_by_one_registration() -> None:
         SampleSettings(move="walk")
     register("walk", Walk())
     try:
-        settings = SampleSettings(move="walk", ladder_moves=2)
-        plan = Plan(12, 64, settings.ladder_moves, 0.5, bridge_moves=2, move=settings.move)
-        gaussian, g = MeanFreeGaussian.isotropic(4, VARIANCE), torch.Generator().manual_seed(0)
+        settings = SampleSettings(move="walk", level_moves=2)
+        plan = Plan(12, 64, settings.level_moves, 0.5, bridge_moves=2, move=settings.move)
+        gaussian, g = ZeroCentroidGaussian.isotropic(4, VARIANCE), torch.Generator().manual_seed(0)
 
         def energy(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
             total = VARIANCE + (2.0 * log_sigma).exp()
@@ -63,16 +63,16 @@ def test_a_move_is_added_by_one_registration() -> None:
         def target(x: Tensor) -> tuple[Tensor, Tensor]:
             return x.square().sum((1, 2)) / (2 * VARIANCE), x / VARIANCE
 
-        entrance = FoldLevel(energy, 0.02, target, lambda x: (x, torch.ones(len(x)).bool()))
-        ladder = plan_ladder(
-            Ends(gaussian, 2.0, energy, entrance),
+        bridge_start = BridgeStart(energy, 0.02, target, lambda x: (x, torch.ones(len(x)).bool()))
+        schedule = plan_schedule(
+            Ends(gaussian, 2.0, energy, bridge_start),
             gaussian.sample(64, 0.0, g),
             lambda sigma: gaussian.level_information(torch.as_tensor(sigma)).numpy(),
             plan,
             g,
         )
-        assert {moves.kind for moves in (*ladder.noise_moves, *ladder.bridge_moves)} == {"walk"}
-        levels = [*ladder.noise_levels(energy, moving=True), *ladder.bridge_levels(entrance)]
+        assert {moves.kind for moves in (*schedule.noise_moves, *schedule.bridge_moves)} == {"walk"}
+        levels = [*schedule.noise_levels(energy, moving=True), *schedule.bridge_levels(bridge_start)]
         population = run_smc(start(energy, gaussian, 2.0, 256, g), levels, resample_below=0.5, generator=g)
     finally:
         del MOVES["walk"]

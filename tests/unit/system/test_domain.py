@@ -16,10 +16,10 @@ from torch import Tensor
 
 from boltzgen import load_system
 from boltzgen.errors import MolecularSystemError
-from boltzgen.geometry import gaussian_log_density, mean_free_noise, mirror, random_rotations
+from boltzgen.geometry import gaussian_log_density, mirror, random_rotations, zero_centroid_noise
 from boltzgen.smc.algorithm import Population
 from boltzgen.smc.base import Particles
-from boltzgen.smc.levels import FoldLevel
+from boltzgen.smc.levels import BridgeStart
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.stereochemistry.domain import Domain
 from boltzgen.system.stereochemistry.elements import element_graph
@@ -114,7 +114,7 @@ def test_isomers_are_two_domains(name: str, i: int, j: int) -> None:
     if name == "pseudoasymmetric":  # the hydrogen and the fluorine of its middle
         i, j = (min(system.graph.neighbors(0), key=lambda k: (label(system, k) != s, k)) for s in "HF")
     x, domain = exchanged(system, i, j), Domain(system)
-    assert not domain.contains(x).any() and domain.tally(x)["diastereomers"] == 1
+    assert not domain.contains(x).any() and domain.counts(x)["diastereomers"] == 1
     other = Domain(replace(system, positions=x[0].numpy()))
     assert other.key != domain.key
     assert other.contains(x).all() and not other.contains(torch.as_tensor(system.positions)[None]).any()
@@ -129,9 +129,9 @@ def test_a_wrong_centre_of_three_is_named() -> None:
     domain = Domain(system)
     labels = dict(element_graph(system).nodes(data="label"))
     f, cl = (next(k for k, label in labels.items() if label == symbol) for symbol in ("F", "Cl"))
-    counts = domain.tally(exchanged(system, f, cl))
-    assert counts["diastereomers"] == 1 and counts["wrong_hand"] == 0
-    assert [n for name, n in counts.items() if name.startswith("centre")] == [1]
+    found = domain.counts(exchanged(system, f, cl))
+    assert found["diastereomers"] == 1 and found["wrong_hand"] == 0
+    assert [n for name, n in found.items() if name.startswith("centre")] == [1]
 
 
 def test_charges_of_a_methyl_make_no_centre() -> None:
@@ -175,7 +175,7 @@ def test_amides_stay_as_they_are_unless_asked() -> None:
     system = load_system("alanine_dipeptide")
     cis, domain = turned_amide(system), Domain(system)
     assert domain.description.count("trans") == 2
-    assert not domain.contains(cis).any() and domain.tally(cis)["amide C(14)-N(16)"] == 1
+    assert not domain.contains(cis).any() and domain.counts(cis)["amide C(14)-N(16)"] == 1
     for asked in ("amides", "all", "C(14)-N(16)", "amide C(14)-N(16)"):
         free = Domain(replace(system, free_isomers=(asked,)))
         assert free.contains(cis).all()
@@ -228,8 +228,8 @@ def test_reflected_particles_are_weighted_by_the_energy_itself(tilt: float) -> N
         return torch.where(wrong.view(-1, 1, 1), mirror(x), x), torch.ones(len(x), dtype=torch.bool)
 
     shift = torch.tensor([[0.0, 0.0, 0.5 * tilt], [0.0, 0.0, -0.5 * tilt]], dtype=torch.float64)
-    x = mean_free_noise((n, 2, 3), g, torch.float64) + shift
-    level = FoldLevel(network, 1.0, target, above, reflects=True)
+    x = zero_centroid_noise((n, 2, 3), g, torch.float64) + shift
+    level = BridgeStart(network, 1.0, target, above, reflects=True)
     population = Population(
         Particles(x, *(part.unsqueeze(1) for part in network(x, x[:, 0, 0])), torch.arange(n)),
         torch.zeros(n, dtype=torch.float64),
@@ -329,8 +329,8 @@ def test_systems_without_bonds_have_one_domain() -> None:
     domain, x = Domain(system), torch.as_tensor(system.positions)[None]
     assert domain.reflected(x)[1].all() and torch.equal(domain.reflected(x)[0], x)
     assert not domain.reflects and domain.n_relabellings == math.factorial(13)
-    assert domain.tally(x) == {"wrong_hand": 0, "diastereomers": 0}
-    assert domain.tally(torch.full_like(x, torch.nan)) == {"wrong_hand": 0, "diastereomers": 0}
+    assert domain.counts(x) == {"wrong_hand": 0, "diastereomers": 0}
+    assert domain.counts(torch.full_like(x, torch.nan)) == {"wrong_hand": 0, "diastereomers": 0}
     assert "both mirror images" in domain.description
 
 

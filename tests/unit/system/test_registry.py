@@ -112,11 +112,7 @@ def test_molecule_from_a_workflow_alone(tmp_path: Path) -> None:
     reference = load_system("alanine_dipeptide")
     with open(tmp_path / "mine.pdb", "w") as file:
         app.PDBFile.writeFile(reference.topology, 10 * reference.positions, file)
-    parameters: dict[str, object] = {
-        "pdb": "mine.pdb",
-        "cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 14]}},
-        "states": {"left": {"cv": "phi", "intervals": [[0, 2]]}},
-    }
+    parameters: dict[str, object] = {"pdb": "mine.pdb"}
     system = load_system("molecule", parameters, base=tmp_path)
     assert system.bonds == reference.bonds
     np.testing.assert_array_equal(system.atom_classes, reference.atom_classes)
@@ -126,13 +122,7 @@ def test_molecule_from_a_workflow_alone(tmp_path: Path) -> None:
     for broken, message in (
         ({"pdb": "absent.pdb"}, "no file"),
         ({"forcefield": "absent.xml"}, "absent.xml"),
-        ({"cvs": {"phi": {"kind": "dihedral"}}}, "cvs.phi.kind: is 'dihedral'; it should be 'torsion'"),
-        ({"cvs": {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 99]}}}, "atoms 0 to 21"),
-        ({"states": {"left": {"cv": "psi", "intervals": [[0, 2]]}}}, "psi is no collective variable"),
-        (
-            {"states": {"left": {"cv": "phi", "interval": [[0, 2]]}}},
-            "interval: unknown key; known here: cv, intervals",
-        ),
+        ({"cvs": {"phi": {"kind": "torsion"}}}, "those of the workflow; .*boltzgen.with_variables"),
     ):
         with pytest.raises(MolecularSystemError, match=message) as caught:
             load_system("molecule", {**parameters, **broken}, base=tmp_path)

@@ -15,7 +15,7 @@ from helpers.chain import PHI, chain_ensemble, chain_system
 
 from boltzgen import geometry, load_system, with_variables
 from boltzgen.config.schema import Workflow
-from boltzgen.ensemble.correlation import with_stretches
+from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.errors import MolecularSystemError
 from boltzgen.export.stage import export_samples
 from boltzgen.rundir.stored_results import StoredResults
@@ -182,8 +182,8 @@ def test_stretches_are_as_long_as_the_slowest_variable() -> None:
     """A torsion that turns over every 50 frames, and energies that forget at once."""
     sample = chain_ensemble(4000, seed=3, frames_per_lineage=50)
     sample = replace(sample, islands=np.repeat([0, 1], 2000), lineages=np.arange(4000))
-    fast = with_stretches(replace(chain_system(), collective_variables=(), states=()), sample)
-    slow = with_stretches(replace(chain_system(), collective_variables=(PHI,), states=()), sample)
+    fast = with_blocks(replace(chain_system(), collective_variables=(), states=()), sample)
+    slow = with_blocks(replace(chain_system(), collective_variables=(PHI,), states=()), sample)
     counts = [len(np.unique(ensemble.lineages)) for ensemble in (fast, slow)]
     assert counts[0] >= 2000 and 10 < counts[1] < 50
     assert not set(slow.lineages[:2000]) & set(slow.lineages[2000:])

@@ -20,8 +20,8 @@ from boltzgen.ensemble.storage import save_ensemble
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.model import EnergyModel
 from boltzgen.runtime.context import Context
-from boltzgen.runtime.processes import World
-from boltzgen.runtime.progress import Report
+from boltzgen.runtime.processes import Processes
+from boltzgen.runtime.progress import OnProgress
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 from boltzgen.train import train
@@ -45,12 +45,12 @@ class Killed(Exception):
     """Stands for a kill at some moment of training."""
 
 
-def killed_at(message: str) -> Report:
-    def report(done: float, total: float, said: str) -> None:
+def killed_at(message: str) -> OnProgress:
+    def on_progress(done: float, total: float, said: str) -> None:
         if message in said:
             raise Killed
 
-    return report
+    return on_progress
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -66,7 +66,7 @@ def files(directory: Path) -> dict[str, bytes]:
     return found | {"metrics": json.dumps(rows).encode()}
 
 
-SHORT = {"height_paths": 0, "warmup_steps": 5}
+SHORT = {"consistency_paths": 0, "warmup_steps": 5}
 
 
 def finer(patch: pytest.MonkeyPatch) -> None:
@@ -147,17 +147,17 @@ def test_a_damaged_checkpoint_starts_training_anew_and_says_so(
 def test_a_forced_training_starts_anew_and_then_is_resumed_as_ever(
     system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def store(this: Run, stage: Stage, report: Report) -> None:
-        (this.out / "data").mkdir()
-        save_ensemble(data, system.mdtraj_topology, this.out / "data" / "ensemble.h5")
+    def store(run: Run, stage: Stage, on_progress: OnProgress) -> None:
+        (run.out / "data").mkdir()
+        save_ensemble(data, system.mdtraj_topology, run.out / "data" / "ensemble.h5")
 
     @contextmanager
-    def until_killed(title: str) -> Iterator[Report]:
-        def report(done: float, total: float, said: str) -> None:
+    def until_killed(title: str) -> Iterator[OnProgress]:
+        def on_progress(done: float, total: float, said: str) -> None:
             steps.extend([int(said.split()[1])] if said.startswith("step ") else [])
             killed_at("step 10 ")(done, total, said)
 
-        yield report
+        yield on_progress
 
     monkeypatch.setattr(workflow, "progress_bar", until_killed)
     short = [f"train.{key}={value}" for key, value in SHORT.items()]
@@ -166,7 +166,7 @@ def test_a_forced_training_starts_anew_and_then_is_resumed_as_ever(
         steps: list[int] = []
         stored = changed("simulate", work=store, forecast=lambda *_: "")
         with stored, pytest.raises(Killed):
-            workflow.run(given, base, tmp_path / "run", Goal("train", force), say=lambda line: None)
+            workflow.run(given, base, tmp_path / "run", Goal("train", force), log=lambda line: None)
         assert steps[0] == first and (tmp_path / "run" / "resume" / "train" / "last.ckpt").is_file()
 
 
@@ -189,7 +189,7 @@ def test_one_of_several_processes_goes_on_with_the_learning_rate_it_had(
 ) -> None:
     """The first step after a restart comes before the first process has told how much is used."""
     model = EnergyModel.from_data(system, torch.as_tensor(data.positions), MODEL)
-    before, after = (EnergyTraining(model, settings(100), 0, World(size=2)) for _ in range(2))
+    before, after = (EnergyTraining(model, settings(100), 0, Processes(size=2)) for _ in range(2))
     before.used = 0.6
     checkpoint: dict[str, object] = {"global_step": 60}
     before.on_save_checkpoint(checkpoint)

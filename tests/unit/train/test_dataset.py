@@ -19,7 +19,7 @@ from boltzgen.train.dataset import Frames, training_frames
 DISTANCE = CollectiveVariable("r", "distance", (0, 1))
 
 
-def in_stretches(n: int) -> WeightedEnsemble:
+def in_blocks(n: int) -> WeightedEnsemble:
     """Exact samples of a bond, ten frames to a lineage."""
     return replace(dimers(n), lineages=np.arange(n) // 10)
 
@@ -46,7 +46,7 @@ def test_equal_weights_give_every_frame_once() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_state_seen_once_is_trained_on(seed: int) -> None:
-    data = in_stretches(300)
+    data = in_blocks(300)
     lengths = DISTANCE.values(data.positions)
     lineages = np.where(lengths > np.quantile(lengths, 0.97), 1000, data.lineages)
     state = State("long", DISTANCE, ((float(np.quantile(lengths, 0.97)), 1.0),))
@@ -58,7 +58,7 @@ def test_a_state_seen_once_is_trained_on(seed: int) -> None:
 
 
 def test_frames_without_weight_are_not_held_out_alone() -> None:
-    data = in_stretches(100)
+    data = in_blocks(100)
     log_weights = np.where(data.lineages < 5, -np.inf, 0.0)  # type: ignore[operator]
     for seed in range(20):
         for part in training_frames(
@@ -69,7 +69,7 @@ def test_frames_without_weight_are_not_held_out_alone() -> None:
 
 def test_raised_states_do_not_look_like_another_force_field() -> None:
     """The virial is that of the data as given: raising a tail of the distances would change it."""
-    data = in_stretches(3000)
+    data = in_blocks(3000)
     tail = State("long", DISTANCE, ((LENGTH + 2.5 * WIDTH, 1.0),))
     training_frames(dimer(tail), data, TrainSettings(steps=1), 0, "cpu")
     stretched = replace(data, positions=data.positions * 1.1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from boltzgen import make_potential
 from boltzgen.config.schema import ModelSettings, TrainSettings
 from boltzgen.diffusion.process import perturb
-from boltzgen.geometry import mean_free_noise, remove_centroid
+from boltzgen.geometry import remove_centroid, zero_centroid_noise
 from boltzgen.model.energy import EnergyModel
 from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
 from boltzgen.system.registry import load_system
@@ -55,7 +55,7 @@ def chain() -> tuple[MolecularSystem, Tensor, Tensor]:
 def test_in_a_harmonic_well_it_is_the_exact_denoiser() -> None:
     system, stiffness = load_system("harmonic_well"), 250.0
     k = stiffness / system.kT
-    x0 = mean_free_noise((3000, 4, 3), torch.Generator().manual_seed(0)) / math.sqrt(k)
+    x0 = zero_centroid_noise((3000, 4, 3), torch.Generator().manual_seed(0)) / math.sqrt(k)
     forces = reduced_forces(system, x0)
     torch.testing.assert_close(forces, -k * x0, rtol=1e-4, atol=1e-3)
     target, model = fitted(system, x0, forces)
@@ -111,7 +111,7 @@ def up_weighted_dimer() -> tuple[MolecularSystem, Frames]:
     ends = ((0.0, SHORT_AND_LONG), (SHORT_AND_LONG, math.inf))
     states = tuple(State(name, bond, (end,)) for name, end in zip(("short", "long"), ends, strict=True))
     system = replace(load_system("harmonic_dimer"), states=states)
-    settings = TrainSettings(steps=1, state_share=0.5)
+    settings = TrainSettings(steps=1, min_state_weight=0.5)
     return system, training_frames(system, dimers(60_000), settings, 0, "cpu")[0]
 
 

@@ -14,13 +14,13 @@ import torch
 from helpers.dimer import MODEL, dimers, settings
 from pydantic import ValidationError
 
-from boltzgen.diffusion.losses import HEIGHT_LOSSES, OBJECTIVES, HeightLoss, register
+from boltzgen.diffusion.losses import LEVEL_LOSSES, OBJECTIVES, LevelLoss, register
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.model import EnergyModel, load_model
 from boltzgen.model.compiled import eager_derivatives
 from boltzgen.runtime.context import Context
-from boltzgen.runtime.processes import World
+from boltzgen.runtime.processes import Processes
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 from boltzgen.train import train
@@ -48,8 +48,8 @@ def test_training_lowers_the_loss_and_leaves_a_loadable_model(
     with (tmp_path / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == list(range(20, 81, 20))
-    assert {"dsm", "heights", "held_out_dsm"} <= set(rows[-1])
-    for prefix in ("dsm_", "held_out_dsm_", "held_out_heights_"):
+    assert {"dsm", "level_loss", "held_out_dsm"} <= set(rows[-1])
+    for prefix in ("dsm_", "held_out_dsm_", "held_out_level_loss_"):
         assert sum(name.startswith(prefix) and name.endswith("nm") for name in rows[-1]) == 7
     assert float(rows[-1]["held_out_dsm"]) < float(rows[0]["held_out_dsm"])
     assert "conf/s" in messages[-1]
@@ -72,7 +72,7 @@ def test_a_loss_that_breaks_down_leaves_the_best_model_so_far(
 
     def breaking(self: EnergyTraining, *arguments: torch.Tensor) -> Losses:
         losses = whole(self, *arguments)
-        return Losses(losses.dsm * (float("nan") if self.global_step >= 45 else 1.0), losses.heights)
+        return Losses(losses.dsm * (float("nan") if self.global_step >= 45 else 1.0), losses.level_losses)
 
     monkeypatch.setattr(EnergyTraining, "part_losses", breaking)
     with pytest.raises(NumericalError, match=r"the loss became nan at step 45; .*energy\.safetensors"):
@@ -108,7 +108,7 @@ def test_parts_leave_nothing_to_the_end_of_their_threads(
     train(system, data, MODEL, settings(1), tmp_path, Context(0))
 
 
-@pytest.mark.parametrize("objective", list(HEIGHT_LOSSES))
+@pytest.mark.parametrize("objective", list(LEVEL_LOSSES))
 def test_parts_of_a_batch_add_up_to_its_gradient(
     system: MolecularSystem, data: WeightedEnsemble, objective: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,14 +144,14 @@ def test_the_gradient_of_a_step_is_averaged_and_at_most_as_long_as_the_clip(
 ) -> None:
     """Two processes, of which the other one has no gradient at all."""
 
-    class Two(World):
+    class Two(Processes):
         def average_(self, tensors: list[torch.Tensor]) -> None:
             for tensor in tensors:
                 tensor.mul_(0.5)
 
     x0 = torch.as_tensor(data.positions[:32]).float()
     module = of_module(system, x0, gradient_clip=0.7)
-    module.world = Two()
+    module.processes = Two()
     losses = module.accumulate(module.draw((x0, torch.zeros_like(x0))))
     parameters = [p for p in module.model.parameters() if p.grad is not None]
     before = torch.cat([scale * p.grad.flatten() for p in parameters])
@@ -240,7 +240,7 @@ def test_compiled_training_is_eager_training(
         assert json.loads((tmp_path / compile_ / "training.json").read_text())["compile"] == compile_
         with (tmp_path / compile_ / "metrics.csv").open(newline="") as stream:
             (row,) = csv.DictReader(stream)
-        found[compile_] = [float(row[name]) for name in ("dsm", "heights", "held_out_dsm")]
+        found[compile_] = [float(row[name]) for name in ("dsm", "level_loss", "held_out_dsm")]
     assert found["always"] == pytest.approx(found["never"], rel=1e-3)
 
 
@@ -292,12 +292,16 @@ def test_a_loss_is_added_by_one_registration(system: MolecularSystem, data: Weig
     """As a third party would: no other file knows of it."""
     with pytest.raises(ValidationError, match="it should be 'dsm', 'dsm\\+diffclf'"):
         settings(10, objective="dsm+mine")
-    register("dsm+mine", HeightLoss(lambda batch, energy: batch.energy.square().mean(0)))
+    register("dsm+mine", LevelLoss(lambda batch, energy: batch.energy.square().mean(0)))
     try:
         x0 = torch.as_tensor(data.positions[:5]).float()
         module = of_module(system, x0, objective="dsm+mine")
         losses = module.part_losses(*module.draw((x0, torch.zeros_like(x0))))
     finally:
-        del HEIGHT_LOSSES["dsm+mine"]
+        del LEVEL_LOSSES["dsm+mine"]
         OBJECTIVES.remove("dsm+mine")
-    assert losses.heights is not None and losses.heights.shape == (5,) and bool((losses.heights > 0).all())
+    assert (
+        losses.level_losses is not None
+        and losses.level_losses.shape == (5,)
+        and bool((losses.level_losses > 0).all())
+    )

@@ -22,7 +22,7 @@ from boltzgen.workflow.stages import STAGES
 TINY = [
     "simulate={method: langevin, n_runs: 1, equilibration_ps: 1, production_ps: 10}",
     "model={n_layers: 1, n_channels: 4, n_radial: 4, hidden: 8}",
-    "train={steps: 6, batch_size: 8, compile: never, height_paths: 4}",
+    "train={steps: 6, batch_size: 8, compile: never, consistency_paths: 4}",
     "sample={n_particles: 16, n_islands: 1, n_levels: 4, n_pilot: 8, n_forward: 8, bridge_cess: 0.5}",
     "analyze={n_bootstrap: 4, n_bins: 6}",
     "export={n_resampled: 8, formats: [dcd], n_states: 0}",
@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workflow, "_report", lambda out: None)
         patch.setattr("boltzgen.report.pictures.write_pictures", lambda run, directory: [])
-        workflow.run(settings, base, out, say=lambda line: None)
+        workflow.run(settings, base, out, log=lambda line: None)
     return out
 
 

@@ -31,7 +31,7 @@ def started(directory: Path) -> list[str]:
     """What a run says that is started again from its record."""
     said: list[str] = []
     settings, base = load_workflow(str(directory / "config.yaml"))
-    run(settings, base, directory, say=said.append)
+    run(settings, base, directory, log=said.append)
     return said
 
 
@@ -109,3 +109,27 @@ def _of_another_module() -> bytes:
 
 
 OF_ANOTHER_MODULE = _of_another_module()
+
+
+def test_old_names_of_settings_work_and_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the file, in its ``quick`` section, on the command line; of a molecule also its variables."""
+    from boltzgen.config import renamed
+
+    renamed._tell.cache_clear()
+    (tmp_path / "my.yaml").write_text(
+        "name: my\n"
+        "system: {name: molecule, parameters: {pdb: my.pdb, cvs: {r: {kind: distance, atoms: [0, 1]}}}}\n"
+        "train: {state_share: 0.1, height_weight: 0.2}\n"
+        "quick: {train: {height_paths: 5}}\n"
+    )
+    given, _ = load_workflow(str(tmp_path / "my.yaml"), ["sample.ladder_moves=3"], quick=True)
+    train = given.train
+    assert (train.min_state_weight, train.level_loss_weight, train.consistency_paths) == (0.1, 0.2, 5)
+    assert given.sample.level_moves == 3
+    assert list(given.collective_variables) == ["r"] and "cvs" not in given.system.parameters
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 5 and all("is now called" in line and "\n" not in line for line in told)
+    assert f"{tmp_path / 'my.yaml'}: train.state_share is now called train.min_state_weight" in told[0]
+    for name in ("min_state_weight", "state_share"):  # the command line counts, by either name
+        both, _ = load_workflow(str(tmp_path / "my.yaml"), [f"train.{name}=0.3"])
+        assert both.train.min_state_weight == 0.3

@@ -15,7 +15,7 @@ from boltzgen.config.load import load_workflow
 from boltzgen.config.schema import Workflow
 from boltzgen.errors import BusyError, ConfigError, DataError, NumericalError
 from boltzgen.rundir.manifest import Manifest, changes
-from boltzgen.runtime.progress import Report
+from boltzgen.runtime.progress import OnProgress
 from boltzgen.system.registry import build_system, load_system
 from boltzgen.workflow import rehearsal
 from boltzgen.workflow import runner as workflow
@@ -30,10 +30,10 @@ class Chain:
         self.out, self.ran, self.said, self.reported = out, [], [], []
         self.fails: dict[str, BaseException] = {}
 
-    def work(self, this: Run, stage: Stage, report: Report) -> dict[str, object] | None:
+    def work(self, run: Run, stage: Stage, on_progress: OnProgress) -> dict[str, object] | None:
         name = stage.name
         for output in stage.writes:
-            path = this.out / output
+            path = run.out / output
             if not path.suffix:
                 path.mkdir(parents=True, exist_ok=True)
                 if name in self.fails:
@@ -43,7 +43,7 @@ class Chain:
             if name in self.fails:
                 path.with_name("checkpoint").touch()
                 raise self.fails.pop(name)
-            path.write_text(json.dumps({"seed": this.seed(stage)}))
+            path.write_text(json.dumps({"seed": run.seed(stage)}))
         self.ran.append(name)
         recorded = {"train_steps": 77, "compile": "never"} if name == "train" else None
         return {"platform": "Reference"} if name == "simulate" else recorded
@@ -51,19 +51,19 @@ class Chain:
     def __call__(self, *overrides: str, until: str = "export", force: tuple[str, ...] = ()) -> list[str]:
         self.ran, self.said = [], []
         settings, base = load_workflow("harmonic_dimer", list(overrides), device="cpu")
-        workflow.run(settings, base, self.out, Goal(until, tuple(force)), say=self.said.append)
+        workflow.run(settings, base, self.out, Goal(until, tuple(force)), log=self.said.append)
         return self.ran
 
 
 @pytest.fixture
 def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chain]:
     chain = Chain(tmp_path / "run")
-    monkeypatch.setattr(workflow, "warn_of_states", lambda this, data: None)
-    monkeypatch.setattr(Run, "data", lambda this: None)
+    monkeypatch.setattr(workflow, "warn_of_states", lambda run, data: None)
+    monkeypatch.setattr(Run, "data", lambda run: None)
     monkeypatch.setattr(workflow, "_report", lambda out: chain.reported.append(out))
     with ExitStack() as stack:
         for name in NAMES:
-            done = {"work": chain.work, "prepare": lambda this: this, "forecast": lambda *_: "estimate"}
+            done = {"work": chain.work, "prepare": lambda run: run, "forecast": lambda *_: "estimate"}
             stack.enter_context(changed(name, **done))
         yield chain
 
@@ -80,8 +80,8 @@ def test_everything_runs_once(chain: Chain) -> None:
 def test_what_would_run_is_what_runs(chain: Chain) -> None:
     def planned(*overrides: str) -> list[str]:
         settings, base = load_workflow("harmonic_dimer", list(overrides), device="cpu")
-        this = Run(settings, base, chain.out, "cpu", build_system(settings, base), lambda line: None)
-        return [stage for stage, why in rehearsal.planned(this, []).items() if why is not None]
+        run = Run(settings, base, chain.out, "cpu", build_system(settings, base), lambda line: None)
+        return [stage for stage, why in rehearsal.planned(run, []).items() if why is not None]
 
     assert planned() == ALL and chain() == ALL and planned() == []
     changes = ("train.steps=9", "sample.n_levels=9", "analyze.n_bins=9", "export.n_resampled=9")
@@ -242,8 +242,8 @@ def test_a_kill_while_an_earlier_attempt_is_cleared_away_leaves_nothing_that_is_
 ) -> None:
     chain()
 
-    def killed(this: Run, stage: Stage) -> None:
-        (this.out / "model" / "energy.json").unlink()
+    def killed(run: Run, stage: Stage) -> None:
+        (run.out / "model" / "energy.json").unlink()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -285,8 +285,8 @@ def test_an_error_in_a_later_stage_keeps_earlier_ones(chain: Chain) -> None:
 
 
 def test_an_error_before_anything_is_made_leaves_nothing(chain: Chain) -> None:
-    def fails(this: Run, stage: Stage, report: Report) -> None:
-        (this.out / "data").mkdir()
+    def fails(run: Run, stage: Stage, on_progress: OnProgress) -> None:
+        (run.out / "data").mkdir()
         raise DataError("no frames")
 
     with changed("simulate", work=fails), pytest.raises(DataError):
@@ -309,7 +309,7 @@ def test_the_saved_config_is_the_same_run(chain: Chain) -> None:
     assert isinstance(settings, Workflow) and settings.train.steps == 77
     assert (settings.train.compile, settings.simulate.platform) == ("never", "Reference")
     chain.ran = []
-    workflow.run(settings, base, chain.out, say=lambda line: None)
+    workflow.run(settings, base, chain.out, log=lambda line: None)
     assert chain.ran == []
 
 
@@ -322,7 +322,7 @@ def test_what_an_earlier_training_came_to_is_not_that_of_an_interrupted_one(chai
     assert (train.minutes, train.compile) == (3.0, "auto")
     chain.ran = []
     settings, base = load_workflow(str(chain.out / "config.yaml"))
-    workflow.run(settings, base, chain.out, say=chain.said.append)
+    workflow.run(settings, base, chain.out, log=chain.said.append)
     assert chain.ran == ALL[1:] and "train: running (resuming)" in chain.said[-4]
 
 
@@ -341,13 +341,13 @@ def test_the_other_enantiomer_is_another_system(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path, {})
     stage, digests = stage_named("simulate"), []
     for system in (peptide, mirrored):
-        this = Run(settings, tmp_path, tmp_path, "cpu", system, lambda line: None)
-        digests.append(stage.inputs(Dependencies(this, manifest, ()), stage)["the system"])
+        run = Run(settings, tmp_path, tmp_path, "cpu", system, lambda line: None)
+        digests.append(stage.inputs(Dependencies(run, manifest, ()), stage)["the system"])
     assert digests[0] != digests[1]
 
 
 def test_one_run_at_a_time(chain: Chain) -> None:
-    def again(this: Run, stage: Stage, report: Report) -> None:
+    def again(run: Run, stage: Stage, on_progress: OnProgress) -> None:
         with pytest.raises(BusyError, match="choose another --out"):
             chain()
         raise KeyboardInterrupt
@@ -360,7 +360,7 @@ def test_one_run_at_a_time(chain: Chain) -> None:
 
 
 def test_refused_data_leave_earlier_data_alone(chain: Chain) -> None:
-    def refuses(this: Run) -> Run:
+    def refuses(run: Run) -> Run:
         raise DataError("another molecule")
 
     assert chain() == ALL

@@ -1,6 +1,6 @@
 """How well trained networks agree across noise levels, one row for each finished training.
 
-    python benchmarks/heights.py RUN [RUN ...] [--data RUN] [--paths 1000 512] [--json FILE] [--figure FILE]
+    python benchmarks/level_consistency.py RUN [RUN ...] [--data RUN] [--paths 1000 512] [--json FILE] [--figure FILE]
 
 RUN is a run directory whose network has been trained. Plain annealing without moves or resampling, and
 noised data the other way, twice: 160 levels from sigma_max to 0.06 nm, and 300 levels to sigma_min.
@@ -35,11 +35,11 @@ from boltzgen.diffusion.noise_levels import draw_levels
 from boltzgen.diffusion.process import EnergyAndScore
 from boltzgen.ensemble.storage import load_ensemble
 from boltzgen.ensemble.weighted import WeightedEnsemble
-from boltzgen.geometry import dof, mean_free_noise
+from boltzgen.geometry import dof, zero_centroid_noise
 from boltzgen.model import EnergyModel, load_model
 from boltzgen.report import panels
 from boltzgen.runtime.context import Context
-from boltzgen.sample.level_consistency import height_curves
+from boltzgen.sample.level_consistency import consistency_curves
 from boltzgen.sample.setup import prepare
 from boltzgen.system.molecular_system import MolecularSystem
 
@@ -70,8 +70,10 @@ def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths:
     generator = torch.Generator().manual_seed(0)
     ends = prepare(system, model, data, SampleSettings(n_forward=max(n_paths)), Context(), generator)
     middle, whole = (ends.x0[:n] for n in n_paths)
-    short = height_curves(system, model, ends.counter, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS)
-    full = height_curves(system, model, ends.counter, whole, n_levels=LEVELS)
+    short = consistency_curves(
+        system, model, ends.counter, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS
+    )
+    full = consistency_curves(system, model, ends.counter, whole, n_levels=LEVELS)
     levels = short["paths"]
     assert isinstance(levels, list)
     high = min(levels, key=lambda level: abs(math.log(level["sigma"] / HIGH_SIGMA)))
@@ -100,7 +102,7 @@ def classification_loss(model: EnergyModel, network: EnergyAndScore, x0: torch.T
     for _ in range(REPEATS):
         information = model.prior.level_information
         levels = draw_levels("kl", 2, len(x0), model.log_sigma_range, information, generator)
-        noise = mean_free_noise((2, *x0.shape), generator)
+        noise = zero_centroid_noise((2, *x0.shape), generator)
         batch = noised(network, x0, levels, noise, dof(x0.shape[1]))
         losses.append(diffclf(batch, lambda x, log_sigma: network(x, log_sigma)[0]).mean())
     return float(torch.stack(losses).mean())
