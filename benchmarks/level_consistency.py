@@ -1,6 +1,7 @@
 """How well trained networks agree across noise levels, one row for each finished training.
 
-    python benchmarks/level_consistency.py RUN [RUN ...] [--data RUN] [--paths 1000 512] [--json FILE] [--figure FILE]
+    python benchmarks/level_consistency.py RUN [RUN ...] [--data RUN] [--paths 1000 512] [--json FILE]
+        [--figure FILE]
 
 RUN is a run directory whose network has been trained. Plain annealing without moves or resampling, and
 noised data the other way, twice: 160 levels from sigma_max to 0.06 nm, and 300 levels to sigma_min.
