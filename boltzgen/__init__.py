@@ -31,7 +31,8 @@ if TYPE_CHECKING:
         minimise,
         remove_centre_of_mass_motion_removers,
     )
-    from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+    from boltzgen.system.collective_variables import CollectiveVariable, State
+    from boltzgen.system.molecular_system import MolecularSystem
     from boltzgen.system.registry import load_system
     from boltzgen.system.variables import with_variables
     from boltzgen.testing import check_system
@@ -41,8 +42,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "MolecularSystem": "boltzgen.system.molecular_system",
-    "CollectiveVariable": "boltzgen.system.molecular_system",
-    "State": "boltzgen.system.molecular_system",
+    "CollectiveVariable": "boltzgen.system.collective_variables",
+    "State": "boltzgen.system.collective_variables",
     "WeightedEnsemble": "boltzgen.ensemble.weighted",
     "load_system": "boltzgen.system.registry",
     "Potential": "boltzgen.potential",

@@ -13,7 +13,7 @@ from boltzgen.ensemble.cluster_errors import standard_errors
 from boltzgen.ensemble.uncertainty import cluster_index, normalised_weights
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.smc.bounds import MIN_INDEPENDENT
-from boltzgen.system.molecular_system import CollectiveVariable
+from boltzgen.system.collective_variables import CollectiveVariable
 
 MIN_INDEPENDENT_OF_A_BIN = 5
 """Fewest effective clusters (Kish) that an error of a bin may rest on."""

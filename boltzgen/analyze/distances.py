@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from boltzgen.analyze.free_energy import cluster_index, normalised_weights
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.errors import NumericalError
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem
+from boltzgen.system.collective_variables import CollectiveVariable
+from boltzgen.system.molecular_system import MolecularSystem
 
 N_SPLITS = 5
 """Random halvings of the reference that a noise floor is averaged over."""

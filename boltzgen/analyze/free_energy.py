@@ -29,7 +29,7 @@ from boltzgen.ensemble.uncertainty import (
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.errors import DataError
 from boltzgen.smc.bounds import MIN_INDEPENDENT, difference_note
-from boltzgen.system.molecular_system import State
+from boltzgen.system.collective_variables import State
 
 __all__ = [
     "PMF",

@@ -24,7 +24,7 @@ from boltzgen.analyze.densities import (
 )
 from boltzgen.ensemble.uncertainty import half_width
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
-from boltzgen.system.molecular_system import CollectiveVariable
+from boltzgen.system.collective_variables import CollectiveVariable
 
 
 @dataclass(frozen=True)

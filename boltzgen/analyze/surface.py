@@ -21,7 +21,7 @@ from boltzgen.analyze.densities import (
 )
 from boltzgen.ensemble.uncertainty import half_width
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
-from boltzgen.system.molecular_system import CollectiveVariable
+from boltzgen.system.collective_variables import CollectiveVariable
 
 _WIDENINGS = np.geomspace(1.0, 4.0, 8)
 """Factors on the widths of either variable alone that cross-validation chooses from."""

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from boltzgen.ensemble.uncertainty import Estimate
 from boltzgen.report.text import with_bound, with_error
+from boltzgen.system.collective_variables import CollectiveVariable
 from boltzgen.system.labels import both_names
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem
+from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.workflow.check import Check
 from boltzgen.workflow.rehearsal import Rehearsal
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
-from boltzgen.system.molecular_system import MolecularSystem, State
+from boltzgen.system.collective_variables import State
+from boltzgen.system.molecular_system import MolecularSystem
 
 SWEEPS = 100
 """Passes over the regions; up-weighting one lowers the others a little below the weight they were given."""

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import ConfigError
 from boltzgen.system.bonds import Pair, custom_bonds, harmonic_bonds
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
+from boltzgen.system.molecular_system import MolecularSystem
 
 BLOCK_LENGTH = 1.3
 """Length of a bond at most, over that in the reference configuration,"""

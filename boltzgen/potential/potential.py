@@ -162,15 +162,15 @@ def potential_of_openmm(
         A configuration [nm] ``(n_atoms, 3)`` at which batched energies are compared with OpenMM's; by
         default one is built.
     """
-    start = embedding(system, temperature) if positions is None else positions
-    target, reason = _Target(system, temperature, start), "asked for"
+    target, reason = _Target(system, temperature, positions), "asked for"
     if backend != "openmm":
         found = _batched(target, torch.float64, None, None)
         if isinstance(found, Potential):
             return found
         _refuse_or_warn(found, backend)
         reason = found
-    return Potential(OpenMMEvaluator(system, time_platforms(system, start, temperature)), target.kT, reason)
+    platform = time_platforms(system, target.start(), temperature)
+    return Potential(OpenMMEvaluator(system, platform), target.kT, reason)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,11 @@ class _Target:
 
     system: openmm.System
     temperature: float
-    positions: Array
+    positions: Array | None
+
+    def start(self) -> Array:
+        """Those positions, or some that are built."""
+        return embedding(self.system, self.temperature) if self.positions is None else self.positions
 
     @property
     def kT(self) -> float:
@@ -192,7 +196,7 @@ def _batched(
     """Batched energies that agree with OpenMM, or why there are none."""
     try:
         evaluator = BatchedEvaluator(target.system, dtype, compiled, chunk)
-        agreement = compare(evaluator, target.positions, target.temperature)
+        agreement = compare(evaluator, target.start(), target.temperature)
     except Unsupported as unsupported:
         return f"not batched: {unsupported}"
     except openmm.OpenMMException as error:

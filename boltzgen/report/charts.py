@@ -15,7 +15,7 @@ from boltzgen.report import panels
 from boltzgen.report.sections import Fact, Panel, Section, register
 from boltzgen.report.text import number
 from boltzgen.rundir.finished_run import FinishedRun
-from boltzgen.system.molecular_system import CollectiveVariable
+from boltzgen.system.collective_variables import CollectiveVariable
 
 BANDS = "Bands are one standard error."
 WHAT_IS_DRAWN = f"Lines are kernel estimates, points histograms. {BANDS}"

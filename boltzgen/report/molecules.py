@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.rundir.finished_run import FinishedRun
-from boltzgen.system.molecular_system import State
+from boltzgen.system.collective_variables import State
 
 MAX_COMPARED = 200
 """Samples of a state among which the typical one is sought."""

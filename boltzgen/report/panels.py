@@ -19,7 +19,7 @@ from matplotlib.collections import QuadMesh
 from boltzgen.analyze.distances import torsion_histogram
 from boltzgen.analyze.free_energy import PMF, Surface, normalised_weights
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
-from boltzgen.system.molecular_system import CollectiveVariable
+from boltzgen.system.collective_variables import CollectiveVariable
 
 MODEL, REFERENCE, RAW = "#0072B2", "#D55E00", "#8C8C8C"
 # Okabe and Ito, Color Universal Design (2008).

@@ -52,6 +52,12 @@ class Manifest:
         """When a stage finished; empty if it never did. Stages downstream depend on it."""
         return str(self.stages.get(stage, {}).get("finished", ""))
 
+    def inputs_of(self, stage: str) -> dict[str, str]:
+        """What a stage was made from when it finished, or when an attempt at it was interrupted."""
+        attempt = self.content.get("in_progress") or {}
+        made = self.stages.get(stage, attempt if attempt.get("stage") == stage else {})
+        return dict(made.get("inputs", {}))
+
     def why_run(self, stage: str, inputs: Mapping[str, str], outputs: list[Path]) -> str | None:
         """Why a stage has to run, in a few words, or None where its output is still valid."""
         if stage not in self.stages:

@@ -11,7 +11,7 @@ import numpy as np
 
 from boltzgen.analyze.free_energy import PMF, Surface
 from boltzgen.ensemble.weighted import Array
-from boltzgen.system.molecular_system import CollectiveVariable, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from boltzgen.config.base import Settings, StateSettings, VariableSettings, first_problem, in_words
 from boltzgen.errors import MolecularSystemError
-from boltzgen.system.molecular_system import ATOMS_PER_KIND, CollectiveVariable, MolecularSystem, State
+from boltzgen.system.collective_variables import ATOMS_PER_KIND, CollectiveVariable, State
+from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.selection import selected_atoms
 
 Entry = TypeVar("Entry", bound=Settings)

@@ -86,7 +86,7 @@ def _sections(given: Dependencies, stage: Stage, *names: str) -> Inputs:
         for name in names
         for key, value in type(getattr(given.run.workflow, name))().model_dump(mode="json").items()
     }
-    done = given.manifest.stages.get(stage.name, {}).get("inputs", {})
+    done = given.manifest.inputs_of(stage.name)
     if any(key in done for key in values):  # a record may be older than a setting, whose default is as before
         values = {k: v for k, v in values.items() if k in done or v != usual[k]}
     return _as_recorded(values, stage, given.manifest)

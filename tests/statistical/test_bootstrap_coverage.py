@@ -22,7 +22,7 @@ from boltzgen.analyze.free_energy import (
 )
 from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.weighted import WeightedEnsemble
-from boltzgen.system.molecular_system import CollectiveVariable, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
 from boltzgen.system.registry import load_system
 
 REPLICATES = 500

@@ -10,7 +10,8 @@ from openmm import app
 from boltzgen.config.schema import SimulateSettings
 from boltzgen.runtime.context import Context
 from boltzgen.simulate.stage import simulate
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem
+from boltzgen.system.collective_variables import CollectiveVariable
+from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 from boltzgen.systems.harmonic import mean_bond_length
 

@@ -14,7 +14,8 @@ from scipy.signal import lfilter
 from boltzgen.analyze.free_energy import Estimate, expectation, free_energy_difference
 from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.weighted import WeightedEnsemble
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
+from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 
 Array = NDArray[np.float64]

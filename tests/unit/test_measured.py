@@ -26,7 +26,7 @@ def results(tmp_path: Path) -> Path:
 def test_long_tests_without_a_reason_are_reported(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"tests/unit/test_a.py::test_known": "needed", "tests/unit/test_a.py::test_gone": "needed"}
     monkeypatch.setattr(measured, "reasons", lambda: known)
-    first, *lines = measured.on_progress(results)
+    first, *lines = measured.report(results)
     assert first == "12 tests, 101 s in all; the slowest:"
     assert lines[0].split() == ["40.0", "s", "tests/unit/test_a.py::test_long[x]"]
     assert lines[9].endswith("test_2")

@@ -14,7 +14,7 @@ from helpers.run_directory import SETTINGS, diagnostics
 from boltzgen import observable
 from boltzgen.analyze.free_energy import expectation
 from boltzgen.analyze.observables import check_observables, find_observable
-from boltzgen.analyze.stage import analyze
+from boltzgen.analyze.stage import analyze, write_results
 from boltzgen.config.load import load_workflow
 from boltzgen.errors import ConfigError, DataError
 
@@ -134,6 +134,7 @@ def test_their_means_are_in_the_results(tmp_path, own_file):
     assert {f"mean principal_moments[{k}]" for k in range(3)} < set(rows) > {"mean mine.py:height"}
     row = rows["mean compute_rg"]
     assert row["low"] < row["value"] < row["high"] and row["reference_error"] > 0
+    write_results(results, tmp_path / "results")
     assert "mean compute_rg," in (tmp_path / "results" / "results.csv").read_text()
 
 

@@ -178,7 +178,7 @@ def test_system_option_replaces_system_and_name(
         with pytest.raises(SystemExit) as caught:
             main()
         assert caught.value.code == 0
-        settings, _, out, until, force = calls.pop()
+        settings, _, out, goal = calls.pop()
         assert settings.system.name == str(tmp_path.resolve() / "mine.py")
         assert settings.system.parameters == {}
-        assert (out, until, force) == (Path("runs/mine"), "sample", [])
+        assert (out, goal.until, goal.force) == (Path("runs/mine"), "sample", ())

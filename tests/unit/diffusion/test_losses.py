@@ -85,10 +85,10 @@ def test_classification_is_the_cross_entropy_of_the_exact_posterior(
 def test_time_score_matching_is_least_for_the_exact_slope() -> None:
     """Its excess over the exact slope is the squared deviation over the variance 2 dof."""
     batch = batch_of(exact, [0.2, 0.5], 20_000, seed=6)
-    assert batch.slope is not None
+    assert batch.d_log_sigma is not None
     wrong = Noised(
         *(getattr(batch, f) for f in ("clean", "y", "log_sigmas", "energy", "score")),
-        slope=batch.slope + 1.5,
+        d_log_sigma=batch.d_log_sigma + 1.5,
         dof=batch.dof,
     )
     excess = tsm(wrong).mean(1) - tsm(batch).mean(1)

@@ -11,7 +11,7 @@ import torch
 from helpers.chain import NEGATIVE, PHI, POSITIVE, chain_ensemble, chain_positions, chain_system
 
 from boltzgen.ensemble.state_balance import balanced, memberships, up_weighting
-from boltzgen.system.molecular_system import CollectiveVariable, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
 
 
 def test_a_rare_state_gets_the_share_and_keeps_its_proportions() -> None:

@@ -13,7 +13,8 @@ from helpers.chain import END_TO_END, PHI, chain_positions, chain_system
 from boltzgen.ensemble.state_checks import check_states, overlap_warnings, possible_range, state_warnings
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import ConfigError
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
+from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 
 LONGEST = 4 * 0.15 * 1.3

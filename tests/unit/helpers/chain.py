@@ -9,7 +9,8 @@ import openmm
 from openmm import app
 
 from boltzgen.ensemble.weighted import WeightedEnsemble
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
+from boltzgen.system.molecular_system import MolecularSystem
 
 PHI = CollectiveVariable("phi", "torsion", (0, 1, 2, 3))
 PSI = CollectiveVariable("psi", "torsion", (1, 2, 3, 4))

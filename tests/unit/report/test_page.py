@@ -25,7 +25,7 @@ from boltzgen.report.panels import CATEGORICAL
 from boltzgen.report.text import changed_settings, duration, number, size
 from boltzgen.rundir.finished_run import load_run
 from boltzgen.smc.bounds import log_z_note
-from boltzgen.system.molecular_system import State
+from boltzgen.system.collective_variables import State
 
 ATTACK = "<script>alert(1)</script>"
 VOID = {"meta", "link", "br", "img", "input", "hr", "col", "image", "path", "use", "rect", "stop"}
@@ -100,7 +100,7 @@ def test_every_section_is_there(page: Page) -> None:
     ):
         assert part in page.text, part
     assert {attributes["id"] for attributes in page.all("h2")} == {
-        *("verdict", "asked", "numbers", "surfaces", "states", "weights", "ladder", "training", "time"),
+        *("verdict", "asked", "numbers", "surfaces", "states", "weights", "schedule", "training", "time"),
         "reproduce",
     }
     # four maps, three profiles, energies and weights, three along the ladder, two of training
@@ -179,7 +179,7 @@ def test_a_bare_run_has_a_page(tmp_path: Path) -> None:
     assert "caution" in page.text and "a_model, which comes with boltzgen" in page.text
     assert "nothing was trained" in page.text and "X5" in page.text
     headings = {attributes["id"] for attributes in page.all("h2")}
-    assert not headings & {"surfaces", "ladder"} and "states" in headings
+    assert not headings & {"surfaces", "schedule"} and "states" in headings
 
 
 def test_a_run_whose_ensembles_were_removed_has_a_page(finished: Path, tmp_path: Path) -> None:

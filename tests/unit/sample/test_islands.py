@@ -152,7 +152,7 @@ def test_a_pilot_run_that_loses_everything_says_how(
         message = "all 16 particles of the pilot run have weight zero: 16 have an energy that is not finite; "
     else:
         monkeypatch.setattr(Domain, "reflected", nowhere)
-        monkeypatch.setattr(Domain, "tally", counted)
+        monkeypatch.setattr(Domain, "counts", counted)
         message = r"have weight zero: 16 are other isomers \(centre C\(1\): 16\); .*system.free_isomers"
     with pytest.raises(NumericalError, match=message):
         sample(*problem, SETTINGS, Context(5))

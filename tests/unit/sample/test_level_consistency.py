@@ -15,7 +15,8 @@ from boltzgen.geometry import zero_centroid_noise
 from boltzgen.model.energy import EnergyModel
 from boltzgen.report.pictures import level_consistency
 from boltzgen.sample.level_consistency import consistency_curves, level_offsets, write_level_consistency
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
+from boltzgen.system.molecular_system import MolecularSystem
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_offsets_are_the_constants_that_were_added(model: EnergyModel, slope: fl
 def test_what_the_training_stage_writes_of_them(
     model: EnergyModel, system: MolecularSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boltzgen.sample.level_consistency.HEIGHT_LEVELS", 10)
+    monkeypatch.setattr("boltzgen.sample.level_consistency.CONSISTENCY_LEVELS", 10)
     curves = write_level_consistency(system, model, gaussian_data(20), tmp_path)
     stored = json.loads((tmp_path / "level_consistency.json").read_text())
     assert stored == json.loads(json.dumps(curves))

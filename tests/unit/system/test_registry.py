@@ -15,7 +15,7 @@ from scipy.integrate import quad
 
 from boltzgen.errors import MolecularSystemError
 from boltzgen.potential import make_potential
-from boltzgen.system.molecular_system import State
+from boltzgen.system.collective_variables import State
 from boltzgen.system.registry import available_systems, load_system
 from boltzgen.systems import harmonic, lennard_jones
 from boltzgen.testing import check_system, equivalent_pairs

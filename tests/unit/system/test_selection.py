@@ -12,7 +12,7 @@ from rich.console import Console
 from boltzgen.cli.tables import check_table
 from boltzgen.config.schema import ExportSettings
 from boltzgen.errors import ConfigError
-from boltzgen.export.stage import trajectory
+from boltzgen.export.stage import _frames
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 from boltzgen.system.selection import selected_atoms
@@ -119,7 +119,7 @@ def test_variables_and_exported_atoms_go_by_either_name(system: MolecularSystem)
     assert made.collective_variables[-1].atoms == (11, 18)
     positions = np.repeat(system.positions[None], 2, axis=0)
     settings = ExportSettings(select="name 1HB 2HB 3HB", align="name 1HB 2HB CA")
-    np.testing.assert_allclose(trajectory(system, positions, settings).xyz[0], positions[0][11:14], atol=1e-5)
+    np.testing.assert_allclose(_frames(system, positions, settings).xyz[0], positions[0][11:14], atol=1e-5)
 
 
 def test_the_check_lists_names_that_differ_and_what_was_mended(system: MolecularSystem) -> None:

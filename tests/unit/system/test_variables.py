@@ -19,7 +19,8 @@ from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.errors import MolecularSystemError
 from boltzgen.export.stage import export_samples
 from boltzgen.rundir.stored_results import StoredResults
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
+from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import build_system
 
 SEED = torch.Generator().manual_seed(5)

@@ -12,7 +12,8 @@ from helpers.dimer import LENGTH, WIDTH, dimers
 from boltzgen.config.schema import TrainSettings
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import DataError
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
+from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 from boltzgen.train.dataset import Frames, training_frames
 

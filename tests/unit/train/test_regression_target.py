@@ -17,7 +17,8 @@ from boltzgen.config.schema import ModelSettings, TrainSettings
 from boltzgen.diffusion.process import perturb
 from boltzgen.geometry import remove_centroid, zero_centroid_noise
 from boltzgen.model.energy import EnergyModel
-from boltzgen.system.molecular_system import CollectiveVariable, MolecularSystem, State
+from boltzgen.system.collective_variables import CollectiveVariable, State
+from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 from boltzgen.train.dataset import Frames, training_frames
 from boltzgen.train.regression_target import N_LEVELS, DenoisingTarget
