@@ -5,22 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from boltzgen import __version__
-from boltzgen.cli.options import taking
+from boltzgen.cli.options import CheckOptions, ExportOptions, StageOptions, taking
 from boltzgen.cli.stage_commands import (
     Asked,
-    Order,
     carry_out,
     look_at_system,
     look_at_workflow,
     names_workflow,
-    system_overrides,
 )
 from boltzgen.config.load import available_workflows
 from boltzgen.errors import UserError
@@ -58,68 +55,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-WorkflowArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="WORKFLOW",
-        help="Name of a workflow (see `boltzgen workflows`) or path of a .yaml file; optional with --system.",
-        show_default=False,
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. train.steps=2000. Repeatable."),
-]
-SeedOption = Annotated[int | None, typer.Option(help="Seed of every random number of the run.")]
-DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda"] | None,
-    typer.Option(help="Where the network runs. Default: the workflow's."),
-]
-OutOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Run directory. Default: runs/NAME.")]
-QuickOption = Annotated[
-    bool, typer.Option("--quick", help="Minutes instead of hours: a try-out, not a result.")
-]
-SystemOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME|FILE.py", help="Use this system: a registered name, or a file with build()."),
-]
-TemperatureOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="KELVIN",
-        help="Sample at this temperature with the network of another (sample.temperature_k).",
-    ),
-]
-DevicesOption = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Processes on each machine that share the work: one per GPU.")
-]
-NodesOption = Annotated[
-    int, typer.Option(min=1, metavar="M", help="Machines, each with N processes started by srun or torchrun.")
-]
-ForceOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--force",
-        metavar="STAGE",
-        help="Do this stage, and what depends on it, again from its beginning: even if nothing changed, and "
-        "without what an interrupted attempt has kept. Repeatable.",
-    ),
-]
-
-FramesOption = Annotated[
-    int | None, typer.Option("--n", metavar="N", help="Equally weighted frames (export.n_resampled).")
-]
-SelectOption = Annotated[
-    str | None,
-    typer.Option(metavar="ATOMS", help="Atoms to write, in MDTraj's language: 'not element H'."),
-]
-AlignOption = Annotated[
-    str | None, typer.Option(metavar="ATOMS", help="Atoms by which frames are superposed, e.g. 'backbone'.")
-]
-StrideOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Every N-th weighted sample, with its weight.")
-]
-
 COMMANDS = {
     "run": "Run every stage, simulation to export; write the report and print the closing table.",
     "simulate": "Make the training ensemble by MD, or read the trajectories named in the workflow.",
@@ -127,40 +62,6 @@ COMMANDS = {
     "sample": "Draw weighted samples of the OpenMM target, after the stages before it.",
     "analyze": "Compute free energies and distances to MD, write the report, after the stages before it.",
 }
-
-
-@dataclass(frozen=True)
-class StageOptions:
-    """Options of the commands that are named after stages."""
-
-    workflow: WorkflowArgument = None
-    set_: SetOption = None
-    seed: SeedOption = None
-    device: DeviceOption = None
-    out: OutOption = None
-    quick: QuickOption = False
-    system: SystemOption = None
-    temperature: TemperatureOption = None
-    force: ForceOption = None
-    devices: DevicesOption = 1
-    nodes: NodesOption = 1
-
-    def order(self, *more: str) -> Order:
-        """What is asked for; ``more`` are further settings."""
-        warmth = [] if self.temperature is None else [f"sample.temperature_k={self.temperature}"]
-        overrides = [*system_overrides(self.system), *(self.set_ or []), *more, *warmth]
-        where = self.seed, self.device, self.out, self.quick
-        return Order(self.workflow, overrides, *where, tuple(self.force or ()), self.devices, self.nodes)
-
-
-@dataclass(frozen=True)
-class ExportOptions(StageOptions):
-    """Options of export: which frames, beside those of any stage."""
-
-    n: FramesOption = None
-    select: SelectOption = None
-    align: AlignOption = None
-    stride: StrideOption = None
 
 
 def _add_stage_command(name: str, help_text: str) -> None:
@@ -243,42 +144,6 @@ def list_systems() -> None:
 def list_workflows() -> None:
     """List the workflows that come with boltzgen."""
     _print_table(available_workflows())
-
-
-@dataclass(frozen=True)
-class CheckOptions:
-    """Options of check: those of a run that it looks at, and what is timed."""
-
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="WORKFLOW|SYSTEM",
-            help="What would be run: a workflow by name or .yaml file. Or a system alone, by its registered "
-            "name or the .py file with its build(). A name that is both is the workflow.",
-            show_default=False,
-        ),
-    ] = None
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A setting as for run (train.steps=2000), or a parameter of the system (hamiltonian=C). "
-            "Repeatable.",
-        ),
-    ] = None
-    device: DeviceOption = None
-    out: OutOption = None
-    quick: QuickOption = False
-    system: SystemOption = None
-    timing: Annotated[
-        bool,
-        typer.Option("--timing", help="Time OpenMM's platforms and batched energies too: a minute or two."),
-    ] = False
-    seconds: Annotated[float, typer.Option(min=0.01, help="Of each evaluator, with --timing.")] = 1.0
-    compiled: Annotated[
-        bool, typer.Option(help="Compiled evaluators too, with --timing: up to a minute of compiling each.")
-    ] = True
 
 
 @app.command("check")
