@@ -50,7 +50,7 @@ def load_workflow(
     Raises ConfigError, always one line naming the file and the dotted key.
     """
     document, source, base = _read(name_or_path)
-    with_new_names(document, source)
+    with_new_names(document, source, told=Path(source).name != "config.yaml")  # a run's own record
     shortcuts = document.pop("quick", None) or {}
     if isinstance(shortcuts, dict):
         with_new_names(shortcuts, f"{source}: quick")

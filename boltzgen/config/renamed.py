@@ -23,15 +23,16 @@ OF_A_MOLECULE = {
 _LOG = logging.getLogger(__name__)
 
 
-def with_new_names(document: dict[str, Any], source: str, wins: bool = False) -> None:
-    """Give the settings of a document, in place, the names that they have now; a line says so of each.
+def with_new_names(document: dict[str, Any], source: str, wins: bool = False, told: bool = True) -> None:
+    """Give the settings of a document, in place, the names that they have now; if ``told`` a line says so.
 
     Where a setting is there under both names the new one counts, or where it ``wins`` the old one.
     """
     for old, new in _renamed(document).items():
         found, value = _taken(document, old.split("."))
         if found:
-            _tell(source, old, new)
+            if told:
+                _tell(source, old, new)
             _put(document, new.split("."), value, wins)
 
 

@@ -200,7 +200,7 @@ def test_a_kernel_profile_of_narrow_width_is_covered():
     rng, inside, width = np.random.default_rng(13), [], 0.06
     broad = math.hypot(WIDTH, width)
     for k in range(200):
-        profile = kernel_pmf(THIRTY.sample(rng), DISTANCE, 72, width, 200, k, (-0.5, 2.5))
+        profile = kernel_pmf(THIRTY.sample(rng), DISTANCE, np.linspace(-0.5, 2.5, 73), width, 200, k)
         x = profile.centres
         f = -np.log((1 - P_RIGHT) * norm.pdf(x, 0.5, broad) + P_RIGHT * norm.pdf(x, 1.5, broad))
         seen = (x > 0.2) & (x < 1.9)  # r is a distance, cut at zero

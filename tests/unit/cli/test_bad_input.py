@@ -446,7 +446,10 @@ VARIABLES = {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 14]}}
         ({"temperature_k": "300 K"}, "temperature_k is '300 K'; give a number of K, without a unit"),
         ({"nonbonded_cutoff_nm": -1}, "nonbonded_cutoff_nm must be positive"),
         ({"nonbonded_cutoff_nm": 0.05}, "nonbonded_cutoff_nm is 0.05 nm, which is less than atoms are apart"),
-        ({"collective_variables": [1]}, "collective_variables: is [1]; it should be"),
+        (
+            {"collective_variables": [1]},
+            "mine.yaml: collective_variables: cannot be used; it should be `key: value` lines",
+        ),
         (
             {"collective_variables": {"phi": {"kind": "dihedral"}}},
             "collective_variables.phi.kind: is 'dihedral'; it should be 'torsion', 'angle'",
