@@ -36,7 +36,7 @@ _ROWS_PER_LINEAGE, _MOST_ROWS, _NEWTON_STEPS, _N_CHECKED = 4, 20_000, 5, 16
 _IMPOSSIBLE = 1e3
 """Reduced energy above the lowest of a row that stands for infinity."""
 _LARGEST_STEP = 5.0
-_NO_OVERLAP = "mbar", "the ensembles do not overlap", "sample temperatures or force fields in between"
+_DISJOINT = "mbar", "the ensembles do not overlap", "sample temperatures or force fields in between"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _by_pymbar(ensembles: Sequence[WeightedEnsemble], u: list[Array], sizes: Arr
             return np.array([0.0, float(found["Delta_f"])])
         return np.asarray(MBAR(np.concatenate(drawn, axis=1), counts).f_k, dtype=np.float64)
     except (ParameterError, ArithmeticError, np.linalg.LinAlgError):
-        raise NumericalError(*_NO_OVERLAP) from None
+        raise NumericalError(*_DISJOINT) from None
 
 
 def _mixture(f: Array, u: Array, sizes: Array) -> Array:
@@ -167,7 +167,7 @@ def _newton_refined(f: Array, u: Array, weights: Array, sizes: Array) -> Array:
         p = _mixture(f, u, sizes)
         step = _pseudo_inverse(p, weights) @ (p @ weights - sizes)
         if not np.isfinite(step).all() or np.abs(step).max() > _LARGEST_STEP:
-            raise NumericalError(*_NO_OVERLAP)
+            raise NumericalError(*_DISJOINT)
         f = np.asarray(f - step, dtype=np.float64)
     return np.asarray(f - f[0], dtype=np.float64)
 

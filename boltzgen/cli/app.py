@@ -105,10 +105,12 @@ def report(
     ] = None,
 ) -> None:
     """Write the page of a run again, or one page that compares several runs."""
-    from boltzgen.report.comparison import FILE_NAME, write_comparison
+    from boltzgen.report.comparison import COMPARISON_FILE, write_comparison
     from boltzgen.report.page import write_report
 
-    print(write_report(runs[0], out) if len(runs) == 1 else write_comparison(runs, out or Path(FILE_NAME)))
+    print(
+        write_report(runs[0], out) if len(runs) == 1 else write_comparison(runs, out or Path(COMPARISON_FILE))
+    )
 
 
 @app.command("difference")

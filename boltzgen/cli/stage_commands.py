@@ -207,6 +207,6 @@ def _close(command: str, directory: Path, results: dict[str, object] | None) -> 
     if results is None:
         print(f"done, see {directory}")
     else:
-        from boltzgen.report.page import FILE_NAME
+        from boltzgen.report.page import REPORT_FILE
 
-        print(f"results in {directory}, report in {directory / FILE_NAME}")
+        print(f"results in {directory}, report in {directory / REPORT_FILE}")

@@ -7,15 +7,15 @@ from typing import Literal
 
 Prior = Literal["none", "bonded", "forcefield"]
 """Analytic part of the energy (`boltzgen.model.prior`)."""
-OBJECTIVES = ["dsm", "dsm+diffclf", "dsm+tsm", "dsm+nce"]
+OBJECTIVE_NAMES = ["dsm", "dsm+diffclf", "dsm+tsm", "dsm+nce"]
 """Losses of a training; `boltzgen.diffusion.losses.register` adds to those that it defines."""
 LevelChoice = Literal["kl", "neighbouring", "uniform"]
 """Levels that a sample is noised to (`boltzgen.diffusion.noise_levels`)."""
-KERNELS = ["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"]
+KERNEL_NAMES = ["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"]
 """Steps from one noise level to the next; `boltzgen.smc.kernels.register` adds to them."""
-EXPORT_FORMATS = ["dcd", "xtc", "pdb", "nc", "h5"]
+EXPORT_FORMAT_NAMES = ["dcd", "xtc", "pdb", "nc", "h5"]
 """File formats of exported frames; `boltzgen.export.formats.register` adds to them."""
-MOVES = ["hmc"]
+MOVE_NAMES = ["hmc"]
 """MCMC moves at a level; `boltzgen.smc.moves.register` adds to them."""
 Scheme = Literal["systematic", "multinomial"]
 """How particles are resampled (`boltzgen.smc.resampling`)."""

@@ -9,10 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from boltzgen.config.base import Settings, StateSettings, VariableSettings
 from boltzgen.config.choices import (
-    EXPORT_FORMATS,
-    KERNELS,
-    MOVES,
-    OBJECTIVES,
+    EXPORT_FORMAT_NAMES,
+    KERNEL_NAMES,
+    MOVE_NAMES,
+    OBJECTIVE_NAMES,
     LevelChoice,
     Prior,
     Scheme,
@@ -28,22 +28,22 @@ DEFAULT_MINUTES = 20.0
 
 def known_objective(name: str) -> str:
     """The name of a training objective; ValueError for one that is not registered."""
-    return one_of(name, OBJECTIVES)
+    return one_of(name, OBJECTIVE_NAMES)
 
 
 def known_kernel(name: str) -> str:
     """The name of a reverse kernel; ValueError for one that is not registered."""
-    return one_of(name, KERNELS)
+    return one_of(name, KERNEL_NAMES)
 
 
 def known_move(name: str) -> str:
     """The name of an MCMC move; ValueError for one that is not registered."""
-    return one_of(name, MOVES)
+    return one_of(name, MOVE_NAMES)
 
 
 def known_format(name: str) -> str:
     """The name of a format of exported frames; ValueError for one that is not registered."""
-    return one_of(name, EXPORT_FORMATS)
+    return one_of(name, EXPORT_FORMAT_NAMES)
 
 
 class SystemSettings(Settings):
@@ -265,7 +265,7 @@ class ExportSettings(Settings):
     """Trajectories for MD tools."""
 
     formats: tuple[Annotated[str, AfterValidator(known_format)], ...] = Field(
-        tuple(EXPORT_FORMATS), description="file formats, of those in `boltzgen.export.formats`"
+        tuple(EXPORT_FORMAT_NAMES), description="file formats, of those in `boltzgen.export.formats`"
     )
     n_resampled: Count = Field(1000, description="frames of the equally weighted trajectory")
     stride: Count = Field(1, description="keep every n-th weighted configuration, with its weight")

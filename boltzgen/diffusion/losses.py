@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boltzgen.config.choices import OBJECTIVES
+from boltzgen.config.choices import OBJECTIVE_NAMES
 
 Energy = Callable[[Tensor, Tensor], Tensor]
 """``(x (n, ...), log_sigma (n,)) -> U (n,)``."""
@@ -126,8 +126,8 @@ LEVEL_LOSSES: dict[str, LevelLoss] = {}
 def register(objective: str, loss: LevelLoss) -> None:
     """Let ``train.objective`` name another loss, or replace one."""
     LEVEL_LOSSES[objective] = loss
-    if objective not in OBJECTIVES:
-        OBJECTIVES.append(objective)
+    if objective not in OBJECTIVE_NAMES:
+        OBJECTIVE_NAMES.append(objective)
 
 
 register("dsm", LevelLoss(lambda batch, energy: None))

@@ -9,8 +9,8 @@ largest of:
   units, ``SE^2 = M/(M-1) sum_m d_m^2`` with ``d_m`` the derivative of the estimate with respect to the
   weight of island m. It sees the noise of the islands' normalisers, which the bootstrap cannot, and runs
   of MD that have not mixed;
-* the same spread of `GROUPS` groups of neighbouring clusters, where derivatives of neighbouring clusters are
-  positively correlated: whatever is averaged may vary more slowly than the variables that
+* the same spread of `N_GROUPS` groups of neighbouring clusters, where derivatives of neighbouring
+  clusters are positively correlated: whatever is averaged may vary more slowly than the variables that
   the blocks of MD were made for.
 
 With few or unequal clusters the error itself is uncertain. Its degrees of freedom are
@@ -31,7 +31,7 @@ from scipy.sparse import csr_array
 
 from boltzgen.ensemble.weighted import Array
 
-GROUPS = 32
+N_GROUPS = 32
 """Groups of neighbouring clusters; there must be twice as many clusters."""
 CORRELATED = 0.5
 """Correlation of neighbouring clusters, in standard errors, from which the spread of groups counts."""
@@ -124,7 +124,7 @@ def _larger_units(
 ) -> tuple[Array | csr_array, Array | csr_array]:
     """Sums ``(M, q)`` over groups of neighbouring clusters, one where these are few, and over islands."""
     n = len(island)
-    n_groups = GROUPS if n >= 2 * GROUPS else 1
+    n_groups = N_GROUPS if n >= 2 * N_GROUPS else 1
     groups = np.arange(n) * n_groups // max(n, 1)
     return group_sums(sums, groups, n_groups), group_sums(sums, island, int(island.max()) + 1)
 

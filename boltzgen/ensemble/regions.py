@@ -26,7 +26,7 @@ from boltzgen.ensemble.wells import Wells, find_wells
 Positions = NDArray[np.float32]
 SMALLEST_SHARE = 0.01
 """Population below which a well is joined to its neighbour, and wells of all units together are no region."""
-MOST_FRAMES = 20_000
+MOST_FRAMES_FOR_REGIONS = 20_000
 """Configurations that wells are looked for in."""
 
 
@@ -112,7 +112,7 @@ def find_regions(units: Sequence[Unit], data: WeightedEnsemble, mirrored: bool =
 
     Units with a single well are left out.
     """
-    rows = np.linspace(0, len(data) - 1, min(len(data), MOST_FRAMES)).round().astype(int)
+    rows = np.linspace(0, len(data) - 1, min(len(data), MOST_FRAMES_FOR_REGIONS)).round().astype(int)
     data = data.select(rows)
     kept, wells = [], []
     for unit in units:

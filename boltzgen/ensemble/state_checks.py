@@ -19,7 +19,7 @@ from boltzgen.system.bonds import Pair, custom_bonds, harmonic_bonds
 from boltzgen.system.collective_variables import CollectiveVariable, State
 from boltzgen.system.molecular_system import MolecularSystem
 
-BLOCK_LENGTH = 1.3
+LONGEST_BOND = 1.3
 """Length of a bond at most, over that in the reference configuration,"""
 DEVIATIONS = 6.0
 """or so many thermal deviations beyond it, whichever is longer."""
@@ -183,5 +183,5 @@ def _longest_bonds(system: MolecularSystem) -> dict[Pair, float]:
         if (i, j) in system.bonds and (i, j) not in free:
             length = float(np.linalg.norm(system.positions[i] - system.positions[j]))
             thermal = math.sqrt(system.kT / stiffness)
-            found[i, j] = max(BLOCK_LENGTH * length, length + DEVIATIONS * thermal)
+            found[i, j] = max(LONGEST_BOND * length, length + DEVIATIONS * thermal)
     return found

@@ -25,6 +25,9 @@ from boltzgen.errors import NumericalError
 from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.units import thermal_energy
 
+SURE = 4.0
+"""Standard errors from which a difference is one; errors of heavy-tailed weights are themselves too small."""
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -12,7 +12,7 @@ from boltzgen.ensemble.weighted import Array
 
 N_BINS = 72
 """Bins of 5 degrees for a torsion."""
-SMOOTHING = 1.5
+DENSITY_SMOOTHING = 1.5
 """Standard deviation, in bins, of the Gaussian that histograms are smoothed with."""
 BARRIER = 0.3
 """Two wells are parted where the density between them is below this share of the lower peak."""
@@ -65,8 +65,8 @@ def _range_of(values: Array) -> tuple[float, float]:
 
 
 def _smoothed(histogram: Array, periodic: bool) -> Array:
-    reach = math.ceil(4 * SMOOTHING)
-    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / SMOOTHING))
+    reach = math.ceil(4 * DENSITY_SMOOTHING)
+    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / DENSITY_SMOOTHING))
     padded = np.pad(histogram, reach, mode="wrap" if periodic else "constant")
     return np.convolve(padded, kernel / kernel.sum(), mode="valid")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boltzgen.config.choices import EXPORT_FORMATS
+from boltzgen.config.choices import EXPORT_FORMAT_NAMES
 
 if TYPE_CHECKING:
     import mdtraj
@@ -71,8 +71,8 @@ FORMATS: dict[str, Format] = {}
 def register(added: Format) -> None:
     """Let ``export.formats`` name another format, or replace one."""
     FORMATS[added.suffix] = added
-    if added.suffix not in EXPORT_FORMATS:
-        EXPORT_FORMATS.append(added.suffix)
+    if added.suffix not in EXPORT_FORMAT_NAMES:
+        EXPORT_FORMAT_NAMES.append(added.suffix)
 
 
 register(Format("dcd", _by_mdtraj))

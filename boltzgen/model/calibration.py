@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from boltzgen.diffusion.process import perturb
-from boltzgen.model.energy import N_TABLE, EnergyModel, derivatives
+from boltzgen.model.energy import N_TABULATED_LEVELS, EnergyModel, derivatives
 from boltzgen.model.force_field import N_STRENGTHS
 
-SMOOTHING = 2.0
+OFFSET_SMOOTHING = 2.0
 """Width of the Gaussian that smooths the strengths, in entries of their table: where one level's strength
 jitters, so do its energies, by as much times the force field's spread of several kT."""
 
@@ -45,7 +45,7 @@ def fit_strengths(model: EnergyModel, x0: Tensor, generator: torch.Generator) ->
         missing = (x0 - y) / (2.0 * log_sigma).exp() - own
         fitted[k] = (added * missing).sum() / added.square().sum()
     entries = torch.arange(N_STRENGTHS)
-    near = torch.exp(-0.5 * ((entries - entries.unsqueeze(1)) / SMOOTHING).square())
+    near = torch.exp(-0.5 * ((entries - entries.unsqueeze(1)) / OFFSET_SMOOTHING).square())
     force_field.strengths.copy_((near @ fitted / near.sum(1)).clamp(0.0, 1.0))
 
 
@@ -56,11 +56,11 @@ def calibrate_levels(model: EnergyModel, x0: Tensor, generator: torch.Generator)
     classification loss at fixed energies, so training starts from the best constants for its prior.
     """
     low, high = model.log_sigma_range
-    log_sigmas = torch.linspace(low, high, N_TABLE)
-    table = torch.zeros(N_TABLE, dtype=torch.float64)
+    log_sigmas = torch.linspace(low, high, N_TABULATED_LEVELS)
+    table = torch.zeros(N_TABULATED_LEVELS, dtype=torch.float64)
     model.level_table.zero_()
     upper = _noised(x0, log_sigmas[-1], generator)
-    for k in range(N_TABLE - 2, -1, -1):
+    for k in range(N_TABULATED_LEVELS - 2, -1, -1):
         lower = _noised(x0, log_sigmas[k], generator)
         up = _difference(model, lower, log_sigmas[k + 1], log_sigmas[k])
         down = _difference(model, upper, log_sigmas[k], log_sigmas[k + 1])

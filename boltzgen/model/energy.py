@@ -25,7 +25,7 @@ from boltzgen.model.prior import PriorEnergy
 from boltzgen.runtime.files import replaced, write_atomically
 from boltzgen.system.molecular_system import MolecularSystem
 
-N_TABLE = 65
+N_TABULATED_LEVELS = 65
 """Entries of the table of level free energies of the prior."""
 
 
@@ -69,7 +69,7 @@ class EnergyModel(nn.Module):
         self.spec = spec
         n, width = spec.n_atoms, spec.noise_width
         self.register_buffer("classes", torch.zeros(n, dtype=torch.long))
-        self.register_buffer("level_table", torch.zeros(N_TABLE))
+        self.register_buffer("level_table", torch.zeros(N_TABULATED_LEVELS))
         self.register_buffer("log_sigma_bounds", torch.tensor([spec.sigma_min, spec.sigma_max]).log())
         low, high = self.log_sigma_range
         force_field = None

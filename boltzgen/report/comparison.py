@@ -14,7 +14,7 @@ from boltzgen.report.sections import Panel
 from boltzgen.report.text import duration, flat, number, setting, with_bound
 from boltzgen.rundir.finished_run import FinishedRun, analysed_run
 
-FILE_NAME = "comparison.html"
+COMPARISON_FILE = "comparison.html"
 STYLES = ("-", "-.", ":")
 NOT_COMPARED = {"name", "description", "quick"}
 

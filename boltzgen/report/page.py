@@ -13,8 +13,8 @@ from boltzgen.report.sections import SECTIONS
 from boltzgen.report.text import changed_settings
 from boltzgen.rundir.finished_run import FinishedRun, analysed_run
 
-FILE_NAME = "report.html"
-__all__ = ["FILE_NAME", "charts", "write_report"]  # charts register the sections
+REPORT_FILE = "report.html"
+__all__ = ["REPORT_FILE", "charts", "write_report"]  # charts register the sections
 
 
 def write_report(directory: Path, path: Path | None = None) -> Path:
@@ -39,7 +39,7 @@ def write_report(directory: Path, path: Path | None = None) -> Path:
         "stages": facts.stages(run),
         "reproduce": facts.reproduce(run),
     }
-    return write_page("report.html.j2", path or directory / FILE_NAME, ink, **context)
+    return write_page("report.html.j2", path or directory / REPORT_FILE, ink, **context)
 
 
 def _sections(run: FinishedRun, ink: Ink) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import psutil
 
 from boltzgen.errors import BusyError
 
-FILE_NAME = "run.lock"
+LOCK_FILE = "run.lock"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def run_lock(out: Path, log: Callable[[str], None]) -> Iterator[None]:
     so is a directory that was made here and stayed empty. Raises BusyError where somebody else is at work.
     """
     made = [path for path in (out, *out.parents) if not path.exists()]
-    path = out / FILE_NAME
+    path = out / LOCK_FILE
     descriptor = _acquire(path, log)
     try:
         yield

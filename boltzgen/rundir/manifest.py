@@ -17,14 +17,14 @@ from typing import Any
 
 from boltzgen.config.renamed import current_names
 from boltzgen.errors import ConfigError, DataError, UserError
-from boltzgen.rundir.lock import FILE_NAME as LOCK_NAME
+from boltzgen.rundir.lock import LOCK_FILE as LOCK_NAME
 from boltzgen.runtime.files import nearest_existing, write_atomically
 from boltzgen.runtime.yaml_files import YAMLError, dump, load
 
 PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geometric", "lightning", "numpy")
 MADE_FROM = {"the data": "simulate", "the model": "train", "the samples": "sample"}
 """Inputs of a stage that another stage made, by their names in the record."""
-FILE_NAME = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 _OWN_NAMES = {LOCK_NAME, ".manifest.partial.json"}
 """What a run that was killed before its first record may have left."""
 MAX_NAMED = 3
@@ -42,7 +42,7 @@ class Manifest:
 
     def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
         self.out, self.config = out, config
-        self.content = _read(out / FILE_NAME)
+        self.content = _read(out / MANIFEST_FILE)
         self.stages: dict[str, dict[str, Any]] = self.content.setdefault("stages", {})
         self.recorded: dict[str, Any] = self.content.setdefault("recorded", {})
         for made in (*self.stages.values(), self.content.get("in_progress") or {}):
@@ -106,7 +106,7 @@ class Manifest:
         well. Yields a dictionary for what the stage wants recorded. A user error before any stage finished
         leaves no run directory behind, unless there is something in it.
         """
-        new = not (self.out / FILE_NAME).exists()
+        new = not (self.out / MANIFEST_FILE).exists()
         self.out.mkdir(parents=True, exist_ok=True)
         resumable = self.resumable(stage, inputs)
         self.stages.pop(stage, None)
@@ -142,7 +142,7 @@ class Manifest:
             seed=self.config.get("seed"),
         )
         # This file first: it is what makes a directory one of ours.
-        write_atomically(self.out / FILE_NAME, json.dumps(self.content, indent=2))
+        write_atomically(self.out / MANIFEST_FILE, json.dumps(self.content, indent=2))
         config, path = dump(dict(self.config)), self.out / "config.yaml"
         if not path.is_file() or path.read_bytes() != config.encode():
             write_atomically(path, config)
@@ -176,7 +176,7 @@ def check_finished(out: Path, stage: str) -> None:
 
     Directories without a record are taken as they are.
     """
-    unfinished = _unfinished(_read(out / FILE_NAME).get("stages"), stage)
+    unfinished = _unfinished(_read(out / MANIFEST_FILE).get("stages"), stage)
     if unfinished:
         raise DataError(
             out,
@@ -207,7 +207,7 @@ def check_output_directory(out: Path) -> None:
         raise ConfigError(f"--out {out}", f"cannot be looked at ({error})", "choose another") from None
     if not parent.is_dir():
         raise ConfigError(f"--out {out}", f"{parent} is a file", "choose a directory")
-    if foreign and not (out / FILE_NAME).exists():
+    if foreign and not (out / MANIFEST_FILE).exists():
         raise ConfigError(f"--out {out}", "has files but is no run directory", "choose a new or empty one")
     try:
         with tempfile.TemporaryFile(dir=parent):
@@ -274,7 +274,7 @@ def _discard(out: Path) -> None:
     """Remove a run directory that holds nothing but its record and empty directories."""
     if any(path.is_file() for path in out.glob("*/**/*")):
         return
-    for name in (FILE_NAME, "config.yaml"):
+    for name in (MANIFEST_FILE, "config.yaml"):
         (out / name).unlink(missing_ok=True)
     with suppress(OSError):
         for path in sorted(out.glob("**/"), reverse=True):

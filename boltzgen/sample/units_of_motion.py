@@ -21,7 +21,7 @@ from boltzgen.system.stereochemistry.domain import domain_of
 
 N_COMPONENTS = 3
 """Principal components of the sorted pair distances."""
-MOST_DISTANCES = 5_000_000
+MOST_SORTED_DISTANCES = 5_000_000
 """Numbers that principal components are made from."""
 End = tuple[int, int]
 """An atom at the end of a torsion, and how many equivalent ones there are in its place."""
@@ -75,7 +75,7 @@ class PairComponents:
         order = np.argsort(orbits[first, second], kind="stable")
         self.pairs = first[order], second[order]
         self.ends = np.cumsum(np.bincount(orbits[first, second]))[:-1]
-        self.at_once = max(2, MOST_DISTANCES // len(first))
+        self.at_once = max(2, MOST_SORTED_DISTANCES // len(first))
         rows = np.linspace(0, len(positions) - 1, min(self.at_once, len(positions))).astype(int)
         r = self.distances(positions[rows])
         self.mean = r.mean(0)

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from boltzgen.ensemble.tails import FINITE_VARIANCE, LARGEST_K, Tail
+from boltzgen.ensemble.uncertainty import SURE
 from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.smc.divergences import Measured
 from boltzgen.smc.presence import FEW, MISSING, Presence
 
 MOST_REGIONS = 3
 """Regions of each kind that a verdict names."""
-SURE = 4.0
-"""Standard errors from which a difference is one. Errors of heavy-tailed weights are themselves too small."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from boltzgen.ensemble.weighted import Array
 from boltzgen.system.bonds import side_of
 from boltzgen.system.molecular_system import MolecularSystem
 
-FEWEST_BLOCKS = 8
+FEWEST_BLOCKS_OF_A_MOTION = 8
 """Blocks that an error is still taken from."""
 LEAST_INDEPENDENT = 50.0
 """Effective frames, beside the time that vibrations keep their energy, below which nothing is said."""
@@ -246,7 +246,7 @@ def _error(values: Array, weights: Array) -> float:
     shares = weights / weights.sum()
     parts = shares * (values - float(shares @ values))
     squares, length = [float(parts @ parts)], 2
-    while length <= len(parts) // FEWEST_BLOCKS:
+    while length <= len(parts) // FEWEST_BLOCKS_OF_A_MOTION:
         sums = np.add.reduceat(parts, np.arange(0, len(parts), length))
         squares.append(float(sums @ sums))
         length *= 2

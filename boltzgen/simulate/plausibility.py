@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from boltzgen.ensemble.uncertainty import SURE
 from boltzgen.ensemble.weighted import Array
 from boltzgen.errors import DataError
 from boltzgen.potential import Potential
@@ -18,8 +19,6 @@ LEAST_LOOKED_AT, MOST_LOOKED_AT = 100, 2000
 """Frames that a temperature is taken from; these at most, evenly spaced."""
 LEAST_COORDINATES = 8
 """Bonds and angles from which another temperature is refused: few of them may be hot or cold for long."""
-SURE = 4.0
-"""Standard errors from which a deviation is told."""
 TEMPERATURE_SAID, TEMPERATURE_REFUSED = 0.03, 0.15
 """Relative deviations of the temperature that are told, and that are refused."""
 BLURRED = 0.25

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from boltzgen.config.choices import KERNELS as KERNEL_NAMES
+from boltzgen.config.choices import KERNEL_NAMES
 from boltzgen.geometry import gaussian_log_density, zero_centroid_noise
 from boltzgen.smc.elastic_network import DenoisingError, ElasticStep, Springs
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from boltzgen.config.choices import MOVES as MOVE_NAMES
+from boltzgen.config.choices import MOVE_NAMES
 from boltzgen.geometry import remove_centroid, squared_norm
 from boltzgen.smc.base import Level, Moves, Particles
 

@@ -17,7 +17,7 @@ from boltzgen.model.compiled import COMPILATION_FAILED, compile_energy_and_score
 from boltzgen.model.energy import EnergyModel
 from boltzgen.system.molecular_system import MolecularSystem
 
-N_LEVELS = 6
+N_TESTED_LEVELS = 6
 """Noise levels from sigma_min to just below sigma_max that are tried."""
 MOST_AUTOMORPHISMS = 40
 
@@ -55,7 +55,7 @@ class EnergyCheck:
     compiled: float | None
 
 
-BOUNDS = EnergyCheck(
+ENERGY_BOUNDS = EnergyCheck(
     rotation=1e-5,
     reflection=1e-5,
     translation=1e-5,
@@ -80,8 +80,8 @@ def check_energy(
     generator = torch.Generator().manual_seed(seed)
     double, single = copy.deepcopy(model).double(), copy.deepcopy(model).float()
     low, high = model.log_sigma_range
-    log_sigma = torch.linspace(low, high - 0.1, N_LEVELS).double()
-    clean = remove_centroid(torch.as_tensor(system.positions)).repeat(N_LEVELS, 1, 1)
+    log_sigma = torch.linspace(low, high - 0.1, N_TESTED_LEVELS).double()
+    clean = remove_centroid(torch.as_tensor(system.positions)).repeat(N_TESTED_LEVELS, 1, 1)
     x = perturb(clean, log_sigma.exp(), generator)
     u, score = double.energy_and_score(x, log_sigma)
 
@@ -96,14 +96,16 @@ def check_energy(
         reflection=moved(mirror(x), mirror(score)),
         translation=moved(x + 0.7, score),
         automorphism=max(moved(x[:, order], score[:, order]) for order in orders),
-        batching=_difference(in_chunks(double.energy_and_score, N_LEVELS - 2)(x, log_sigma), (u, score)),
+        batching=_difference(
+            in_chunks(double.energy_and_score, N_TESTED_LEVELS - 2)(x, log_sigma), (u, score)
+        ),
         gradient=_gradient_error(double, x, log_sigma, score, generator),
         roughness=_roughness(double, x, log_sigma, score, generator),
         float32=_difference(in_single, (u, score)),
         compiled=_compiled_error(single, x.float(), log_sigma.float(), in_single) if compiled else None,
     )
     for field in fields(result):
-        error, bound = getattr(result, field.name), getattr(BOUNDS, field.name)
+        error, bound = getattr(result, field.name), getattr(ENERGY_BOUNDS, field.name)
         if error is not None and not error <= bound:
             raise AssertionError(f"{system.name}: {field.name} error {error:.2g}, allowed {bound:g}")
     return result

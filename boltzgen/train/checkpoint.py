@@ -19,7 +19,7 @@ from boltzgen.runtime.processes import ALONE, Processes
 from boltzgen.runtime.random_streams import numbered_generator
 from boltzgen.train.lightning_module import CHECKPOINT_FORMAT, EnergyTraining
 
-FILE_NAME = "last.ckpt"
+CHECKPOINT_FILE = "last.ckpt"
 CHECKPOINT_STEPS = 200
 BLOCK = 1000
 """Batches that are drawn at once."""
@@ -52,7 +52,7 @@ class SaveCheckpoints(Callback):
     """Everything that training needs to go on, written to one file every CHECKPOINT_STEPS steps."""
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / FILE_NAME
+        self.path = directory / CHECKPOINT_FILE
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:  # type: ignore[override]
         if trainer.global_step % CHECKPOINT_STEPS == 0:
@@ -72,9 +72,9 @@ class SaveCheckpoints(Callback):
 
 def read_checkpoint(directory: Path | None, log: Callable[[str], None]) -> dict[str, Any] | None:
     """The last checkpoint; None where there is none, or after saying that it is damaged and removing it."""
-    if directory is None or not (directory / FILE_NAME).exists():
+    if directory is None or not (directory / CHECKPOINT_FILE).exists():
         return None
-    path = directory / FILE_NAME
+    path = directory / CHECKPOINT_FILE
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if checkpoint.get("format") != CHECKPOINT_FORMAT:

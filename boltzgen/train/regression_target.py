@@ -20,7 +20,7 @@ from boltzgen.diffusion.tables import between_levels
 from boltzgen.geometry import remove_centroid
 from boltzgen.model.prior import PriorEnergy
 
-N_LEVELS = 33
+N_FITTED_LEVELS = 33
 """Entries of the tables of coefficients over log sigma."""
 
 
@@ -29,7 +29,7 @@ class DenoisingTarget:
 
     a, b
         One coefficient per noise level and atom class, those of least variance on data: tables
-        ``(N_LEVELS, 2, n_atoms)``. Whatever they are, the mean given y is that of x_0.
+        ``(N_FITTED_LEVELS, 2, n_atoms)``. Whatever they are, the mean given y is that of x_0.
     """
 
     def __init__(self, prior: PriorEnergy, classes: np.ndarray, log_sigma_range: tuple[float, float]) -> None:
@@ -37,7 +37,7 @@ class DenoisingTarget:
         self.prior = prior
         self.same = torch.as_tensor(classes[:, None] == classes[None, :], device=device).float()
         self.bounds = torch.tensor(log_sigma_range, device=device)
-        self.coefficients = torch.zeros((N_LEVELS, 2, len(classes)), device=device)
+        self.coefficients = torch.zeros((N_FITTED_LEVELS, 2, len(classes)), device=device)
 
     @torch.no_grad()
     def fit(self, x0: Tensor, forces: Tensor, generator: torch.Generator) -> None:
@@ -47,7 +47,7 @@ class DenoisingTarget:
         changes, so no score is needed. Classes of atoms are independent of each other in this.
         """
         low, high = self.bounds.tolist()
-        for level, log_sigma in enumerate(torch.linspace(low, high, N_LEVELS)):
+        for level, log_sigma in enumerate(torch.linspace(low, high, N_FITTED_LEVELS)):
             sigma = log_sigma.exp().to(x0).expand(len(x0))
             y = perturb(x0, sigma, generator)
             terms = self._terms(y, x0, forces, sigma)

@@ -33,7 +33,13 @@ from boltzgen.runtime.files import write_atomically
 from boltzgen.runtime.progress import OnProgress
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.train.batch import Batch
-from boltzgen.train.checkpoint import FILE_NAME, SaveCheckpoints, WeightedBatches, cut_log, read_checkpoint
+from boltzgen.train.checkpoint import (
+    CHECKPOINT_FILE,
+    SaveCheckpoints,
+    WeightedBatches,
+    cut_log,
+    read_checkpoint,
+)
 from boltzgen.train.dataset import Frames, training_frames
 from boltzgen.train.lightning_module import Averaging, Budget, EnergyTraining
 from boltzgen.train.monitor import Monitor
@@ -149,7 +155,7 @@ def _fit(
     checkpoints = [SaveCheckpoints(resume)] if resume else []
     monitors = [monitor] if module.processes.first else []
     trainer = _trainer(module, directory, [Budget(), *monitors, Averaging(), *checkpoints])
-    start = resume / FILE_NAME if resume and before else None
+    start = resume / CHECKPOINT_FILE if resume and before else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         try:

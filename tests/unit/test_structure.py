@@ -50,6 +50,18 @@ def test_a_name_stands_for_one_module_and_one_public_type() -> None:
     assert [places for places in [*modules.values(), *types.values()] if len(places) > 1] == []
 
 
+def test_a_constant_has_one_value() -> None:
+    """In the whole tree; what is private to a module may be called as anywhere else."""
+    found = defaultdict(list)
+    for path, tree in parsed().items():
+        for node in tree.body:
+            named = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            for name in (target.id for target in named if isinstance(target, ast.Name)):
+                if name.isupper() and name[0] != "_" and len(name) > 1:
+                    found[name].append(str(path.relative_to(ROOT)))
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
 def test_importing_boltzgen_loads_no_engine() -> None:
     code = "import sys, boltzgen; print([m for m in ('torch', 'openmm', 'mdtraj') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from boltzgen.config.choices import OBJECTIVES
+from boltzgen.config.choices import OBJECTIVE_NAMES
 from boltzgen.diffusion.losses import (
     LEVEL_LOSSES,
     Energy,
@@ -168,4 +168,4 @@ def test_neighbouring_levels_are_consecutive_rows_of_the_table() -> None:
 
 
 def test_names_of_objectives_are_those_that_are_registered() -> None:
-    assert list(LEVEL_LOSSES) == OBJECTIVES
+    assert list(LEVEL_LOSSES) == OBJECTIVE_NAMES

@@ -17,7 +17,7 @@ from MDAnalysis.lib.distances import calc_bonds
 from openmm import app
 from pydantic import ValidationError
 
-from boltzgen.config.choices import EXPORT_FORMATS
+from boltzgen.config.choices import EXPORT_FORMAT_NAMES
 from boltzgen.config.schema import ExportSettings
 from boltzgen.ensemble.storage import load_ensemble
 from boltzgen.errors import ConfigError, NumericalError
@@ -312,7 +312,7 @@ def test_a_format_is_added_by_one_registration(tmp_path: Path) -> None:
         export_samples(system, samples, settings, tmp_path / "out", 0)
     finally:
         del FORMATS["txt"]
-        EXPORT_FORMATS.remove("txt")
+        EXPORT_FORMAT_NAMES.remove("txt")
     positions = np.loadtxt(tmp_path / "out" / "weighted.txt").reshape(50, -1, 3)
     np.testing.assert_allclose(positions, samples.positions, atol=1e-4)
     readme = (tmp_path / "out" / "README.txt").read_text()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from boltzgen.errors import BusyError
-from boltzgen.rundir.lock import FILE_NAME, run_lock
+from boltzgen.rundir.lock import LOCK_FILE, run_lock
 
 HOLD = """
 import sys
@@ -39,8 +39,8 @@ def lock(out: Path) -> list[str]:
     """Take the lock for a moment; what was said."""
     said: list[str] = []
     with run_lock(out, said.append):
-        assert json.loads((out / FILE_NAME).read_text())["pid"] == os.getpid()
-    assert not (out / FILE_NAME).exists()
+        assert json.loads((out / LOCK_FILE).read_text())["pid"] == os.getpid()
+    assert not (out / LOCK_FILE).exists()
     return said
 
 
@@ -65,7 +65,7 @@ def test_a_killed_process_is_taken_over_with_a_line(tmp_path: Path) -> None:
     process = hold(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert (tmp_path / FILE_NAME).exists()
+    assert (tmp_path / LOCK_FILE).exists()
     (line,) = lock(tmp_path)
     assert f"process {process.pid}, at work here since 20" in line and "is gone" in line
 
@@ -76,20 +76,20 @@ def record(**changes: object) -> str:
 
 
 def test_a_reused_process_number_does_not_count(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text(record())
+    (tmp_path / LOCK_FILE).write_text(record())
     assert len(lock(tmp_path)) == 1
 
 
 def test_another_host_is_respected(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text(record(host="node7", pid=12))
+    (tmp_path / LOCK_FILE).write_text(record(host="node7", pid=12))
     with pytest.raises(BusyError, match=r"process 12 on node7 .* since yesterday .* delete .*run\.lock if"):
         lock(tmp_path)
-    assert (tmp_path / FILE_NAME).exists()
+    assert (tmp_path / LOCK_FILE).exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
 def test_a_damaged_file_that_nobody_holds_is_replaced(tmp_path: Path, text: str) -> None:
-    (tmp_path / FILE_NAME).write_text(text)
+    (tmp_path / LOCK_FILE).write_text(text)
     assert lock(tmp_path) == []
 
 
@@ -102,10 +102,10 @@ def test_without_locks_of_the_file_system_the_process_is_looked_for(
 
     monkeypatch.setattr(module, "_try_lock", lambda descriptor: None)
     alive = psutil.Process().create_time()
-    (tmp_path / FILE_NAME).write_text(record(process_started=alive))
+    (tmp_path / LOCK_FILE).write_text(record(process_started=alive))
     with pytest.raises(BusyError, match="wait for it"):
         lock(tmp_path)
-    (tmp_path / FILE_NAME).write_text(record(process_started=alive - 100.0))
+    (tmp_path / LOCK_FILE).write_text(record(process_started=alive - 100.0))
     assert len(lock(tmp_path)) == 1
 
 

@@ -148,6 +148,6 @@ def test_a_kernel_is_added_by_one_registration() -> None:
         kernel = make_kernel(SampleSettings(kernel="wide").kernel, factor=3.0, springs=SPRINGS)
     finally:
         del KERNELS["wide"]
-        choices.KERNELS.remove("wide")
+        choices.KERNEL_NAMES.remove("wide")
     assert kernel == Wide(factor=3.0)
-    assert list(KERNELS) == choices.KERNELS
+    assert list(KERNELS) == choices.KERNEL_NAMES

@@ -76,7 +76,7 @@ def test_a_move_is_added_by_one_registration() -> None:
         population = run_smc(start(energy, gaussian, 2.0, 256, g), levels, resample_below=0.5, generator=g)
     finally:
         del MOVES["walk"]
-        choices.MOVES.remove("walk")
+        choices.MOVE_NAMES.remove("walk")
     rates = [record["acceptance"] for record in population.history if "acceptance" in record]
     assert rates and 0.1 < sum(rates) / len(rates) < 0.7
-    assert list(MOVES) == choices.MOVES
+    assert list(MOVES) == choices.MOVE_NAMES

@@ -21,7 +21,7 @@ from boltzgen.system.collective_variables import CollectiveVariable, State
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 from boltzgen.train.dataset import Frames, training_frames
-from boltzgen.train.regression_target import N_LEVELS, DenoisingTarget
+from boltzgen.train.regression_target import N_FITTED_LEVELS, DenoisingTarget
 
 WIDTH = 0.016  # nm, of the chain's bonds
 
@@ -60,7 +60,7 @@ def test_in_a_harmonic_well_it_is_the_exact_denoiser() -> None:
     forces = reduced_forces(system, x0)
     torch.testing.assert_close(forces, -k * x0, rtol=1e-4, atol=1e-3)
     target, model = fitted(system, x0, forces)
-    for log_sigma in torch.linspace(*model.log_sigma_range, N_LEVELS)[::4]:
+    for log_sigma in torch.linspace(*model.log_sigma_range, N_FITTED_LEVELS)[::4]:
         levels = log_sigma.expand(len(x0))
         y = perturb(x0, levels.exp(), torch.Generator().manual_seed(2))
         exact = y / (1.0 + k * (2.0 * log_sigma).exp())
