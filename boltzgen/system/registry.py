@@ -139,7 +139,7 @@ def _build_from_entry_point(name: str) -> Build:
         raise MolecularSystemError(
             f"system {name}",
             f"{entries[name].value} cannot be imported ({_told(error, name)})",
-            "reinstall the package that registers it",
+            _mended(error, "reinstall the package that registers it"),
         ) from error
     return _checked_build(name, build)
 
@@ -163,7 +163,9 @@ def _build_from_file(path: Path) -> Build:
         raise
     except (Exception, SystemExit) as error:
         raise MolecularSystemError(
-            f"system {path}", f"cannot be imported ({_told(error, str(path))})", "mend the file"
+            f"system {path}",
+            f"cannot be imported ({_told(error, str(path))})",
+            _mended(error, "mend the file"),
         ) from error
     return _checked_build(str(path), getattr(module, "build", None))
 
@@ -208,6 +210,15 @@ def _checked_arguments(
             f"system {name}", f"parameter {missing[0]} is missing", f"set system.parameters.{missing[0]}"
         )
     return {**arguments, "base": base} if "base" in declared else arguments
+
+
+def _mended(error: BaseException, usual: str) -> str:
+    """What to do about an import that fails: modules inside boltzgen move, public names stay."""
+    if isinstance(error, ImportError) and (error.name or "").startswith("boltzgen"):
+        return (
+            "take public names from boltzgen itself, as in `from boltzgen import MolecularSystem, from_amber`"
+        )
+    return usual
 
 
 def _returned(value: object) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from boltzgen import free_energy_difference, load_run
+from boltzgen import MolecularSystemError, free_energy_difference, load_run, load_system
 from boltzgen.config.load import load_workflow
 from boltzgen.model import load_model
 from boltzgen.report.page import write_report
@@ -35,7 +35,7 @@ def started(directory: Path) -> list[str]:
     return said
 
 
-@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.usefixtures("without_pictures", "undrawn")
 def test_a_finished_run_stays_finished(copy: Path) -> None:
     """Settings that there are since, or that have another name, change nothing of it."""
     said = started(copy)
@@ -76,7 +76,7 @@ def test_a_network_is_read(copy: Path) -> None:
     )
 
 
-@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.usefixtures("without_pictures", "undrawn")
 def test_what_an_interrupted_run_has_kept_is_made_again_in_a_line(copy: Path) -> None:
     """Checkpoints hold objects of modules that had other names."""
     record = json.loads((copy / "manifest.json").read_text())
@@ -133,3 +133,11 @@ def test_old_names_of_settings_work_and_are_told(tmp_path: Path, caplog: pytest.
     for name in ("min_state_weight", "state_share"):  # the command line counts, by either name
         both, _ = load_workflow(str(tmp_path / "my.yaml"), [f"train.{name}=0.3"])
         assert both.train.min_state_weight == 0.3
+
+
+def test_a_module_of_before_is_told_where_public_names_are(tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text("from boltzgen.builders import from_amber\n")
+    with pytest.raises(
+        MolecularSystemError, match=r"my\.py, line 1\).*`from boltzgen import MolecularSystem"
+    ):
+        load_system("my.py", base=tmp_path)
