@@ -34,7 +34,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from boltzgen.diffusion.losses import OBJECTIVES, dsm, level_loss, noised
+from boltzgen.config.choices import OBJECTIVE_NAMES
+from boltzgen.diffusion.losses import dsm, level_loss, noised
 from boltzgen.diffusion.noise_levels import LevelChoice, draw_levels
 
 TARGETS = {"two": (5e-3, 4.0), "forty-8": (2e-3, 4.0), "forty-32": (1e-3, 1.0), "forty-128": (1e-3, 1.0)}
@@ -382,7 +383,7 @@ def draw(results: dict[str, dict[str, list[dict[str, Any]]]], title: str, path: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVE_NAMES, default=list(OBJECTIVE_NAMES))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=100, help="default settings were chosen on 0 and 1")
     parser.add_argument("--steps", type=int, default=2000)

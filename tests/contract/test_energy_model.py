@@ -12,8 +12,9 @@ import pytest
 import torch
 from openmm import app
 
+from boltzgen.config.choices import OBJECTIVE_NAMES
 from boltzgen.config.schema import ModelSettings
-from boltzgen.diffusion.losses import OBJECTIVES, dsm, level_loss, noised
+from boltzgen.diffusion.losses import dsm, level_loss, noised
 from boltzgen.diffusion.noise_levels import draw_levels
 from boltzgen.diffusion.process import perturb
 from boltzgen.errors import DataError
@@ -205,7 +206,7 @@ def test_chunks_are_the_whole(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", OBJECTIVE_NAMES)
 def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel, objective: str) -> None:
     """Parameter gradients of the losses."""
     single = EnergyModel(model.spec)

@@ -14,7 +14,8 @@ import torch
 from helpers.dimer import MODEL, dimers, settings
 from pydantic import ValidationError
 
-from boltzgen.diffusion.losses import LEVEL_LOSSES, OBJECTIVES, LevelLoss, register
+from boltzgen.config.choices import OBJECTIVE_NAMES
+from boltzgen.diffusion.losses import LEVEL_LOSSES, LevelLoss, register
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import DataError, NumericalError
 from boltzgen.model import EnergyModel, load_model
@@ -299,7 +300,7 @@ def test_a_loss_is_added_by_one_registration(system: MolecularSystem, data: Weig
         losses = module.part_losses(*module.draw((x0, torch.zeros_like(x0))))
     finally:
         del LEVEL_LOSSES["dsm+mine"]
-        OBJECTIVES.remove("dsm+mine")
+        OBJECTIVE_NAMES.remove("dsm+mine")
     assert (
         losses.level_losses is not None
         and losses.level_losses.shape == (5,)
