@@ -11,7 +11,7 @@ from typing import Any
 from boltzgen.analyze.rows import GROUPS
 from boltzgen.report.molecules import formula
 from boltzgen.report.text import duration, interval, moment, number, setting, size
-from boltzgen.rundir.finished_run import FinishedRun
+from boltzgen.rundir.finished_run import DATA, SAMPLES, FinishedRun
 from boltzgen.rundir.manifest import file_digest
 
 TILES = (
@@ -21,7 +21,7 @@ TILES = (
     ("jeffreys", "small where the network's levels agree"),
 )
 """Keys of the rows at the top, and what is said below those that have no MD value."""
-FILES = ("data/ensemble.h5", "model/energy.safetensors", "samples/ensemble.h5", "results/results.json")
+FILES = (DATA, "model/energy.safetensors", SAMPLES, "results/results.json")
 
 
 def tiles(run: FinishedRun) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boltzgen.config.schema import Workflow
+from boltzgen.rundir.finished_run import DATA, SAMPLES
 from boltzgen.rundir.manifest import Manifest
 from boltzgen.runtime.context import Context
 from boltzgen.runtime.processes import ALONE, Processes
@@ -60,14 +61,14 @@ class Run:
         """The training ensemble, frames inside the domain alone (data of before may have others)."""
         from boltzgen.simulate.frame_checks import inside_domain
 
-        data, left_out = inside_domain(self.system, _load(self.out / "data" / "ensemble.h5"))
+        data, left_out = inside_domain(self.system, _load(self.out / DATA))
         if left_out:
             self.log(left_out)
         return data
 
     def samples(self) -> WeightedEnsemble:
         """The weighted samples."""
-        return _load(self.out / "samples" / "ensemble.h5")
+        return _load(self.out / SAMPLES)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from boltzgen.config.schema import Workflow
+from boltzgen.rundir.finished_run import DATA, SAMPLES
 from boltzgen.workflow import forecast, stage_functions, stage_inputs
 from boltzgen.workflow.stage import Stage
 
@@ -18,7 +19,7 @@ STAGES = (
         name="simulate",
         stream=0,
         reads=(),
-        writes=("data/ensemble.h5",),
+        writes=(DATA,),
         inputs=stage_inputs.of_simulation,
         work=stage_functions.simulate,
         records=("platform", "data_remarks", "frames_left_out"),
@@ -50,7 +51,7 @@ STAGES = (
         name="sample",
         stream=2,
         reads=("simulate", "train"),
-        writes=("samples/ensemble.h5", "samples/diagnostics.json"),
+        writes=(SAMPLES, "samples/diagnostics.json"),
         inputs=stage_inputs.of_sampling,
         work=stage_functions.sample,
         prepare=stage_functions.check_network,
