@@ -73,7 +73,8 @@ class EGNNEnergy(nn.Module):
     """``U(x, sigma)``: an isotropic Gaussian, a preconditioned EGNN energy, a learned constant per level.
 
     ``U = |x|^2 / (2 s^2) + (dof / 2) log(2 pi s^2) + (sigma_data / sigma) E(x / s, log sigma) + f(sigma)
-    - f(sigma_max)`` with ``s^2 = sigma^2 + sigma_data^2`` and ``E = sum_i (mean-free displacement)_i . x_i``.
+    - f(sigma_max)`` with ``s^2 = sigma^2 + sigma_data^2`` and ``E = sum_i d_i . x_i``, displacements d
+    of zero centroid.
     """
 
     classes: Tensor
@@ -110,7 +111,7 @@ class EGNNEnergy(nn.Module):
         return gaussian + self.sigma_data / sigma * network + level
 
     def network(self, x: Tensor, log_sigma: Tensor) -> Tensor:
-        """``E`` ``(n,)`` of scaled, mean-free configurations."""
+        """``E`` ``(n,)`` of scaled, zero-centroid configurations."""
         r2 = (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(-1, keepdim=True)
         constant = torch.cat([r2, self.bonded.expand_as(r2)], dim=-1)
         h, moved = self.embedding(self.classes) + self.noise(log_sigma).unsqueeze(1), x

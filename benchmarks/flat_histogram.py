@@ -118,7 +118,7 @@ def main() -> None:
     cv = next(cv for cv in system.collective_variables if cv.name == options.torsion)
     pmf = potential_of_mean_force(system, cv, options.learn)
     print("PMF [kJ/mol] on", len(pmf), "angles:", pmf.round(1).tolist(), flush=True)
-    ensemble = walk(system, cv, pmf, options.ns, options.replicas)
+    ensemble = walk(system, cv, pmf, options.ns, options.walkers)
     save_ensemble(with_blocks(system, ensemble), system.mdtraj_topology, options.out)
     print(f"{len(ensemble)} frames, Kish ESS {ensemble.ess:.0f}: {options.out}")
     if len(system.states) > 1:

@@ -7,8 +7,8 @@ RUN is a run directory whose network has been trained. Plain annealing without m
 noised data the other way, twice: 160 levels from sigma_max to 0.06 nm, and 300 levels to sigma_min.
 Columns: steps of training; held-out loss of score matching; loss of classification, on the data that judge
 and the same noise for all; sd(log w) of paths from noise at 0.1 and 0.06 nm, J at 0.06 nm; the population of
-the first state there, annealed and in the noised data, whose rare states are raised as in training; J and
-Kish ESS / n at sigma_min; the share of paths from noise that are lost by then, which sd and J leave out; and,
+the first state there, annealed and in the noised data, whose rare states are up-weighted as in training; J
+and Kish ESS / n at sigma_min; the share of paths from noise that are lost by then, which sd and J leave out; and,
 where the run has been sampled, the population of the first state at sigma_min, log Z there by BAR of paths
 both ways minus that of paths from noise, and effective ancestors per million evaluations of network and
 target. All runs are judged by the data of the first, or of ``--data``. The figure has the population of the
@@ -41,7 +41,7 @@ from boltzgen.model import EnergyModel, load_model
 from boltzgen.report import panels
 from boltzgen.runtime.context import Context
 from boltzgen.sample.level_consistency import consistency_curves
-from boltzgen.sample.setup import prepare
+from boltzgen.sample.setup import annealing_of
 from boltzgen.system.molecular_system import MolecularSystem
 
 HIGH_SIGMA, MIDDLE_SIGMA = 0.1, 0.06
@@ -66,10 +66,10 @@ COLUMNS = {
 
 
 def measure(run: Path, system: MolecularSystem, data: WeightedEnsemble, n_paths: list[int]) -> dict[str, Any]:
-    """One row; positions of paths from data are drawn by weight, rare states raised as in the training."""
+    """One row; positions of paths from data are drawn by weight, rare states up-weighted."""
     model = load_model(run / "model", "cpu", system).eval()
     generator = torch.Generator().manual_seed(0)
-    ends = prepare(system, model, data, SampleSettings(n_forward=max(n_paths)), Context(), generator)
+    ends = annealing_of(system, model, data, SampleSettings(n_forward=max(n_paths)), Context(), generator)
     middle, whole = (ends.x0[:n] for n in n_paths)
     short = consistency_curves(
         system, model, ends.counter, middle, sigma_end=MIDDLE_SIGMA, n_levels=MIDDLE_LEVELS

@@ -7,7 +7,7 @@ Every objective trains the same network for the same number of steps. Each resul
 its range; nothing asserts the numbers. The columns:
 
 - clf: classification loss of the learned energies minus that of the exact ones, on the same points, in one
-  softmax over 512 levels [nat]; clf*: the same once every level's constant is refitted to the points, which
+  softmax over 512 levels [nats]; clf*: the same once every level's constant is refitted to the points, which
   leaves what no free energy per level can repair;
 - Fisher: E|s - s_exact|^2 per degree of freedom with the weight of score matching, so that it is the loss in
   excess of the exact score's; mean over log-uniform levels;
@@ -97,7 +97,7 @@ def make_target(name: str) -> Mixture:
     """``two``: weights 0.2 and 0.8, 20 widths apart. ``forty-d``: means uniform in [-40, 40]^d, width 1.
 
     The latter is the usual benchmark, except that the weights of its modes are spread from 1 to 10: were they
-    equal, an energy that knows nothing of heights could get them right.
+    equal, an energy that knows nothing of relative energies could get them right.
     """
     if name == "two":
         means, weights, width = torch.tensor([[-3.0, 0.0], [3.0, 0.0]]), torch.tensor([0.2, 0.8]), 0.3
@@ -117,7 +117,7 @@ class Network(nn.Module):
     ``U = |x - c|^2 / (2 v) + (dof/2) log(2 pi (sigma^2 + 1)) + h + f(sigma) - f(sigma_max)``: a Gaussian with
     a centre ``c(x, sigma)`` that moves with the point. An unstructured output would have to cancel ``|x|^2``
     at low noise to one part in 10^4. Heights ``h(x, sigma)`` and ``f(sigma)`` are free: score matching sees
-    ``h`` only through its slope and ``f`` not at all.
+    ``h`` only through its gradient and ``f`` not at all.
     """
 
     def __init__(self, target: Mixture, depth: int = 3, n_radial: int = 24) -> None:
@@ -214,7 +214,7 @@ def train(target: Mixture, objective: str, seed: int, settings: Settings) -> Net
 
 @torch.no_grad()
 def classification(target: Mixture, network: Network, generator: torch.Generator) -> dict[str, float]:
-    """Loss of one softmax over N_LEVELS in excess of the exact energies' [nat], as is and refitted."""
+    """Loss of one softmax over N_LEVELS in excess of the exact energies' [nats], as is and refitted."""
     table = torch.linspace(*target.log_sigma_range, N_LEVELS)
     level = torch.arange(N_LEVELS).repeat(POINTS_PER_LEVEL)
     x = _noised_sample(target, table[level], generator)
@@ -370,7 +370,7 @@ def draw(results: dict[str, dict[str, list[dict[str, Any]]]], title: str, path: 
     for axis in (left, middle):
         axis.set_xticks(range(len(names)), names)
     left.set(ylabel="error of mode weights")
-    middle.set(yscale="log", ylabel="excess classification loss (nat)")
+    middle.set(yscale="log", ylabel="excess classification loss (nats)")
     right.set(xlabel="sigma", ylabel="effective sample size (fraction)", ylim=(1e-4, 1.5))
     right.legend(handles=[Line2D([], [], color="k", linestyle=s, label=n) for n, s in styles])
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(objectives))

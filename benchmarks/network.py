@@ -173,7 +173,7 @@ def some_batch(ours: EnergyModel, positions: Tensor, size: int) -> Batch:
 
 
 def training_data(path: Path | None, picoseconds: float) -> tuple[Tensor, Tensor]:
-    """Equally weighted positions for training, and of held-out stretches of time, a fifth of all."""
+    """Equally weighted positions for training, and of held-out blocks of time, a fifth of all."""
     if path:
         ensemble = load_ensemble(path)
     else:
@@ -181,8 +181,8 @@ def training_data(path: Path | None, picoseconds: float) -> tuple[Tensor, Tensor
             method="langevin", equilibration_ps=5, production_ps=picoseconds, frame_interval_ps=0.05
         )
         ensemble = simulate(load_system("alanine_dipeptide"), settings, Context())
-    stretch = torch.arange(len(ensemble)) if ensemble.lineages is None else torch.as_tensor(ensemble.lineages)
-    parts = [ensemble.select(rows.nonzero()[:, 0].numpy()) for rows in (stretch % 5 != 0, stretch % 5 == 0)]
+    blocks = torch.arange(len(ensemble)) if ensemble.lineages is None else torch.as_tensor(ensemble.lineages)
+    parts = [ensemble.select(rows.nonzero()[:, 0].numpy()) for rows in (blocks % 5 != 0, blocks % 5 == 0)]
     data, held_out = (torch.as_tensor(part.resample(len(part), seed=0).positions) for part in parts)
     return data, held_out
 

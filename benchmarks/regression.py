@@ -111,7 +111,8 @@ def measured(directory: Path) -> Values:
     found = {name: (value, 0.0) for name, value in denoising_losses(directory).items()}
     log = (directory / "model" / "metrics.csv").read_text().splitlines()
     last = dict(zip(log[0].split(","), log[-1].split(","), strict=True))
-    found["held-out classification loss"] = float(last["held_out_level_loss"]), 0.0
+    of_levels = last.get("held_out_level_loss") or last["held_out_heights"]  # of version 0.1.0
+    found["held-out classification loss"] = float(of_levels), 0.0
     for name, key in (("J", "jeffreys"), ("Kish ESS / n", "kish_ess_fraction"), ("ESS", "genealogical_ess")):
         found[name] = float(told[key]), 0.0
     for state, effective in told["ancestors_per_state"].items():

@@ -10,7 +10,7 @@ exponential integrator and DDIM, by AIS and by SMC with resampling below 0.3; it
 spaced in log sigma. Ours takes about 1.2 times the evaluations of the paper's for each particle, pilot
 included: give the paper's more particles (``--paper-particles``) to compare at equal evaluations. Columns:
 log Z with its error, effective samples by surviving ancestors, distances to the MD reference, effective
-samples of the first state, p (1 - p) / error^2 of its population p, where enough ancestors carry it for an
+samples of the first state, p (1 - p) / error^2 of its population p, where enough ancestors support it for an
 error; per million evaluations (network and target) and per second. The last row is the run's own parallel
 tempering, whose time is that of its stage. Nothing asserts these numbers.
 """
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from boltzgen import load_system, with_variables
+from boltzgen import load_run
 from boltzgen.analyze.distances import energy_w2, torsion_pair, torsion_w2
 from boltzgen.analyze.free_energy import Estimate, state_probability
 from boltzgen.config.schema import SampleSettings
@@ -36,14 +36,13 @@ from boltzgen.ensemble.storage import load_ensemble
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.model import load_model
 from boltzgen.runtime.context import Context
-from boltzgen.runtime.yaml_files import load
 from boltzgen.sample.islands import run_islands
-from boltzgen.sample.setup import Annealing, plan, prepare
+from boltzgen.sample.setup import Annealing, annealing_of, schedule_of
 from boltzgen.sample.stage import ensemble_of
 from boltzgen.smc.combine import combine
 from boltzgen.smc.kernels import ReverseKernel, make_kernel
 from boltzgen.smc.levels import Schedule
-from boltzgen.smc.schedule import measured_errors, spaced_levels
+from boltzgen.smc.spacing import measured_errors, spaced_levels
 
 PAPER_LEVELS = 512
 Row = dict[str, Any]
@@ -80,9 +79,10 @@ def measure(
     generator = torch.Generator().manual_seed(1)
     started, targets = time.perf_counter(), annealing.potential.evaluations
     annealing.counter.evaluations = 0
-    schedule = (
-        paper_schedule(annealing, kernel, generator) if kernel else plan(annealing, settings, generator)
-    )
+    if kernel:
+        schedule = paper_schedule(annealing, kernel, generator)
+    else:
+        schedule = schedule_of(annealing, settings, generator)
     islands = run_islands(annealing, schedule, settings, Context(1))
     populations = [island.population for island in islands]
     seconds = time.perf_counter() - started
@@ -170,13 +170,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    config = load((options.run / "config.yaml").read_text())
-    system = load_system(config["system"]["name"], config["system"]["parameters"], options.run)
-    system = with_variables(system, config.get("collective_variables"), config.get("states"))
+    system = load_run(options.run).system
     reference = load_ensemble(options.run / "data" / "ensemble.h5")
     model = load_model(options.run / "model", options.device, system)
     settings = SampleSettings(n_particles=options.particles, n_islands=options.islands)
-    annealing = prepare(
+    annealing = annealing_of(
         system, model, reference, settings, Context(device=options.device), torch.Generator().manual_seed(0)
     )
     print(f"{system.name}, {options.particles} particles, {platform.machine()}, torch {torch.__version__}")

@@ -80,11 +80,11 @@ def observable(
         raise DataError("observable", "an ensemble knows no atoms", "give its system as well")
     name = what if isinstance(what, str) else getattr(what, "__name__", "function")
     function = find_observable(what) if isinstance(what, str) else what
-    found = estimates(ensemble, system, name, function, n_bootstrap, seed)
+    found = weighted_means(ensemble, system, name, function, n_bootstrap, seed)
     return found[0] if len(found) == 1 else found
 
 
-def estimates(
+def weighted_means(
     ensemble: WeightedEnsemble,
     system: MolecularSystem,
     name: str,

@@ -8,7 +8,7 @@ from typing import Any
 
 from boltzgen.analyze import distances, free_energy
 from boltzgen.analyze.free_energy import Estimate
-from boltzgen.analyze.observables import estimates, find_observable
+from boltzgen.analyze.observables import find_observable, weighted_means
 from boltzgen.config.schema import AnalyzeSettings
 from boltzgen.ensemble.uncertainty import effective_independent
 from boltzgen.ensemble.weighted import WeightedEnsemble
@@ -125,7 +125,7 @@ def observable_rows(
     for name in settings.observables:
         function, short = find_observable(name), name.rpartition("/")[2]
         model, md = (
-            estimates(ensemble, system, name, function, settings.n_bootstrap, seed)
+            weighted_means(ensemble, system, name, function, settings.n_bootstrap, seed)
             for ensemble in (samples, reference)
         )
         labels = [short] if len(model) == 1 else [f"{short}[{k}]" for k in range(len(model))]

@@ -32,7 +32,7 @@ from boltzgen.system.molecular_system import MolecularSystem
 
 KERNEL_BINS = 144
 """At whose centres kernel estimates are given."""
-LEVELS = ("trusted", "caution", "not trusted")
+VERDICT_LEVELS = ("trusted", "caution", "not trusted")
 """Verdicts from best to worst."""
 
 
@@ -74,7 +74,7 @@ def analyze(
         "pmf": {name: _pair(pair) for name, pair in profiles.items()},
         "kernel_pmf": {name: _pair(pair) for name, pair in smooth.items()},
         "surface": surfaces and {"variables": _torsion_names(system), **_pair(surfaces)},
-        "verdict": judge(diagnostics.get("verdict"), states, delta_f),
+        "verdict": closing_verdict(diagnostics.get("verdict"), states, delta_f),
         "diagnostics": dict(diagnostics),
     }
     strict: dict[str, Any] = json_safe(results)
@@ -91,7 +91,7 @@ def write_results(results: Mapping[str, Any], directory: Path) -> None:
             writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in results["rows"])
 
 
-def judge(
+def closing_verdict(
     verdict: Mapping[str, Any] | None,
     states: list[StateComparison],
     delta_f: tuple[Estimate, Estimate] | None,
@@ -109,7 +109,7 @@ def judge(
         if any(f"state {state.name} " in reason for reason in reasons):
             continue  # the sampler has said so already
         lost = state.independent == 0
-        level = max(level, "not trusted" if lost else "caution", key=LEVELS.index)
+        level = max(level, "not trusted" if lost else "caution", key=VERDICT_LEVELS.index)
         share = f"the state {state.name} (population {state.reference.value:.3g} in the MD reference)"
         reasons.append(
             f"{share} is absent from the sample"

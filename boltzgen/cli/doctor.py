@@ -22,8 +22,7 @@ from typing import Any, Literal
 
 from boltzgen import __version__
 from boltzgen.runtime.cores import usable_cores
-from boltzgen.runtime.files import nearest_existing
-from boltzgen.workflow.forecast import size
+from boltzgen.runtime.files import nearest_existing, size
 
 Status = Literal["ok", "note", "missing", "wrong"]
 

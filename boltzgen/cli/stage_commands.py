@@ -49,7 +49,7 @@ def carry_out(name: str, order: Order) -> None:
     from boltzgen.pretrained.shipped import model_for
     from boltzgen.rundir.manifest import pretrained_run
     from boltzgen.runtime.processes import ALONE, LOST_CONTACT, is_lost_contact, join, launched
-    from boltzgen.workflow.runner import check, run
+    from boltzgen.workflow.runner import check_input, run
     from boltzgen.workflow.stage import Goal
     from boltzgen.workflow.stages import NAMES
 
@@ -65,7 +65,7 @@ def carry_out(name: str, order: Order) -> None:
     if devices * nodes > 1:
         if not launched():
             with naming_the_file(workflow, overrides):
-                check(settings, base, directory, goal, devices * nodes)
+                check_input(settings, base, directory, goal, devices * nodes)
             raise typer.Exit(launch(devices, nodes, sys.argv[1:]))
         processes = join(devices, nodes)
     try:

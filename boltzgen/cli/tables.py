@@ -13,6 +13,7 @@ from rich.text import Text
 
 from boltzgen.ensemble.uncertainty import Estimate
 from boltzgen.report.text import with_bound, with_error
+from boltzgen.rundir.stored_results import StoredResults
 from boltzgen.system.collective_variables import CollectiveVariable
 from boltzgen.system.labels import both_names
 from boltzgen.system.molecular_system import MolecularSystem
@@ -31,7 +32,7 @@ def closing_table(results: Mapping[str, Any]) -> Group:
     table.add_column("model", justify="right", no_wrap=True)
     table.add_column("MD reference", justify="right", no_wrap=True)
     notes: list[str] = []
-    for row in results["rows"]:
+    for row in StoredResults(results).rows:
         if row["group"] == "cost" or (row["group"] == "losses" and not row["value"]):
             continue
         name = row["quantity"] + (f" ({row['unit']})" if row["unit"] else "")

@@ -13,14 +13,15 @@ LevelChoice = Literal["kl", "neighbouring", "uniform"]
 """Levels that a sample is noised to (`boltzgen.diffusion.noise_levels`)."""
 KERNEL_NAMES = ["ddpm+cov", "ddpm+mse", "ddpm", "ei", "ddim"]
 """Steps from one noise level to the next; `boltzgen.smc.kernels.register` adds to them."""
-EXPORT_FORMAT_NAMES = ["dcd", "xtc", "pdb", "nc", "h5"]
+DEFAULT_FORMATS = ("dcd", "xtc", "pdb", "nc", "h5")
+EXPORT_FORMAT_NAMES = list(DEFAULT_FORMATS)
 """File formats of exported frames; `boltzgen.export.formats.register` adds to them."""
 MOVE_NAMES = ["hmc"]
 """MCMC moves at a level; `boltzgen.smc.moves.register` adds to them."""
 Scheme = Literal["systematic", "multinomial"]
 """How particles are resampled (`boltzgen.smc.resampling`)."""
 CVKind = Literal["torsion", "angle", "distance", "radius_of_gyration", "rmsd"]
-"""Collective variables (`boltzgen.system.molecular_system`)."""
+"""Collective variables (`boltzgen.system.collective_variables`)."""
 
 
 def one_of(name: str, known: Collection[str]) -> str:

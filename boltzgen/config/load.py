@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from boltzgen.config.base import StateSettings, VariableSettings, first_problem, in_words
 from boltzgen.config.consistency import contradictions
-from boltzgen.config.renamed import with_new_names
+from boltzgen.config.plugins import load_plugins
+from boltzgen.config.renamed import current_name, told_name, with_new_names, with_variables_on_top
 from boltzgen.config.schema import Workflow
 from boltzgen.config.yaml_problems import explained
 from boltzgen.errors import ConfigError, UserError
@@ -49,11 +50,13 @@ def load_workflow(
 
     Raises ConfigError, always one line naming the file and the dotted key.
     """
+    load_plugins()
     document, source, base = _read(name_or_path)
-    with_new_names(document, source, told=Path(source).name != "config.yaml")  # a run's own record
+    told = not _is_record(source)
+    with_new_names(document, source, told)
     shortcuts = document.pop("quick", None) or {}
     if isinstance(shortcuts, dict):
-        with_new_names(shortcuts, f"{source}: quick")
+        with_new_names(shortcuts, f"{source}: quick", told)
     merged = _merged(document, shortcuts, f"{source}: quick")
     if quick:
         document = merged
@@ -64,7 +67,7 @@ def load_workflow(
     given += [] if device is None else [f"device={device}"]
     for text in given:
         _set(document, text)
-    with_new_names(document, "command line", wins=True)
+    with_variables_on_top(document, source, told)
     workflow = _validated(document, source, given)
     return _with_absolute_paths(workflow, base), base
 
@@ -191,6 +194,12 @@ def _replay(document: Document, manifest: Path) -> None:
             document[section] = settings | {name: value} | ({"minutes": None} if name == "steps" else {})
 
 
+def _is_record(source: str) -> bool:
+    """Whether a file is the record of a run, which nobody is to edit."""
+    path = Path(source)
+    return path.name == "config.yaml" and path.with_name("manifest.json").is_file()
+
+
 def _merged(document: Document, changes: object, where: str) -> Document:
     """``document`` with every section of ``changes`` laid over it."""
     if not isinstance(changes, dict):
@@ -205,7 +214,7 @@ def _merged(document: Document, changes: object, where: str) -> Document:
 def _set(document: Document, text: str) -> None:
     """Apply one ``dotted.key=value`` override in place."""
     dotted, equals, value = text.partition("=")
-    keys = dotted.strip().split(".")
+    keys = told_name(dotted.strip()).split(".")
     if not equals or not all(keys):
         raise ConfigError(
             f"--set {text}", "is not of the form key=value", "write it as --set train.steps=2000"
@@ -273,7 +282,7 @@ def _invalid(problem: Mapping[str, Any], source: str, overrides: list[str]) -> C
 def _source(said: str, overrides: Sequence[str], file: str | None) -> str | None:
     """Where a setting that a message is about came from: the command line, if it gave one that is named."""
     named = {part for word in re.findall(r"[\w.]+", said) for part in _above(word)}
-    given = {text.partition("=")[0].strip() for text in overrides}
+    given = {current_name(text.partition("=")[0].strip()) for text in overrides}
     return "command line" if any(key in named and ("." in key or key == said) for key in given) else file
 
 

@@ -23,17 +23,30 @@ OF_A_MOLECULE = {
 _LOG = logging.getLogger(__name__)
 
 
-def with_new_names(document: dict[str, Any], source: str, wins: bool = False, told: bool = True) -> None:
-    """Give the settings of a document, in place, the names that they have now; if ``told`` a line says so.
+def with_new_names(document: dict[str, Any], source: str, told: bool = True) -> None:
+    """Give the settings of a document, in place, the names that they have now; if ``told`` a line says so."""
+    for old, new in RENAMED.items():
+        _move(document, old, new, source if told else "")
 
-    Where a setting is there under both names the new one counts, or where it ``wins`` the old one.
-    """
-    for old, new in _renamed(document).items():
-        found, value = _taken(document, old.split("."))
-        if found:
-            if told:
-                _tell(source, old, new)
-            _put(document, new.split("."), value, wins)
+
+def with_variables_on_top(document: dict[str, Any], source: str, told: bool = True) -> None:
+    """The same for the variables and states of a molecule, once it is known that the system is one."""
+    system = document.get("system")
+    if isinstance(system, dict) and system.get("name") == "molecule":
+        for old, new in OF_A_MOLECULE.items():
+            _move(document, old, new, source if told else "")
+
+
+def current_name(key: str) -> str:
+    """The name that a setting given on the command line has now."""
+    return RENAMED.get(key, key)
+
+
+def told_name(key: str) -> str:
+    """The same, and a line says so where it is another."""
+    if key in RENAMED:
+        _tell("command line", key, RENAMED[key])
+    return current_name(key)
 
 
 def current_names(inputs: Mapping[str, str]) -> dict[str, str]:
@@ -42,32 +55,25 @@ def current_names(inputs: Mapping[str, str]) -> dict[str, str]:
     return {RENAMED.get(name, name): text for name, text in inputs.items() if name not in gone}
 
 
-def _renamed(document: Mapping[str, Any]) -> dict[str, str]:
-    system = document.get("system")
-    of_a_molecule = isinstance(system, dict) and system.get("name") == "molecule"
-    return RENAMED | (OF_A_MOLECULE if of_a_molecule else {})
-
-
-def _taken(document: Any, keys: list[str]) -> tuple[bool, Any]:
-    """Whether there is a value under these keys, and the value, which is no more there."""
-    for key in keys[:-1]:
-        document = document.get(key) if isinstance(document, dict) else None
-    if not isinstance(document, dict) or keys[-1] not in document:
-        return False, None
-    return True, document.pop(keys[-1])
-
-
-def _put(document: dict[str, Any], keys: list[str], value: Any, wins: bool) -> None:
-    """A value under these keys; mappings are joined."""
-    for key in keys[:-1]:
-        document = document.setdefault(key, {})
-    there = document.get(keys[-1])
+def _move(document: dict[str, Any], old: str, new: str, source: str) -> None:
+    """What stands under an old name to the new one, where it counts if it is there as well."""
+    *path, last = old.split(".")
+    section: Any = document
+    for key in path:
+        section = section.get(key) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or last not in section:
+        return
+    if source:
+        _tell(source, old, new)
+    value, place = section.pop(last), document
+    *path, last = new.split(".")
+    for key in path:
+        place = place.setdefault(key, {})
+    there = place.get(last)
     if isinstance(there, dict) and isinstance(value, dict):
-        document[keys[-1]] = there | value if wins else value | there
-    elif wins:
-        document[keys[-1]] = value
+        place[last] = there | {name: entry for name, entry in value.items() if name not in there}
     else:
-        document.setdefault(keys[-1], value)
+        place.setdefault(last, value)
 
 
 @functools.cache

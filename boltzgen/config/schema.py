@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from boltzgen.config.base import Settings, StateSettings, VariableSettings
 from boltzgen.config.choices import (
+    DEFAULT_FORMATS,
     EXPORT_FORMAT_NAMES,
     KERNEL_NAMES,
     MOVE_NAMES,
@@ -172,8 +173,8 @@ class TrainSettings(Settings):
         0.3,
         ge=0,
         le=0.5,
-        description="weight that every state of the system is given at least in the training data, so "
-        "that rare ones are learned; samples stay exactly weighted; 0 leaves the data as they are",
+        description="least weight of every state of the system in the training data, so that rare "
+        "ones are learned; samples stay exactly weighted; 0 leaves the data as they are",
     )
     held_out_fraction: float = Field(0.1, gt=0, lt=0.5, description="data kept for validation losses")
     compile: Literal["auto", "always", "never"] = Field(
@@ -265,7 +266,7 @@ class ExportSettings(Settings):
     """Trajectories for MD tools."""
 
     formats: tuple[Annotated[str, AfterValidator(known_format)], ...] = Field(
-        tuple(EXPORT_FORMAT_NAMES), description="file formats, of those in `boltzgen.export.formats`"
+        DEFAULT_FORMATS, description="file formats, of those in `boltzgen.export.formats`"
     )
     n_resampled: Count = Field(1000, description="frames of the equally weighted trajectory")
     stride: Count = Field(1, description="keep every n-th weighted configuration, with its weight")

@@ -16,7 +16,7 @@ DIVERGENCE = (0.05, 10.0)
 """Range of the KL divergence between two levels of a sample [nats]: overlapping and yet different."""
 WIDEST = 1.5
 """Largest gap in log sigma."""
-N_QUANTILES = 512
+N_GRID_LEVELS = 512
 """Levels of the table that ``neighbouring`` and ``uniform`` choose from, as in the DiffCLF paper."""
 
 
@@ -31,8 +31,8 @@ def draw_levels(
     """Log levels ``(k, n)``, those of a sample in random order; one of them is log-uniform.
 
     ``kl``: the others at a KL divergence from it that is log-uniform in DIVERGENCE. ``neighbouring``: the
-    next ones of a table of N_QUANTILES levels. ``uniform``: any of the table. In any other order a loss with
-    points of one level only (`boltzgen.diffusion.losses.nce`) would learn how often that one comes first.
+    next ones of a table of N_GRID_LEVELS levels. ``uniform``: any of the table. In any other order a loss
+    with points of one level only (`losses.nce`) would learn how often that one comes first.
     """
     low, high = log_sigma_range
     # Stratified over the range: lower variance of the loss than independent draws.
@@ -41,13 +41,13 @@ def draw_levels(
     if choice == "kl":
         others = _at_divergence(first, k - 1, log_sigma_range, information, generator)
         return torch.cat([first[None], others]).gather(0, order)
-    spacing = (high - low) / (N_QUANTILES - 1)
+    spacing = (high - low) / (N_GRID_LEVELS - 1)
     row = ((first - low) / spacing).round()
     if choice == "uniform":
-        others = torch.randint(N_QUANTILES, (k - 1, n), generator=generator)
+        others = torch.randint(N_GRID_LEVELS, (k - 1, n), generator=generator)
         rows = torch.cat([row[None], others.to(row)])
     else:
-        rows = row.clamp_max(N_QUANTILES - k) + torch.arange(k)[:, None]
+        rows = row.clamp_max(N_GRID_LEVELS - k) + torch.arange(k)[:, None]
     return low + spacing * rows.gather(0, order)
 
 

@@ -41,7 +41,7 @@ class ZeroCentroidGaussian:
     It is the best Gaussian approximation of the noised, randomly rotated data, and exact at sigma_max.
 
     modes
-        Orthonormal eigenvectors of the zero-centroid covariance C between atoms, ``(n_atoms, n_atoms - 1)``.
+        Orthonormal eigenvectors of C, the covariance between atoms, ``(n_atoms, n_atoms - 1)``.
     variances
         Its eigenvalues per spatial direction [nm^2], ``(n_atoms - 1,)``.
     """

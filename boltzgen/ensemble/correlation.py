@@ -16,7 +16,7 @@ BLOCK_LENGTH = 4
 which errors leave out, then make these 6 % too small; 25 % for a length of one."""
 FEWEST_BLOCKS = 32
 """Blocks are never doubled to fewer than this: their correlation could not be told from noise."""
-CORRELATED, SIGNIFICANT = 0.1, 1.5
+UNCORRELATED, SIGNIFICANT = 0.1, 1.5
 """Correlation of neighbouring blocks from which they are doubled, if it exceeds so many standard errors."""
 
 
@@ -82,7 +82,7 @@ def block_length(series: Array, runs: list[NDArray[np.int64]]) -> int:
     length = min(math.ceil(1 + BLOCK_LENGTH * (inefficiency - 1)), longest)
     while sum(len(rows) // (2 * length) for rows in runs) >= FEWEST_BLOCKS:
         n_pairs, correlation = _neighbours(series, runs, length)
-        if correlation.max() <= max(CORRELATED, significant / math.sqrt(n_pairs)):
+        if correlation.max() <= max(UNCORRELATED, significant / math.sqrt(n_pairs)):
             break
         length *= 2
     return length

@@ -73,7 +73,7 @@ def up_weighted(data: WeightedEnsemble, factor: UpWeighting) -> WeightedEnsemble
 
 
 def up_weighting(data: WeightedEnsemble, system: MolecularSystem, share: float) -> UpWeighting:
-    """The factor that raises every declared state that ``data`` visit to a weight of at least ``share``.
+    """The factor that gives every declared state that ``data`` visit a weight of at least ``share``.
 
     Within a state, away from its ends, weights keep their proportions. What lies in no state is not
     up-weighted, and keeps its weight as far as that is less than ``share``. Where not all can have so much,

@@ -10,4 +10,4 @@ from boltzgen.system.molecular_system import MolecularSystem
 
 def trajectory(system: MolecularSystem, positions: np.ndarray) -> mdtraj.Trajectory:
     """An MDTraj trajectory of positions [nm] with shape ``(n, n_atoms, 3)``, without a unit cell."""
-    return mdtraj.Trajectory(positions, system.mdtraj_topology)
+    return mdtraj.Trajectory(positions, system.mdtraj_topology.copy())

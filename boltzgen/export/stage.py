@@ -32,15 +32,15 @@ def export_samples(
     these. ``directory`` appears complete or not at all. Raises NumericalError if no configuration has
     weight, ConfigError for a selection that MDTraj does not understand or that is empty.
     """
-    carrying = np.flatnonzero(np.isfinite(samples.log_weights))
-    if not len(carrying):
+    weighty = np.flatnonzero(np.isfinite(samples.log_weights))
+    if not len(weighty):
         raise NumericalError(
             directory,
             "nothing to export, every sample has weight zero",
             "sample with more particles or a network trained for longer",
         )
-    weighted = samples.select(carrying[:: settings.stride])
-    resampled = samples.select(carrying).resample(settings.n_resampled, seed)
+    weighted = samples.select(weighty[:: settings.stride])
+    resampled = samples.select(weighty).resample(settings.n_resampled, seed)
     with atomic_directory(directory) as partial:
         write_pdb(_frames(system, system.positions[None], settings), partial / "topology.pdb")
         for stem, ensemble in (("weighted", weighted), ("resampled", resampled)):
@@ -55,7 +55,7 @@ def export_samples(
         if settings.n_states:
             (partial / "openmm").mkdir()
             write_openmm(system, resampled.positions[: settings.n_states], partial / "openmm", seed)
-        dropped = len(samples) - len(carrying)
+        dropped = len(samples) - len(weighty)
         (partial / "README.txt").write_text(_readme(system, weighted, resampled, settings, dropped))
     return sorted(directory.iterdir())
 

@@ -13,7 +13,7 @@ from boltzgen.diffusion.process import perturb
 from boltzgen.model.energy import N_TABULATED_LEVELS, EnergyModel, derivatives
 from boltzgen.model.force_field import N_STRENGTHS
 
-OFFSET_SMOOTHING = 2.0
+STRENGTH_SMOOTHING = 2.0
 """Width of the Gaussian that smooths the strengths, in entries of their table: where one level's strength
 jitters, so do its energies, by as much times the force field's spread of several kT."""
 
@@ -45,7 +45,7 @@ def fit_strengths(model: EnergyModel, x0: Tensor, generator: torch.Generator) ->
         missing = (x0 - y) / (2.0 * log_sigma).exp() - own
         fitted[k] = (added * missing).sum() / added.square().sum()
     entries = torch.arange(N_STRENGTHS)
-    near = torch.exp(-0.5 * ((entries - entries.unsqueeze(1)) / OFFSET_SMOOTHING).square())
+    near = torch.exp(-0.5 * ((entries - entries.unsqueeze(1)) / STRENGTH_SMOOTHING).square())
     force_field.strengths.copy_((near @ fitted / near.sum(1)).clamp(0.0, 1.0))
 
 

@@ -48,7 +48,7 @@ class ModelSpec:
     prior: Prior
     noise_width: int = 32
     min_state_weight: float = 0.0
-    """Weight that every state was given at least in the training data (`boltzgen.ensemble.state_balance`)."""
+    """Least weight of every state in the training data (`boltzgen.ensemble.state_balance`)."""
 
 
 class EnergyModel(nn.Module):

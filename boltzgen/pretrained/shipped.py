@@ -41,7 +41,7 @@ def model_for(workflow: str | None, changed: list[str], pretrained_run: bool | N
     return next((name for name, about in available().items() if about["workflow"] == workflow), None)
 
 
-def check(name: str, system: str, temperature_k: float) -> None:
+def check_fits(name: str, system: str, temperature_k: float) -> None:
     """ConfigError for an unknown name, and for a model of another system or temperature [K]."""
     known = available()
     if name not in known:

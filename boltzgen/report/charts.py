@@ -126,7 +126,7 @@ def _schedule(run: FinishedRun) -> list[Panel]:
     levels, paths = run.stored.diagnostics.get("levels") or [], run.stored.diagnostics.get("paths") or []
     drawn = []
     if levels:
-        draw = partial(panels.effective_sizes, levels=levels, acceptance=True)
+        draw = partial(panels.effective_sizes, levels=levels)
         alt = "Effective sample size and acceptance of moves against the noise level, high noise to low."
         caption = "Effective sample size on the way from noise (left) to the molecule (right)."
         drawn.append(Panel(draw, alt, caption, "annealing"))
@@ -152,7 +152,7 @@ def _training(run: FinishedRun) -> list[Panel]:
     ):
         names = panels.loss_columns(columns, kind)
         if names and "step" in columns:
-            draw = partial(panels.losses, columns=columns, names=names, darkest=0.8)
+            draw = partial(panels.losses, columns=columns, names=names)
             alt = f"Training loss against step, by noise band. {caption}"
             drawn.append(Panel(draw, alt, caption, "training", height=4.3))
     return drawn

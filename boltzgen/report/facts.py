@@ -10,7 +10,7 @@ from typing import Any
 
 from boltzgen.analyze.rows import GROUPS
 from boltzgen.report.molecules import formula
-from boltzgen.report.text import duration, interval, moment, number, setting, size
+from boltzgen.report.text import duration, file_size, interval, moment, number, setting
 from boltzgen.rundir.finished_run import DATA, SAMPLES, FinishedRun
 from boltzgen.rundir.manifest import file_digest
 
@@ -122,7 +122,7 @@ def reproduce(run: FinishedRun) -> dict[str, Any]:
         "seed": manifest.get("seed"),
         "versions": [*versions, ("Python", manifest.get("python")), ("machine", manifest.get("machine"))],
         "recorded": [item for item in (manifest.get("recorded") or {}).items() if item[0] != "data_remarks"],
-        "files": [(f, size(p.stat().st_size), file_digest(p)) for f, p in files if p.is_file()],
+        "files": [(f, file_size(p.stat().st_size), file_digest(p)) for f, p in files if p.is_file()],
         "inputs": [
             (stage, name, value)
             for stage, entry in (manifest.get("stages") or {}).items()

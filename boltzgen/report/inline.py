@@ -57,7 +57,7 @@ class Ink:
             axis.spines[["top", "right"]].set_visible(False)
             panel.draw(axis)
             if axis.get_legend_handles_labels()[0]:
-                figure.legend(loc="outside lower center", ncols=panel.columns, frameon=False)
+                figure.legend(loc="outside lower center", ncols=2, frameon=False)
             stream = io.StringIO()
             figure.savefig(stream, format="svg", dpi=150)
         svg = _inlined(stream.getvalue(), f"f{self.count}")

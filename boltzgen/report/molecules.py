@@ -60,12 +60,12 @@ def _drawn(samples: WeightedEnsemble, state: State | None, seed: int) -> NDArray
     weights = samples.weights
     if state is not None:
         weights = np.where(state.members(samples.positions), weights, 0.0)
-    carried = np.flatnonzero(weights)
-    n = min(MAX_COMPARED, len(carried))
+    weighty = np.flatnonzero(weights)
+    n = min(MAX_COMPARED, len(weighty))
     if not n:
-        return carried
-    p = weights[carried] / weights[carried].sum()
-    return np.random.default_rng(seed).choice(carried, n, replace=False, p=p)
+        return weighty
+    p = weights[weighty] / weights[weighty].sum()
+    return np.random.default_rng(seed).choice(weighty, n, replace=False, p=p)
 
 
 def _medoid(frames: mdtraj.Trajectory, atoms: list[int]) -> int:

@@ -1,4 +1,4 @@
-"""What figures show, one function a panel, drawing on given axes; `figures` and `inline` arrange them.
+"""What figures show, one function a panel, drawing on given axes; `pictures` and `inline` arrange them.
 
 Colours stay apart under the common colour-vision deficiencies.
 """
@@ -45,16 +45,6 @@ def ramachandran_map(
         f = -np.log(torsion_histogram(ensemble, torsions, n_bins))
     edges = np.linspace(-math.pi, math.pi, n_bins + 1)
     return _torsion_mesh(axis, torsions, edges, f - f.min(), "viridis", (0.0, ceiling))
-
-
-def surface_map(
-    axis: Axes,
-    torsions: tuple[CollectiveVariable, CollectiveVariable],
-    surface: Surface,
-    ceiling: float = 9.0,
-) -> QuadMesh:
-    """A free-energy surface over two torsions, in kT."""
-    return _torsion_mesh(axis, torsions, surface.x_edges, surface.f, "viridis", (0.0, ceiling))
 
 
 def surface_error_map(
@@ -160,26 +150,24 @@ def weights(axis: Axes, samples: WeightedEnsemble) -> None:
     axis.set(xscale="log", xlabel="weight / equal share", ylabel="samples")
 
 
-def effective_sizes(axis: Axes, levels: Records, acceptance: bool = False) -> None:
+def effective_sizes(axis: Axes, levels: Records) -> None:
     """ESS of the run level by level, where it resampled, and the acceptance of its moves."""
     axis.plot(*series(levels, "ess"), color=MODEL, lw=1.6, label="ESS / n")
     resampled = [row for row in levels if row.get("resampled")]
     axis.plot(*series(resampled, "ess"), "v", color=REFERENCE, ms=5, label="resampled here")
     known = series(levels, "acceptance")
-    if acceptance and len(known[0]):
+    if len(known[0]):
         axis.plot(*known, color=CATEGORICAL[2], ls="-.", lw=1.4, label="acceptance of moves")
-    axis.set(ylabel="fraction" if acceptance else "effective sample size / n", ylim=(0.0, 1.05))
+    axis.set(ylabel="fraction", ylim=(0.0, 1.05))
     noise_axis(axis)
 
 
-def agreement(axis: Axes, paths: Records, forward: bool = True) -> None:
+def agreement(axis: Axes, paths: Records) -> None:
     """sd(log w) of paths from noise (and from data) without resampling; J and BAR between the two."""
-    from_noise = "sd(log w), from noise" if forward else "sd(log w)"
-    axis.plot(*series(paths, "sd_log_w"), color=MODEL, lw=1.6, label=from_noise)
-    if forward:
-        known = series(paths, "sd_log_w_forward")
-        axis.plot(*known, color=RAW, ls=":", lw=1.6, label="sd(log w), from data")
-        axis.plot(*series(paths, "bar_log_z_gap"), color=RAW, lw=1.0, label="log Z: BAR - annealing")
+    axis.plot(*series(paths, "sd_log_w"), color=MODEL, lw=1.6, label="sd(log w), from noise")
+    known = series(paths, "sd_log_w_forward")
+    axis.plot(*known, color=RAW, ls=":", lw=1.6, label="sd(log w), from data")
+    axis.plot(*series(paths, "bar_log_z_gap"), color=RAW, lw=1.0, label="log Z: BAR - annealing")
     axis.plot(*series(paths, "jeffreys"), color=REFERENCE, lw=1.6, ls="--", label="J")
     axis.set(ylabel="nats")
     lost = [
@@ -223,10 +211,10 @@ def state_names(paths: Records) -> list[str]:
     return sorted({state for row in paths for state in row.get("populations") or {}})
 
 
-def losses(axis: Axes, columns: Mapping[str, Array], names: Sequence[str], darkest: float = 0.92) -> None:
+def losses(axis: Axes, columns: Mapping[str, Array], names: Sequence[str]) -> None:
     """Columns of one loss against the training step, one shade a noise band, from low noise to high."""
     bands = [name for name in names if name.endswith("nm")]
-    ramp = colormaps["viridis"](np.linspace(0.0, darkest, max(len(bands), 1)))
+    ramp = colormaps["viridis"](np.linspace(0.0, 0.8, max(len(bands), 1)))
     shades = dict(zip(bands, ramp, strict=False))
     others = dict(zip((n for n in names if n not in shades), CATEGORICAL[1:] * 9, strict=False))
     for name in names:

@@ -21,7 +21,7 @@ __all__ = ["charts", "draw_together", "level_consistency", "write_pictures"]  # 
 
 def write_pictures(run: FinishedRun, directory: Path) -> list[Path]:
     """A PNG file for every image of every section that the run has data for."""
-    drawn = [panel for section in SECTIONS.values() for panel in section.panels(run)]
+    drawn = [panel for section in SECTIONS.values() for panel in section.panels(run) if panel.image]
     images = groupby(sorted(drawn, key=lambda panel: panel.image), key=lambda panel: panel.image)
     return [draw_together(list(members), directory / f"{image}.png") for image, members in images]
 
@@ -38,7 +38,7 @@ def draw_together(drawn: Sequence[Panel], path: Path) -> Path:
         if panel.title:
             axis.set_title(panel.title, fontsize=10)
         if axis.get_legend_handles_labels()[0]:
-            place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": panel.columns}
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
             axis.legend(frameon=False, fontsize=8, **place)
     with replaced(path) as partial_file:
         figure.savefig(partial_file, dpi=150, format="png")

@@ -20,10 +20,11 @@ class Panel:
         The text that stands for it, and what is said below it.
     image
         Picture file that it is a part of, without suffix; panels of one image stand side by side.
+        One without an image is on the page alone.
     title
         Above it in the picture.
-    height, columns
-        Of the chart [inches], and of its legend.
+    height
+        Of the chart [inches].
     """
 
     draw: Callable[[Axes], object]
@@ -32,7 +33,6 @@ class Panel:
     image: str
     title: str = ""
     height: float = 3.5
-    columns: int = 2
 
 
 Fact = tuple[str, str, str]

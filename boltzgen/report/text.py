@@ -76,7 +76,7 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def size(n_bytes: int) -> str:
+def file_size(n_bytes: int) -> str:
     """``12.3 MB``."""
     if n_bytes < 1000:
         return f"{n_bytes} B"

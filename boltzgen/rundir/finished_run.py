@@ -13,6 +13,7 @@ import mdtraj
 import numpy as np
 
 from boltzgen.config.load import load_workflow
+from boltzgen.config.renamed import with_new_names
 from boltzgen.config.schema import Workflow
 from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.storage import load_ensemble, load_topology
@@ -52,8 +53,10 @@ class FinishedRun:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The settings as they were used, of ``config.yaml``."""
-        return _mapping(self.path / "config.yaml")
+        """The settings as they were used, of ``config.yaml``, by the names that they have now."""
+        config = _mapping(self.path / "config.yaml")
+        with_new_names(config, str(self.path), told=False)
+        return config
 
     @cached_property
     def manifest(self) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from boltzgen.config.renamed import current_names
 from boltzgen.errors import ConfigError, DataError, UserError
-from boltzgen.rundir.lock import LOCK_FILE as LOCK_NAME
+from boltzgen.rundir.lock import LOCK_FILE
 from boltzgen.runtime.files import nearest_existing, write_atomically
 from boltzgen.runtime.yaml_files import YAMLError, dump, load
 
@@ -25,8 +25,8 @@ PACKAGES = ("boltzgen-diffclf", "torch", "openmm", "mdtraj", "e3nn", "torch-geom
 MADE_FROM = {"the data": "simulate", "the model": "train", "the samples": "sample"}
 """Inputs of a stage that another stage made, by their names in the record."""
 MANIFEST_FILE = "manifest.json"
-_OWN_NAMES = {LOCK_NAME, ".manifest.partial.json"}
-"""What a run that was killed before its first record may have left."""
+_OWN_NAMES = {LOCK_FILE, ".manifest.partial.json"}
+"""Files that a killed run may leave before its first record."""
 MAX_NAMED = 3
 """Changes that a message names."""
 
@@ -36,12 +36,13 @@ class Manifest:
 
     ``stages`` maps each finished stage to its ``inputs`` (name -> JSON text of a setting, digest, or time),
     its ``outputs`` (file -> digest), when it finished and how long it took. ``recorded`` holds what
-    depended on the clock (the steps that training came to, whether it was compiled, OpenMM's platform),
-    and ``in_progress`` the inputs of the stage that is running or was interrupted.
+    depended on the clock (the steps of training, whether it was compiled, OpenMM's platform),
+    and ``in_progress`` the inputs of the stage that is running or was interrupted. ``usual`` are the defaults
+    of settings, in the same text: a default that changes what a stage does needs another name.
     """
 
-    def __init__(self, out: Path, config: Mapping[str, Any]) -> None:
-        self.out, self.config = out, config
+    def __init__(self, out: Path, config: Mapping[str, Any], usual: Mapping[str, str] | None = None) -> None:
+        self.out, self.config, self.usual = out, config, usual or {}
         self.content = _read(out / MANIFEST_FILE)
         self.stages: dict[str, dict[str, Any]] = self.content.setdefault("stages", {})
         self.recorded: dict[str, Any] = self.content.setdefault("recorded", {})
@@ -52,18 +53,12 @@ class Manifest:
         """When a stage finished; empty if it never did. Stages downstream depend on it."""
         return str(self.stages.get(stage, {}).get("finished", ""))
 
-    def inputs_of(self, stage: str) -> dict[str, str]:
-        """What a stage was made from when it finished, or when an attempt at it was interrupted."""
-        attempt = self.content.get("in_progress") or {}
-        made = self.stages.get(stage, attempt if attempt.get("stage") == stage else {})
-        return dict(made.get("inputs", {}))
-
     def why_run(self, stage: str, inputs: Mapping[str, str], outputs: list[Path]) -> str | None:
         """Why a stage has to run, in a few words, or None where its output is still valid."""
         if stage not in self.stages:
             return "resuming" if self.resumable(stage, inputs) else "not done yet"
         before = self.stages[stage]["inputs"]
-        changed = changes(before, inputs)
+        changed = self._changes(before, inputs)
         if changed:
             return changed
         missing = [path.name for path in outputs if not path.exists()]
@@ -72,7 +67,12 @@ class Manifest:
     def resumable(self, stage: str, inputs: Mapping[str, str]) -> bool:
         """Whether an interrupted attempt at this stage had the same inputs."""
         attempt = self.content.get("in_progress") or {}
-        return bool(attempt.get("stage") == stage and attempt.get("inputs") == dict(inputs))
+        return attempt.get("stage") == stage and not self._changes(attempt.get("inputs", {}), inputs)
+
+    def _changes(self, before: Mapping[str, str], now: Mapping[str, str]) -> str:
+        """What differs, in words; a setting that the record is older than counts if it is not the default."""
+        older = {name for name in now if name not in before and self.usual.get(name) == now[name]}
+        return changes(before, {name: text for name, text in now.items() if name not in older})
 
     def abandon(self, stage: str) -> None:
         """Let the next attempt at a stage start anew, whatever an interrupted one has kept."""
@@ -267,6 +267,7 @@ def _is_manifest(content: Any) -> bool:
         and isinstance(recorded, dict)
         and all(isinstance(s, dict) and isinstance(s.get("inputs"), dict) for s in stages.values())
         and all(isinstance(s.get("outputs", {}), dict) for s in stages.values())
+        and isinstance((content.get("in_progress") or {}).get("inputs", {}), dict)
     )
 
 

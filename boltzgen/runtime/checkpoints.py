@@ -20,7 +20,7 @@ Piece = TypeVar("Piece")
 class Checkpoints:
     """Finished pieces of a stage as files of one directory; without a directory nothing is kept.
 
-    Whoever calls the stage removes the directory once the result is safe. Pieces are what ``torch.load``
+    The caller of the stage removes the directory once the result is safe. Pieces are what ``torch.load``
     reads without running code: tensors, numbers, strings and containers of them, and ``classes`` of ours.
     """
 

@@ -13,8 +13,8 @@ from pathlib import Path
 def replaced(path: Path, tag: str = "partial") -> Iterator[Path]:
     """Yield the name of a hidden sibling file that takes the place of ``path`` when the block ends well.
 
-    Whoever kills this process finds the earlier ``path`` or the new one, never a part. The sibling keeps the
-    suffix of ``path``; ``tag`` tells apart those of processes that may write at once.
+    If this process is killed, ``path`` is the earlier file or the new one, never a part of it. The sibling
+    keeps the suffix of ``path``; ``tag`` tells apart those of processes that may write at once.
     """
     partial = path.with_name(f".{path.stem}.{tag}{path.suffix}")
     try:
@@ -57,3 +57,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def nearest_existing(path: Path) -> Path:
     """``path`` itself, or the nearest of the directories above it that exists."""
     return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def size(n_bytes: float) -> str:
+    """``n_bytes`` in words."""
+    if n_bytes >= 1e12:
+        return f"{n_bytes / 1e12:.1f} TB"
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(n_bytes / 1e6, 1):.0f} MB"

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 OnProgress = Callable[[float, float, str], None]
-"""Called as ``report(done, total, message)``; ``done`` and ``total`` share any unit."""
+"""Called as ``on_progress(done, total, message)``; ``done`` and ``total`` share any unit."""
 
 SECONDS_BETWEEN_LINES = 30.0
 
 
 def silent(done: float, total: float, message: str) -> None:
-    """A Report that says nothing."""
+    """One that says nothing."""
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[OnProgress]:
-    """Yield a Report drawn on standard error: a bar on a terminal, else a line every half minute."""
+    """Yield an OnProgress drawn on standard error: a bar on a terminal, else a line every half minute."""
     if sys.stderr.isatty():
         with _bar(title) as on_progress:
             yield on_progress

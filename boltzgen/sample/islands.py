@@ -18,10 +18,10 @@ from boltzgen.runtime.checkpoints import Checkpoints
 from boltzgen.runtime.context import Context
 from boltzgen.runtime.progress import OnProgress
 from boltzgen.runtime.random_streams import numbered_generator
-from boltzgen.sample.setup import Annealing, plan
+from boltzgen.sample.setup import Annealing, schedule_of
 from boltzgen.smc.algorithm import Population, run_smc, start
 from boltzgen.smc.base import Level, Moves, Particles
-from boltzgen.smc.bidirectional import Paths, Populations, forward_paths, reverse_paths
+from boltzgen.smc.bidirectional import Paths, StateMembers, forward_paths, reverse_paths
 from boltzgen.smc.elastic_network import DenoisingError, Springs
 from boltzgen.smc.kernels import KERNELS
 from boltzgen.smc.levels import NoiseLevel, Schedule
@@ -36,7 +36,7 @@ its ancestors there: better to keep them with small weights."""
 class Watcher:
     """Observer of the production runs: reports progress, keeps state populations at every noise level."""
 
-    members: Populations
+    members: StateMembers
     on_progress: OnProgress
     n_islands: int
     n_levels: int
@@ -94,7 +94,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Pilot:
     """What every island needs and the report shows: the schedule, and paths along it in both directions.
 
     ``blocks`` ``(n,)`` number the correlated frames that forward paths begin at; None in older checkpoints.
@@ -120,39 +120,39 @@ class Island:
 def checkpoints_in(directory: Path | None) -> Checkpoints:
     """Where the pieces of sampling are kept."""
     schedule = (Schedule, Moves, *KERNELS.values(), DenoisingError, Springs, Paths)
-    return Checkpoints(directory, (Preparation, Island, Population, Particles, Cost, *schedule))
+    return Checkpoints(directory, (Pilot, Island, Population, Particles, Cost, *schedule))
 
 
-def prepared(
+def pilot_of(
     annealing: Annealing,
     settings: SampleSettings,
     context: Context,
     generator: torch.Generator,
-) -> Preparation:
+) -> Pilot:
     """Schedule and paths, from a checkpoint or made now; of several processes the first makes them."""
     kept, processes = checkpoints_in(context.checkpoints), context.processes
     if not processes.first:
         processes.barrier()
-    preparation = kept.load("preparation", context.log, str(annealing.x0.device))
-    if not isinstance(preparation, Preparation):
-        preparation = _prepare(annealing, settings, generator, context.on_progress)
-        kept.save("preparation", preparation)
+    pilot = kept.load("preparation", context.log, str(annealing.x0.device))
+    if not isinstance(pilot, Pilot):
+        pilot = _run_pilot(annealing, settings, generator, context.on_progress)
+        kept.save("preparation", pilot)
     if processes.first:
         processes.barrier()
-    return preparation
+    return pilot
 
 
-def _prepare(
+def _run_pilot(
     annealing: Annealing, settings: SampleSettings, generator: torch.Generator, on_progress: OnProgress
-) -> Preparation:
+) -> Pilot:
     before = Cost.so_far(annealing)
     on_progress(0.0, 1.0, "pilot run: placing noise levels, bridge and step sizes")
-    schedule = plan(annealing, settings, generator)
+    schedule = schedule_of(annealing, settings, generator)
     on_progress(0.1, 1.0, "forward and reverse paths for J")
     ends = (annealing.network, annealing.gaussian, schedule)
     forward = forward_paths(*ends, annealing.x0, annealing.members, generator)
     reverse = reverse_paths(*ends, len(annealing.x0), annealing.members, generator)
-    return Preparation(schedule, forward, reverse, Cost.so_far(annealing).since(before), annealing.blocks)
+    return Pilot(schedule, forward, reverse, Cost.so_far(annealing).since(before), annealing.blocks)
 
 
 def run_islands(

@@ -21,16 +21,13 @@ from torch import Tensor
 from boltzgen.diffusion.process import EnergyAndScore, perturb
 from boltzgen.model.compiled import in_chunks
 from boltzgen.model.energy import EnergyModel
-from boltzgen.model.graph import pair_orbits, stiff_pairs
 from boltzgen.runtime.files import write_atomically
 from boltzgen.sample.diagnostics import path_diagnostics
-from boltzgen.smc.bidirectional import Populations, forward_paths, reverse_paths
-from boltzgen.smc.elastic_network import Springs
-from boltzgen.smc.kernels import KERNELS, ReverseKernel, make_kernel
+from boltzgen.sample.of_system import elastic_kernel, state_members
+from boltzgen.smc.bidirectional import forward_paths, reverse_paths
 from boltzgen.smc.levels import Schedule
-from boltzgen.smc.schedule import measured_errors, spaced_levels
+from boltzgen.smc.spacing import measured_errors, spaced_levels
 from boltzgen.system.molecular_system import MolecularSystem
-from boltzgen.system.stereochemistry.domain import domain_of
 
 CONSISTENCY_LEVELS = 100
 """Noise levels of the paths that show whether they agree."""
@@ -51,26 +48,6 @@ def write_level_consistency(
     curves["offsets"] = level_offsets(model, x0)
     write_atomically(directory / "level_consistency.json", json.dumps(curves, indent=1) + "\n")
     return curves
-
-
-def state_members(system: MolecularSystem) -> Populations:
-    """Membership of each state; an enantiomer counts as the configuration that it is the mirror image of."""
-    domain = domain_of(system)
-
-    def members(x: Tensor) -> dict[str, Tensor]:
-        x, _ = domain.reflected(x)
-        return {state.name: state.contains(state.cv.evaluate(x)) for state in system.states}
-
-    return members
-
-
-def elastic_kernel(system: MolecularSystem, kind: str = "ddpm+cov", eta: float = 0.5) -> ReverseKernel:
-    """The reverse kernel; that with a covariance has springs between atoms one to three bonds apart."""
-    pairs = stiff_pairs(system, n_bonds=3)
-    if not KERNELS[kind].uses_springs or not len(pairs):
-        return make_kernel(kind, eta=eta)
-    orbits = pair_orbits(system)[tuple(pairs.T)]
-    return make_kernel(kind, eta=eta, springs=Springs(torch.as_tensor(pairs), torch.as_tensor(orbits)))
 
 
 def consistency_curves(

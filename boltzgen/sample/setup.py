@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from boltzgen.config.policy import network_chunk, will_compile
 from boltzgen.config.schema import SampleSettings
 from boltzgen.diffusion.process import EnergyAndScore, ZeroCentroidGaussian
 from boltzgen.ensemble.state_balance import balanced
@@ -18,14 +19,13 @@ from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import NumericalError
 from boltzgen.model.compiled import compile_energy_and_score, in_chunks
 from boltzgen.model.energy import EnergyModel
-from boltzgen.model.policy import network_chunk, will_compile
 from boltzgen.potential import Potential, make_potential
-from boltzgen.potential.chirality import check_translation_invariant
+from boltzgen.potential.symmetries import check_translation_invariant
 from boltzgen.runtime.allocator import keep_freed_memory
 from boltzgen.runtime.context import Context
-from boltzgen.sample.level_consistency import elastic_kernel, state_members
+from boltzgen.sample.of_system import elastic_kernel, state_members
 from boltzgen.smc.adaptation import NoParticleLeft, Plan, plan_schedule
-from boltzgen.smc.bidirectional import Populations
+from boltzgen.smc.bidirectional import StateMembers
 from boltzgen.smc.levels import BridgeStart, Ends, Schedule, at_level
 from boltzgen.smc.tempered import Tempered
 from boltzgen.system.molecular_system import MolecularSystem
@@ -63,7 +63,7 @@ class Annealing:
     network: Tempered
     potential: Potential
     domain: Domain
-    members: Populations
+    members: StateMembers
     data: WeightedEnsemble
     x0: Tensor
     blocks: Tensor
@@ -111,7 +111,7 @@ class Annealing:
         return Ends(self.gaussian, self.sigma_max, self.network, self.bridge_start(counts))
 
 
-def prepare(
+def annealing_of(
     system: MolecularSystem,
     model: EnergyModel,
     data: WeightedEnsemble,
@@ -145,7 +145,7 @@ def prepare(
     )
 
 
-def plan(annealing: Annealing, settings: SampleSettings, generator: torch.Generator) -> Schedule:
+def schedule_of(annealing: Annealing, settings: SampleSettings, generator: torch.Generator) -> Schedule:
     """Noise levels, bridge and moves, from a pilot run that is then thrown away."""
     wanted = Plan(
         n_levels=settings.n_levels,

@@ -16,8 +16,8 @@ from boltzgen.model.energy import EnergyModel
 from boltzgen.runtime.context import Context
 from boltzgen.sample.coverage import energy_presence, region_presence
 from boltzgen.sample.diagnostics import judge_run, path_diagnostics, summarise
-from boltzgen.sample.islands import mean_shares, prepared, run_islands
-from boltzgen.sample.setup import Annealing, all_lost, prepare
+from boltzgen.sample.islands import mean_shares, pilot_of, run_islands
+from boltzgen.sample.setup import Annealing, all_lost, annealing_of
 from boltzgen.sample.units_of_motion import regions_of
 from boltzgen.simulate.frame_checks import inside_domain
 from boltzgen.smc.combine import Combined, combine
@@ -46,24 +46,24 @@ def sample(
     data, left_out = inside_domain(system, data)
     if left_out:
         context.log(left_out)
-    annealing = prepare(system, model, data, settings, context, generator)
+    annealing = annealing_of(system, model, data, settings, context, generator)
     getting_ready = time.monotonic() - started
-    preparation = prepared(annealing, settings, context, generator)
-    islands = run_islands(annealing, preparation.schedule, settings, context)
+    pilot = pilot_of(annealing, settings, context, generator)
+    islands = run_islands(annealing, pilot.schedule, settings, context)
     populations = [island.population for island in islands]
     combined = combine(populations)
     counts = sum((collections.Counter(island.counts) for island in islands), collections.Counter[str]())
     if not np.isfinite(combined.log_z):
         raise all_lost("the islands", len(combined.x), counts)
-    cost = sum((island.cost for island in islands), preparation.cost)
+    cost = sum((island.cost for island in islands), pilot.cost)
     samples = ensemble_of(combined, system.temperature_k)
     diagnostics = summarise(system, samples, combined, populations, dict(counts))
     diagnostics |= path_diagnostics(
-        preparation.schedule,
-        preparation.forward,
-        preparation.reverse,
+        pilot.schedule,
+        pilot.forward,
+        pilot.reverse,
         mean_shares(islands),
-        preparation.blocks,
+        pilot.blocks,
     )
     diagnostics |= {
         "regions": [asdict(presence) for presence in _presences(annealing, samples, combined, settings)],

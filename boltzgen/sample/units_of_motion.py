@@ -15,7 +15,7 @@ from boltzgen import geometry
 from boltzgen.ensemble.regions import Positions, Regions, Unit, find_regions
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.model.graph import pair_orbits
-from boltzgen.potential.chirality import reflection_is_symmetry
+from boltzgen.potential.symmetries import reflection_is_symmetry
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.stereochemistry.domain import domain_of
 

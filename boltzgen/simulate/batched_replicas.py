@@ -114,7 +114,7 @@ class BatchedReplicas:
 def run_batched(
     system: MolecularSystem, settings: SimulateSettings, seed: int, frames: Recorder, advance: Advance
 ) -> None:
-    """One run: ``settings.n_replicas`` walkers share its production; ``frames`` gets it, replica by replica.
+    """One run: ``settings.n_replicas`` replicas share its production; ``frames`` gets it, one by one.
 
     Each starts at the reference configuration and is equilibrated by itself. Raises FloatingPointError
     where the dynamics blow up, and UserError where the system cannot be batched.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from boltzgen.config.consistency import LEAST_FRAMES
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.errors import DataError
-from boltzgen.potential.chirality import reflection_is_symmetry
 from boltzgen.potential.cohesion import stiffness_of
+from boltzgen.potential.symmetries import reflection_is_symmetry
 from boltzgen.system.bonds import harmonic_bonds
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.stereochemistry.domain import COUNTS, domain_of

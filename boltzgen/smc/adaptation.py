@@ -17,7 +17,7 @@ from boltzgen.smc.kernels import DEFAULT_KERNEL, ReverseKernel
 from boltzgen.smc.levels import BridgeLevel, BridgeStart, Ends, NoiseLevel, Schedule
 from boltzgen.smc.moves import MOVES, combined
 from boltzgen.smc.resampling import conditional_ess_fraction
-from boltzgen.smc.schedule import interpolated, measured_errors, spaced_levels
+from boltzgen.smc.spacing import interpolated, measured_errors, spaced_levels
 
 
 class NoParticleLeft(Exception):

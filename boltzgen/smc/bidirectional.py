@@ -12,11 +12,10 @@ from boltzgen.diffusion.process import EnergyAndScore, ZeroCentroidGaussian
 from boltzgen.geometry import zero_centroid_noise
 from boltzgen.smc.algorithm import run_smc, start
 from boltzgen.smc.base import Level, Particles
-from boltzgen.smc.divergences import bar_log_z as bar_log_z
 from boltzgen.smc.levels import Schedule, at_level
 from boltzgen.smc.resampling import normalised
 
-Populations = Callable[[Tensor], dict[str, Tensor]]
+StateMembers = Callable[[Tensor], dict[str, Tensor]]
 """``x -> {state: membership (n,) as 0 or 1}``."""
 
 
@@ -39,7 +38,7 @@ def forward_paths(
     gaussian: ZeroCentroidGaussian,
     schedule: Schedule,
     x0: Tensor,
-    populations: Populations,
+    populations: StateMembers,
     generator: torch.Generator,
 ) -> Paths:
     """Noise data up the schedule with the forward kernel and weigh each path as the sampler would."""
@@ -67,7 +66,7 @@ def reverse_paths(
     gaussian: ZeroCentroidGaussian,
     schedule: Schedule,
     n: int,
-    populations: Populations,
+    populations: StateMembers,
     generator: torch.Generator,
 ) -> Paths:
     """Plain annealed importance sampling down the schedule, no moves and no resampling."""

@@ -17,9 +17,9 @@ from boltzgen.smc.resampling import descended_weights
 class Combined:
     """All islands as one weighted sample.
 
-    log_weights ``(n,)`` float64 whose log mean exp is ``log_z``; ``islands`` and ``ancestors`` ``(n,)``,
-    ancestors numbered anew in each island. ``log_z_dof`` are the degrees of freedom of ``log_z_error``,
-    which is None where too few ancestors support the weight to have one.
+    log_weights ``(n,)`` float64 whose log mean exp is ``log_z``; ``islands`` and ``ancestors`` ``(n,)``, the
+    latter with numbers that no other island has. ``log_z_dof`` are the degrees of freedom of
+    ``log_z_error``, which is None where too few ancestors support the weight to have one.
     """
 
     x: Tensor

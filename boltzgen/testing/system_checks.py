@@ -11,8 +11,8 @@ from torch import Tensor
 
 from boltzgen import geometry
 from boltzgen.potential import Potential, make_potential
-from boltzgen.potential.chirality import check_translation_invariant, reflection_is_symmetry
 from boltzgen.potential.cohesion import check_cohesion
+from boltzgen.potential.symmetries import check_translation_invariant, reflection_is_symmetry
 from boltzgen.system.molecular_system import MolecularSystem
 
 _MOST_SWAPS = 60

@@ -17,7 +17,7 @@ from boltzgen.errors import DataError
 from boltzgen.geometry import dof
 from boltzgen.potential import make_potential
 from boltzgen.system.molecular_system import MolecularSystem
-from boltzgen.train.lightning_module import Batch
+from boltzgen.train.batch import Batch
 
 VIRIAL_TOLERANCE = 0.25
 """Deviation of the generalised equipartition ``<x . du/dx> = dof`` that data may have, beside its error."""

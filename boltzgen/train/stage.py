@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from boltzgen.config.policy import MOST_FRAMES
 from boltzgen.config.schema import ModelSettings, TrainSettings
 from boltzgen.diffusion.losses import LEVEL_LOSSES
 from boltzgen.ensemble.weighted import WeightedEnsemble
@@ -25,7 +26,6 @@ from boltzgen.errors import NumericalError
 from boltzgen.model.calibration import calibrate
 from boltzgen.model.compiled import compile_derivatives, compile_energy
 from boltzgen.model.energy import EnergyModel, load_model
-from boltzgen.model.policy import MOST_FRAMES
 from boltzgen.pretrained.shipped import network_directory
 from boltzgen.runtime.allocator import keep_freed_memory
 from boltzgen.runtime.context import Context

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boltzgen.config.policy import MOST_FRAMES, network_chunk, will_compile
 from boltzgen.config.schema import SampleSettings, Workflow
 from boltzgen.export.formats import FORMATS
-from boltzgen.model.policy import MOST_FRAMES, network_chunk, will_compile
 from boltzgen.pretrained import shipped
+from boltzgen.runtime.files import size
 from boltzgen.runtime.progress import clock
 
 if TYPE_CHECKING:
@@ -147,13 +148,6 @@ def memory_of_training(run: Run) -> float:
 def memory_of_sample(run: Run) -> float:
     """Particles, and what moves them."""
     return float(run.workflow.sample.n_particles) * run.system.n_atoms * 48.0
-
-
-def size(n_bytes: float) -> str:
-    """``n_bytes`` in words."""
-    if n_bytes >= 1e12:
-        return f"{n_bytes / 1e12:.1f} TB"
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(n_bytes / 1e6, 1):.0f} MB"
 
 
 def _n_frames(n_atoms: int, workflow: Workflow) -> float:

@@ -16,18 +16,17 @@ from boltzgen.config.schema import ModelSettings, Workflow
 from boltzgen.ensemble.state_checks import check_states
 from boltzgen.errors import ConfigError, DataError, MolecularSystemError, UserError
 from boltzgen.potential import make_potential
-from boltzgen.potential.chirality import check_translation_invariant
 from boltzgen.potential.cohesion import check_cohesion
 from boltzgen.potential.platforms import installed_platforms, why_not
+from boltzgen.potential.symmetries import check_translation_invariant
 from boltzgen.pretrained import shipped
-from boltzgen.runtime.files import nearest_existing
+from boltzgen.runtime.files import nearest_existing, size
 from boltzgen.runtime.yaml_files import YAMLError, load
 from boltzgen.simulate.batched_replicas import BATCHED
 from boltzgen.system.bonds import harmonic_bonds
 from boltzgen.system.builders.starting_geometry import check_topology, check_unit
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.selection import selected_atoms
-from boltzgen.workflow.forecast import size
 from boltzgen.workflow.stage import Run, Stage
 
 HOTTEST_K = 10_000.0
@@ -43,7 +42,7 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     """Raise UserError for what can be known to fail before the first stage starts."""
     _check_directory(out, workflow)
     if workflow.pretrained is not None:
-        shipped.check(workflow.pretrained, system.name, system.temperature_k)
+        shipped.check_fits(workflow.pretrained, system.name, system.temperature_k)
     elif workflow.train.start is not None:
         _check_start(workflow.train.start, workflow.model, system)
     elif workflow.model.prior == "forcefield" and not system.graph.number_of_edges():
@@ -163,12 +162,7 @@ def _called(name: str, parameters: Mapping[str, object]) -> str:
 
 def _keys_of_states(workflow: Workflow) -> dict[str, str]:
     """Dotted keys of the states that the workflow file declares, by name."""
-    own = workflow.system.parameters.get("states")
-    declared = {
-        "system.parameters.states": own if isinstance(own, Mapping) else {},
-        "states": workflow.states,
-    }
-    return {str(name): f"{key}.{name}.intervals" for key, states in declared.items() for name in states}
+    return {str(name): f"states.{name}.intervals" for name in workflow.states}
 
 
 def _check_energy(system: MolecularSystem) -> None:

@@ -11,14 +11,14 @@ from boltzgen.ensemble.state_checks import overlap_warnings, state_warnings
 from boltzgen.ensemble.storage import load_ensemble
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.pretrained import shipped
-from boltzgen.rundir.manifest import Manifest
 from boltzgen.runtime.progress import OnProgress, silent
 from boltzgen.simulate.frame_checks import inside_domain
 from boltzgen.workflow.check import Check, check
 from boltzgen.workflow.preflight import check_model, check_room
-from boltzgen.workflow.runner import check as check_input
+from boltzgen.workflow.runner import check_input
 from boltzgen.workflow.stage import EVERYTHING, Dependencies, Run, Stage
 from boltzgen.workflow.stage_functions import read_own_data
+from boltzgen.workflow.stage_inputs import manifest_of
 from boltzgen.workflow.stages import STAGES
 
 
@@ -96,7 +96,7 @@ def planned(run: Run, data_files: list[str]) -> dict[str, str | None]:
 
     Raises DataError where a file is damaged that one of them reads and none of them makes.
     """
-    manifest = Manifest(run.out, run.workflow.model_dump(mode="json", exclude={"quick"}))
+    manifest = manifest_of(run)
     given = Dependencies(run, manifest, tuple(data_files))
     why: dict[str, str | None] = {}
     for stage in STAGES:

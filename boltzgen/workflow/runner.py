@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from boltzgen.config.schema import DataSettings, Workflow
 from boltzgen.errors import ConfigError, DataError
 from boltzgen.rundir.lock import run_lock
-from boltzgen.rundir.manifest import Manifest, check_output_directory, file_digest
+from boltzgen.rundir.manifest import check_output_directory, file_digest
 from boltzgen.runtime.processes import ALONE, Processes
 from boltzgen.runtime.progress import progress_bar, silent
 from boltzgen.workflow.stage import EVERYTHING, Dependencies, Goal, Run, Stage
 from boltzgen.workflow.stage_functions import json_object, warn_of_states
+from boltzgen.workflow.stage_inputs import manifest_of
 from boltzgen.workflow.stages import NAMES, STAGES, stage_named
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run(
     the first decides and writes, and has the analysis; the others take their parts of simulate, train and
     sample.
     """
-    device, data_files, system = check(workflow, base, out, goal, processes.size)
+    device, data_files, system = check_input(workflow, base, out, goal, processes.size)
     if not processes.first:
         _assist(Run(workflow, base, out, device, system, lambda line: None, processes=processes))
         return None
@@ -56,7 +57,7 @@ def run(
     return results
 
 
-def check(
+def check_input(
     workflow: Workflow, base: Path, out: Path, goal: Goal, n_processes: int
 ) -> tuple[str, list[str], MolecularSystem]:
     """Everything that can be wrong with the input; the device, digests of the user's own MD, the system."""
@@ -89,8 +90,8 @@ def _run_stages(run: Run, data_files: list[str], goal: Goal) -> dict[str, Any] |
     """The stages in order, each skipped where it is still valid."""
     from boltzgen.workflow.preflight import check_room
 
-    workflow, out, log, began = run.workflow, run.out, run.log, False
-    manifest = Manifest(out, workflow.model_dump(mode="json", exclude={"quick"}))
+    out, log, began = run.out, run.log, False
+    manifest = manifest_of(run)
     given, last = Dependencies(run, manifest, tuple(data_files)), NAMES.index(goal.until) + 1
     for number, stage in enumerate(STAGES[:last]):
         inputs, name = stage.inputs(given, stage), stage.name

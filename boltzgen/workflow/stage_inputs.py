@@ -11,12 +11,23 @@ import numpy as np
 from boltzgen.pretrained import shipped
 from boltzgen.rundir.manifest import MADE_FROM, Manifest, digest, file_digest, xml_digest
 from boltzgen.system.stereochemistry.domain import domain_of
-from boltzgen.workflow.stage import Dependencies, Stage
+from boltzgen.workflow.stage import Dependencies, Run, Stage
 
 if TYPE_CHECKING:
     from boltzgen.system.molecular_system import MolecularSystem
 
 Inputs = dict[str, str]
+
+
+def manifest_of(run: Run) -> Manifest:
+    """The record of a run directory, which knows the defaults of settings that it may be older than."""
+    workflow = run.workflow
+    usual = {
+        f"{name}.{key}": _text(value)
+        for name in ("data", "simulate", "model", "train", "sample", "analyze", "export")
+        for key, value in type(getattr(workflow, name))().model_dump(mode="json").items()
+    }
+    return Manifest(run.out, workflow.model_dump(mode="json", exclude={"quick"}), usual)
 
 
 def of_simulation(given: Dependencies, stage: Stage) -> Inputs:
@@ -81,14 +92,6 @@ def _common(given: Dependencies) -> Inputs:
 def _sections(given: Dependencies, stage: Stage, *names: str) -> Inputs:
     settings = given.run.workflow.model_dump(mode="json")
     values = {f"{name}.{key}": _text(value) for name in names for key, value in settings[name].items()}
-    usual = {
-        f"{name}.{key}": _text(value)
-        for name in names
-        for key, value in type(getattr(given.run.workflow, name))().model_dump(mode="json").items()
-    }
-    done = given.manifest.inputs_of(stage.name)
-    if any(key in done for key in values):  # a record may be older than a setting, whose default is as before
-        values = {k: v for k, v in values.items() if k in done or v != usual[k]}
     return _as_recorded(values, stage, given.manifest)
 
 
@@ -119,9 +122,9 @@ def _isomer(system: MolecularSystem) -> list[object]:
 
 
 def _as_recorded(given: Inputs, stage: Stage, manifest: Manifest) -> Inputs:
-    """Settings with what an earlier attempt came to replaced by what it was asked for.
+    """Settings with what an earlier attempt resolved them to replaced by what it was asked for.
 
-    Asking for the number of steps that a time limit came to is asking for the model already there.
+    Asking for the number of steps that a time limit gave is asking for the model already there.
     """
     recorded, done = manifest.recorded, manifest.stages.get(stage.name, {}).get("inputs", {})
     resolved: list[dict[str, Any]] = [

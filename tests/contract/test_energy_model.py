@@ -221,7 +221,7 @@ def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel, objective: st
         warnings.filterwarnings("error", message=COMPILATION_FAILED)
         # Of more rows than there are: the gradient has to leave out what they are filled up with.
         more = torch.arange(20) % 16
-        fast = compile_derivatives(single, y[more], flat[more], slope=slope)
+        fast = compile_derivatives(single, y[more], flat[more], d_log_sigma=slope)
         fast_energy = compile_energy(single, y[:crossed], flat[:crossed])
     noise = zero_centroid_noise((2, 8, 14, 3), g)
 
@@ -235,7 +235,7 @@ def test_compiled_equals_eager_on_fresh_inputs(model: EnergyModel, objective: st
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in single.parameters()]
         return torch.cat([g.flatten() for g in gradients])
 
-    expected = gradient(eager_derivatives(single, slope=slope), single.energy)
+    expected = gradient(eager_derivatives(single, d_log_sigma=slope), single.energy)
     scale = float(expected.abs().max())
     (ours,) = workers().map(gradient, [fast], [fast_energy])
     torch.testing.assert_close(ours, expected, rtol=1e-2, atol=1e-3 * scale)

@@ -1,4 +1,4 @@
-"""Molecular dynamics and parallel tempering, by OpenMM and for many walkers at once, against closed forms."""
+"""Molecular dynamics and parallel tempering, by OpenMM and for many replicas, against closed forms."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def two_wells(barrier: float = 20.0) -> MolecularSystem:
     return MolecularSystem("two_wells", topology, system, positions, 300.0, (distance,))
 
 
-def test_a_ladder_crosses_a_barrier_and_weighs_both_wells() -> None:
-    """8 kT high: a walker alone does not cross in this time; population within 3.5 errors over seeds."""
+def test_exchange_crosses_a_barrier_and_weighs_both_wells() -> None:
+    """8 kT high: a replica alone does not cross in this time; population within 3.5 errors over seeds."""
     system = two_wells()
     schedule = {"n_runs": 1, "n_temperatures": 5, "temperature_ratio": 1.6, "n_replicas": 50}
     settings = SHORT.model_copy(

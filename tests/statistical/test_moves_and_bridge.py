@@ -36,7 +36,7 @@ def anisotropic(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def covariance() -> Tensor:
-    """Covariance between atoms of that Gaussian on the mean-free space."""
+    """Covariance between atoms of that Gaussian on the zero-centroid space."""
     projection = torch.eye(N_ATOMS).double() - 1.0 / N_ATOMS
     return torch.linalg.pinv(projection @ torch.diag(WIDTHS**-2) @ projection, hermitian=True, rtol=1e-9)
 

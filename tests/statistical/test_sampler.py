@@ -19,10 +19,10 @@ from boltzgen.geometry import dof, gaussian_log_density, remove_centroid, zero_c
 from boltzgen.smc import algorithm as smc
 from boltzgen.smc import kernels
 from boltzgen.smc.adaptation import Plan, plan_schedule
-from boltzgen.smc.bidirectional import bar_log_z, forward_paths, reverse_paths
+from boltzgen.smc.bidirectional import forward_paths, reverse_paths
 from boltzgen.smc.bounds import MIN_INDEPENDENT
 from boltzgen.smc.combine import combine
-from boltzgen.smc.divergences import jeffreys_divergence
+from boltzgen.smc.divergences import bar_log_z, jeffreys_divergence
 from boltzgen.smc.elastic_network import Springs
 from boltzgen.smc.kernels import IsotropicStep, ReverseKernel, make_kernel
 from boltzgen.smc.levels import BridgeStart, Ends, NoiseLevel, Schedule
@@ -141,7 +141,7 @@ def replicate(
     scheme: Scheme = "systematic",
     **options: Any,
 ) -> Replicates:
-    """Independent runs on the ladder that ``options`` name.
+    """Independent runs on the schedule that ``options`` name.
 
     Without resampling no particle knows of another, so that many are as good as runs one after the other.
     """
@@ -319,7 +319,7 @@ def test_forward_and_reverse_paths_agree_for_exact_energies() -> None:
     assert forward.populations["first"][-1] == pytest.approx(0.2, abs=0.07)
 
 
-def test_a_mode_lost_along_the_ladder_shows_in_the_populations() -> None:
+def test_a_mode_lost_along_the_schedule_shows_in_the_populations() -> None:
     """An energy that forgets the first mode below 0.5 nm loses it there, against the noised data."""
 
     def forgetful(x: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:

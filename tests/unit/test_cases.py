@@ -15,7 +15,7 @@ from boltzgen.simulate.own_trajectories import load_trajectories
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 from boltzgen.system.stereochemistry.domain import domain_of
-from boltzgen.workflow.runner import check
+from boltzgen.workflow.runner import check_input
 from boltzgen.workflow.stage import EVERYTHING
 
 CASES = Path(__file__).resolve().parents[1] / "cases"
@@ -26,7 +26,7 @@ def examined(case: str, tmp_path: Path) -> Examined:
     """What a run finds before its first stage: the system, own frames, and what is said."""
     workflow, base = load_workflow(str(CASES / case), quick=True)
     with naming_the_file(case, []):
-        _, _, system = check(workflow, base, tmp_path / "run", EVERYTHING, 1)
+        _, _, system = check_input(workflow, base, tmp_path / "run", EVERYTHING, 1)
         said = list(system.notices)
         frames = workflow.data.trajectory
         data = load_trajectories(system, workflow.data, base, said.append) if frames else None

@@ -56,7 +56,8 @@ def test_a_constant_has_one_value() -> None:
     for path, tree in parsed().items():
         for node in tree.body:
             named = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            for name in (target.id for target in named if isinstance(target, ast.Name)):
+            each = [part for target in named for part in getattr(target, "elts", [target])]
+            for name in (target.id for target in each if isinstance(target, ast.Name)):
                 if name.isupper() and name[0] != "_" and len(name) > 1:
                     found[name].append(str(path.relative_to(ROOT)))
     assert {name: places for name, places in found.items() if len(places) > 1} == {}

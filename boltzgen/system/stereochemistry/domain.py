@@ -22,7 +22,7 @@ PLURALS = {"centre": "centres", "double bond": "double bonds", "amide": "amides"
 AT_ONCE = 4096
 """Arrangements that signs are compared with at a time."""
 COUNTS = ("wrong_hand", "diastereomers")
-"""Of `Domain.tally`: enantiomers, and other isomers."""
+"""Of `Domain.counts`: enantiomers, and other isomers."""
 
 
 class Domain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -87,3 +88,13 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     assert doctor._disk(closed).status == "note"
+
+
+def test_it_starts_where_an_engine_is_missing(tmp_path: Path) -> None:
+    """Which is what it is for: its own imports are of the standard library and what settings need."""
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'openmm', 'e3nn', 'torch_geometric', 'mdtraj'));"
+        "import boltzgen.cli.doctor"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -15,8 +15,8 @@ import torch
 from boltzgen.errors import MolecularSystemError, UserError
 from boltzgen.potential import agreement, make_potential, potential_of_openmm
 from boltzgen.potential.batched import BatchedEvaluator
-from boltzgen.potential.chirality import check_translation_invariant, reflection_is_symmetry
 from boltzgen.potential.platforms import fastest_platform
+from boltzgen.potential.symmetries import check_translation_invariant, reflection_is_symmetry
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 

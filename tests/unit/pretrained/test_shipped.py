@@ -52,13 +52,13 @@ def test_size_on_disk() -> None:
 def test_a_model_of_another_system_or_temperature_is_refused() -> None:
     system = load_system("alanine_dipeptide")
     with pytest.raises(ConfigError, match="no model nowhere"):
-        shipped.check("nowhere", system.name, system.temperature_k)
+        shipped.check_fits("nowhere", system.name, system.temperature_k)
     for other in (
         load_system("alanine_dipeptide", {"hamiltonian": "C"}),
         replace(system, temperature_k=310.0),
     ):
         with pytest.raises(ConfigError, match="is a model of alanine_dipeptide/B at 300 K"):
-            shipped.check(NAME, other.name, other.temperature_k)
+            shipped.check_fits(NAME, other.name, other.temperature_k)
 
 
 @pytest.mark.parametrize(

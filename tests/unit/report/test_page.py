@@ -22,7 +22,7 @@ from boltzgen.report.comparison import write_comparison
 from boltzgen.report.inline import DARK_GROUND, MIN_CONTRAST, contrast, lightened
 from boltzgen.report.page import write_report
 from boltzgen.report.panels import CATEGORICAL
-from boltzgen.report.text import changed_settings, duration, number, size
+from boltzgen.report.text import changed_settings, duration, file_size, number
 from boltzgen.rundir.finished_run import load_run
 from boltzgen.smc.bounds import log_z_note
 from boltzgen.system.collective_variables import State
@@ -103,7 +103,7 @@ def test_every_section_is_there(page: Page) -> None:
         *("verdict", "asked", "numbers", "surfaces", "states", "weights", "schedule", "training", "time"),
         "reproduce",
     }
-    # four maps, three profiles, energies and weights, three along the ladder, two of training
+    # four maps, three profiles, energies and weights, three along the schedule, two of training
     assert len([a for a in page.all("svg") if a.get("role") == "img"]) == 4 + 3 + 2 + 3 + 2
 
 
@@ -266,7 +266,7 @@ def test_numbers_as_text() -> None:
     assert number(-191.934, 2.13) == "\N{MINUS SIGN}191.9 ± 2.1"
     assert (number(None), number("-inf"), number(310.0)) == ("", "\N{MINUS SIGN}∞", "310")
     assert (duration(4.23), duration(185), duration(4325)) == ("4.2 s", "3 min 05 s", "1 h 12 min")
-    assert (size(999), size(12_345_678)) == ("999 B", "12.3 MB")
+    assert (file_size(999), file_size(12_345_678)) == ("999 B", "12.3 MB")
 
 
 def test_log_z_without_an_error_is_shown_as_a_bound(tmp_path: Path, without_pictures: None) -> None:

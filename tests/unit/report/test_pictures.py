@@ -187,7 +187,7 @@ def test_panels_tolerate_missing_inputs(tmp_path):
     tiny = chain_ensemble(3, seed=0)
     draws = (
         partial(panels.effective_sizes, levels=[{"sigma": 0.1, "ess": None}]),
-        partial(panels.agreement, paths=[], forward=False),
+        partial(panels.agreement, paths=[]),
         partial(panels.ramachandran_map, ensemble=tiny, torsions=(PHI, PSI)),
     )
     assert draw_together([Panel(draw, "", "", "a") for draw in draws], tmp_path / "a.png").is_file()

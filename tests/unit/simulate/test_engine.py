@@ -1,4 +1,4 @@
-"""Many walkers side by side: when they are taken and what they share."""
+"""Many replicas side by side: when they are taken and what they share."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from boltzgen.system.registry import load_system
 SHORT = SimulateSettings(friction_per_ps=5.0, equilibration_ps=2.0, production_ps=20.0)
 
 
-def test_walkers_share_the_production_and_stay_apart() -> None:
-    """Frames come walker by walker, each a trajectory of its own from the same start."""
+def test_replicas_share_the_production_and_stay_apart() -> None:
+    """Frames come replica by replica, each a trajectory of its own from the same start."""
     settings = SHORT.model_copy(update={"n_runs": 1, "n_replicas": 4, "method": "langevin"})
     run = simulate(load_system("harmonic_dimer"), settings, Context(), "batched")
     assert len(run) == 200
@@ -33,7 +33,7 @@ def test_walkers_share_the_production_and_stay_apart() -> None:
     ("openmm_s", "batched_s", "chosen"),
     [(100.0, 40.0, True), (100.0, 60.0, False), (50.0, 1.0, False), (100.0, float("inf"), False)],
 )
-def test_walkers_are_taken_where_they_are_much_faster(
+def test_batched_replicas_are_taken_where_they_are_much_faster(
     openmm_s: float, batched_s: float, chosen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_openmm_seconds", lambda *_: openmm_s)
@@ -46,7 +46,7 @@ def test_walkers_are_taken_where_they_are_much_faster(
 
 
 def test_what_openmm_does_slowly_is_batched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Generalised Born by custom forces at speeds as measured once: hours for walkers' minutes."""
+    """Generalised Born by custom forces at speeds as measured once: hours for minutes of batched replicas."""
     monkeypatch.setattr(engine, "steps_per_second", lambda _: 1000.0)
     monkeypatch.setattr(engine, "configurations_per_second", lambda *_, **__: 29_600 / engine._COMPILED_GAIN)
     system = load_system("alanine_dipeptide", {"hamiltonian": "A"})

@@ -37,7 +37,7 @@ def test_errors_of_j_and_of_the_gap_are_those_of_replicates(copies: int) -> None
 
 
 def test_a_shift_of_one_mode_shows_in_bar_and_not_in_j() -> None:
-    """A fifth of the paths 8 nat lighter in both directions, as where a state is too high by a constant."""
+    """A fifth of the paths 8 nats lighter in both directions, as where a state is too high by a constant."""
     g = torch.Generator().manual_seed(1)
     shifts = [torch.where(torch.rand(512, generator=g) < 0.2, -8.0, 0.0).double() for _ in range(2)]
     forward, reverse = (s + 0.3 * torch.randn(512, generator=g, dtype=torch.float64) for s in shifts)

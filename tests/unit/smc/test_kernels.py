@@ -15,7 +15,7 @@ from boltzgen.config.schema import SampleSettings
 from boltzgen.geometry import dof, gaussian_log_density, remove_centroid, squared_norm, zero_centroid_noise
 from boltzgen.smc.elastic_network import DenoisingError, ElasticStep, Springs, fitted, precision
 from boltzgen.smc.kernels import KERNELS, Ddim, Ddpm, IsotropicStep, Step, make_kernel, register
-from boltzgen.smc.schedule import MeasuredErrors
+from boltzgen.smc.spacing import MeasuredErrors
 
 N_ATOMS = 4
 SPRINGS = Springs(torch.tensor([[0, 1], [1, 2], [2, 3], [0, 2]]), torch.tensor([0, 0, 1, 2]))
@@ -31,7 +31,7 @@ def configurations(n: int) -> Tensor:
 
 
 def projected(matrices: Tensor) -> Tensor:
-    """Onto the mean-free space."""
+    """Onto the zero-centroid space."""
     centred = torch.eye(N_ATOMS).double() - 1.0 / N_ATOMS
     project = torch.kron(centred, torch.eye(3).double())
     return project @ matrices @ project

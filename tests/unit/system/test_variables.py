@@ -179,7 +179,7 @@ def test_they_come_back_from_the_results_and_stand_in_colvar(tmp_path: Path) -> 
     )
 
 
-def test_stretches_are_as_long_as_the_slowest_variable() -> None:
+def test_blocks_are_as_long_as_the_slowest_variable() -> None:
     """A torsion that turns over every 50 frames, and energies that forget at once."""
     sample = chain_ensemble(4000, seed=3, frames_per_lineage=50)
     sample = replace(sample, islands=np.repeat([0, 1], 2000), lineages=np.arange(4000))

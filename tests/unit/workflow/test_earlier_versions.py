@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,13 @@ import torch
 
 from boltzgen import MolecularSystemError, free_energy_difference, load_run, load_system
 from boltzgen.config.load import load_workflow
+from boltzgen.config.renamed import current_names
 from boltzgen.model import load_model
 from boltzgen.report.page import write_report
 from boltzgen.report.pictures import write_pictures
 from boltzgen.workflow.runner import run
+from boltzgen.workflow.stage import Run
+from boltzgen.workflow.stage_inputs import manifest_of
 from boltzgen.workflow.stages import NAMES
 
 STORED = Path(__file__).parents[2] / "data" / "run_of_0_1_0"
@@ -141,3 +146,37 @@ def test_a_module_of_before_is_told_where_public_names_are(tmp_path: Path) -> No
         MolecularSystemError, match=r"my\.py, line 1\).*`from boltzgen import MolecularSystem"
     ):
         load_system("my.py", base=tmp_path)
+
+
+@pytest.mark.usefixtures("without_pictures", "undrawn")
+def test_the_command_closes_a_finished_run(boltzgen: Callable[..., Any], copy: Path) -> None:
+    """Its table is of rows that have neither key nor group."""
+    ended = boltzgen(copy, "run", copy / "config.yaml", "--out", copy)
+    assert ended.returncode == 0 and "log Z" in ended.stdout and "E-W2" in ended.stdout
+    assert "is now called" not in ended.stderr  # nobody is to edit a run's own record
+
+
+def test_a_molecule_of_before_has_its_variables_elsewhere() -> None:
+    """They are not missed in the record; what they make of a stage has a digest of its own."""
+    before = {"system.name": '"molecule"', "system.parameters.pdb": '"a"', "system.parameters.cvs": "{}"}
+    before |= {"train.state_share": "0.3", "states": '"digest"'}
+    assert current_names(before) == {
+        "system.name": '"molecule"',
+        "system.parameters.pdb": '"a"',
+        "train.min_state_weight": "0.3",
+        "states": '"digest"',
+    }
+    assert "system.parameters.cvs" in current_names(before | {"system.name": '"mine"'})
+
+
+def test_settings_newer_than_a_record_count_if_they_are_not_the_default(copy: Path) -> None:
+    """And are recorded from then on, so that a later default cannot be taken for this one."""
+    settings, base = load_workflow(str(copy / "config.yaml"), ["sample.move=hmc"])
+    manifest = manifest_of(Run(settings, base, copy, "cpu", load_run(copy).system, lambda line: None))
+    now = manifest.stages["sample"]["inputs"] | {"sample.move": '"hmc"'}
+    assert manifest.why_run("sample", now, []) is None
+    other = manifest.why_run("sample", now | {"sample.move": '"walk"'}, [])
+    assert other == 'sample.move changed from not given to "walk"'
+    with manifest.running("sample", now):
+        pass
+    assert manifest.stages["sample"]["inputs"]["sample.move"] == '"hmc"'
