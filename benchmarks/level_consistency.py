@@ -6,15 +6,14 @@
 RUN is a run directory whose network has been trained. Plain annealing without moves or resampling, and
 noised data the other way, twice: 160 levels from sigma_max to 0.06 nm, and 300 levels to sigma_min.
 Columns: steps of training; held-out loss of score matching; loss of classification, on the data that judge
-and the same noise for all; sd(log w) of paths from noise at 0.1 and 0.06 nm, J at 0.06 nm; the population of
-the first state there, annealed and in the noised data, whose rare states are up-weighted as in training; J
-and Kish ESS / n at sigma_min; the share of paths from noise that are lost by then, which sd and J leave out; and,
-where the run has been sampled, the population of the first state at sigma_min, log Z there by BAR of paths
-both ways minus that of paths from noise, and effective ancestors per million evaluations of network and
-target. All runs are judged by the data of the first, or of ``--data``. The figure has the population of the
-first state at every level of the runs that have been sampled; names that differ after their last hyphen share
-a colour.
-"""
+and the same noise for all; sd(log w) of paths from noise at 0.1 and 0.06 nm, J at 0.06 nm; the population
+of the first state there, annealed and in the noised data, whose rare states are up-weighted as in training;
+J and Kish ESS / n at sigma_min; the share of paths from noise that are lost by then, which sd and J leave
+out; and, where the run has been sampled, the population of the first state at sigma_min, log Z there by BAR
+of paths both ways minus that of paths from noise, and effective ancestors per million evaluations of
+network and target. All runs are judged by the data of the first, or of ``--data``. The figure has the
+population of the first state at every level of the runs that have been sampled; names that differ after
+their last hyphen share a colour. """
 
 from __future__ import annotations
 
