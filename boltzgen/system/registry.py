@@ -35,6 +35,9 @@ _WARNINGS = {
 }
 """What OpenMM's warnings mean."""
 _AMBER = ("Amber files are not read from a workflow file", FROM_AMBER)
+_PUBLIC_NAMES = (
+    "take public names from boltzgen itself, as in `from boltzgen import MolecularSystem, from_amber`"
+)
 _VARIABLES = (
     "collective variables and states are those of the workflow",
     "give them as collective_variables and states, or in Python with boltzgen.with_variables",
@@ -139,7 +142,7 @@ def _build_from_entry_point(name: str) -> Build:
         raise MolecularSystemError(
             f"system {name}",
             f"{entries[name].value} cannot be imported ({_told(error, name)})",
-            _mended(error, "reinstall the package that registers it"),
+            _PUBLIC_NAMES if _of_boltzgen(error) else "reinstall the package that registers it",
         ) from error
     return _checked_build(name, build)
 
@@ -165,7 +168,7 @@ def _build_from_file(path: Path) -> Build:
         raise MolecularSystemError(
             f"system {path}",
             f"cannot be imported ({_told(error, str(path))})",
-            _mended(error, "mend the file"),
+            _PUBLIC_NAMES if _of_boltzgen(error) else "mend the file",
         ) from error
     return _checked_build(str(path), getattr(module, "build", None))
 
@@ -212,13 +215,9 @@ def _checked_arguments(
     return {**arguments, "base": base} if "base" in declared else arguments
 
 
-def _mended(error: BaseException, usual: str) -> str:
-    """What to do about an import that fails: modules inside boltzgen move, public names stay."""
-    if isinstance(error, ImportError) and (error.name or "").startswith("boltzgen"):
-        return (
-            "take public names from boltzgen itself, as in `from boltzgen import MolecularSystem, from_amber`"
-        )
-    return usual
+def _of_boltzgen(error: BaseException) -> bool:
+    """Whether an import from inside boltzgen failed: modules move there, public names stay."""
+    return isinstance(error, ImportError) and (error.name or "").startswith("boltzgen")
 
 
 def _returned(value: object) -> str:
