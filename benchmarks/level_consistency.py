@@ -13,7 +13,7 @@ out; and, where the run has been sampled, the population of the first state at s
 of paths both ways minus that of paths from noise, and effective ancestors per million evaluations of
 network and target. All runs are judged by the data of the first, or of ``--data``. The figure has the
 population of the first state at every level of the runs that have been sampled; names that differ after
-their last hyphen share a colour. """
+their last hyphen share a colour."""
 
 from __future__ import annotations
 
