@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from boltzgen.rundir.finished_run import load_run
     from boltzgen.system.builders.build import (
         from_amber,
+        from_files,
         from_pdb,
         minimise,
         remove_centre_of_mass_motion_removers,
     )
+    from boltzgen.system.builders.inputs import InputOptions
     from boltzgen.system.collective_variables import CollectiveVariable, State
     from boltzgen.system.molecular_system import MolecularSystem
     from boltzgen.system.registry import load_system
@@ -65,6 +67,8 @@ _HOMES = {
     "UserError": "boltzgen.errors",
     "from_pdb": "boltzgen.system.builders.build",
     "from_amber": "boltzgen.system.builders.build",
+    "from_files": "boltzgen.system.builders.build",
+    "InputOptions": "boltzgen.system.builders.inputs",
     "minimise": "boltzgen.system.builders.build",
     "MolecularSystemError": "boltzgen.errors",
     "thermal_energy": "boltzgen.units",
@@ -75,6 +79,7 @@ _HOMES = {
 __all__ = [
     "CollectiveVariable",
     "EnergyModel",
+    "InputOptions",
     "MolecularSystem",
     "MolecularSystemError",
     "Potential",
@@ -87,6 +92,7 @@ __all__ = [
     "free_energy_difference",
     "free_energy_surface",
     "from_amber",
+    "from_files",
     "from_pdb",
     "kernel_pmf",
     "kernel_surface",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boltzgen.errors import MolecularSystemError, UserError
-from boltzgen.system.builders.file_kinds import FROM_AMBER, IN_PYTHON
+from boltzgen.system.builders.file_kinds import IN_FILES
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.variables import with_variables
 
@@ -34,7 +34,6 @@ _WARNINGS = {
     "Non-optimal GB parameters": "the radii are not those that the solvent model was fitted with",
 }
 """What OpenMM's warnings mean."""
-_AMBER = ("Amber files are not read from a workflow file", FROM_AMBER)
 _PUBLIC_NAMES = (
     "take public names from boltzgen itself, as in `from boltzgen import MolecularSystem, from_amber`"
 )
@@ -42,17 +41,15 @@ _VARIABLES = (
     "collective variables and states are those of the workflow",
     "give them as collective_variables and states, or in Python with boltzgen.with_variables",
 )
-_OTHER_FORMATS = {
+_OTHER_NAMES = {
     **dict.fromkeys(("cvs", "states"), _VARIABLES),
-    **dict.fromkeys(("prmtop", "parm7", "inpcrd", "rst7", "crd", "implicit_solvent"), _AMBER),
-    **dict.fromkeys(("top", "gro"), ("GROMACS files are not read from a workflow file", IN_PYTHON)),
-    "psf": ("CHARMM and NAMD topologies are not read from a workflow file", IN_PYTHON),
-    **dict.fromkeys(
-        ("smiles", "sdf", "mol2"),
-        ("structures and parameters are not made here", "give a PDB with CONECT records and a force field"),
+    "smiles": (
+        "structures and parameters are not made here",
+        "give a file with parameters, such as a prmtop",
     ),
+    **dict.fromkeys(("file", "trajectory"), ("files have another key", IN_FILES)),
 }
-"""What people give a system that is described by a PDB and a force field."""
+"""What people give a system that is described by files."""
 
 
 def load_system(
@@ -193,8 +190,8 @@ def _checked_arguments(
     for key in arguments:
         if key in valid or (takes_any and key != "base"):
             continue
-        if key in _OTHER_FORMATS and "pdb" in valid:
-            what, remedy = _OTHER_FORMATS[key]
+        if key in _OTHER_NAMES and "files" in valid:
+            what, remedy = _OTHER_NAMES[key]
             raise MolecularSystemError(f"system.parameters.{key}", what, remedy)
         close = difflib.get_close_matches(key, valid, n=1)
         hint = f"did you mean {close[0]}? " if close else ""

@@ -58,12 +58,12 @@ def test_the_example_of_a_system_is_one(tmp_path: Path) -> None:
 
 
 def test_the_example_of_amber_files_is_one(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "adding_a_system.md").read_text(encoding="utf-8")
-    (tmp_path / "amber.py").write_text(dict(NAMED_FILE.findall(page))["amber.py"])
+    page = (ROOT / "docs" / "your_molecule.md").read_text(encoding="utf-8")
+    (tmp_path / "my.yaml").write_text("name: my\n" + page.split("```yaml\n")[2].split("```")[0])
     prmtop = Path(get_data_filename("data/alanine-dipeptide-gbsa/alanine-dipeptide.prmtop"))
     shutil.copy(prmtop, tmp_path / "my.prmtop")
     shutil.copy(prmtop.with_suffix(".crd"), tmp_path / "my.rst7")
-    assert load_system("amber.py", {"temperature_k": 310.0}, tmp_path).n_atoms == 22
+    assert build_system(*load_workflow(str(tmp_path / "my.yaml"))).n_atoms == 22
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from openmm import app, unit
+from openmm import unit
 
 from boltzgen.errors import MolecularSystemError
-from boltzgen.system.builders.amber import IMPLICIT_SOLVENTS, read_amber
-from boltzgen.system.builders.force_fields import parametrised
+from boltzgen.system.builders import file_kinds
+from boltzgen.system.builders.amber import AMBER
+from boltzgen.system.builders.charmm import CHARMM
+from boltzgen.system.builders.force_fields import OPENMM_FORCE_FIELDS
+from boltzgen.system.builders.gromacs import GROMACS
+from boltzgen.system.builders.inputs import InputOptions, built, register
+from boltzgen.system.builders.openmm_xml import OPENMM_XML
 from boltzgen.system.builders.starting_geometry import check_geometry
-from boltzgen.system.builders.structures import Structure, read_structure
+from boltzgen.system.builders.structures import READERS, Structure, checked_file
 from boltzgen.system.molecular_system import MolecularSystem
+
+DEFAULT = InputOptions()
+for _kind, _format in (
+    (file_kinds.PDB, OPENMM_FORCE_FIELDS),
+    (file_kinds.MMCIF, OPENMM_FORCE_FIELDS),
+    (file_kinds.PRMTOP, AMBER),
+    (file_kinds.GROMACS_TOPOLOGY, GROMACS),
+    (file_kinds.PSF, CHARMM),
+    (file_kinds.SYSTEM, OPENMM_XML),
+):
+    register(_kind, _format)
+
+
+def from_files(
+    files: Sequence[Path | str], name: str, temperature_k: float = 300.0, options: InputOptions = DEFAULT
+) -> MolecularSystem:
+    """A molecule from the files that describe it, in any order and told apart by what they hold.
+
+    files
+        A structure (PDB or mmCIF, with force fields in ``options`` or beside it), or the topology of another
+        program with coordinates and what else belongs to it, as `boltzgen.system.builders.inputs.INPUTS`
+        has them.
+
+    The configuration is minimised and becomes the reference. Collective variables and states are declared by
+    `boltzgen.with_variables`. Raises MolecularSystemError, one line, for files that cannot be used.
+    """
+    _check_cutoff(name, options.nonbonded_cutoff_nm)
+    described, structure, system = built([Path(file) for file in files], options)
+    check_geometry(described, structure, system)
+    return _finish(name, structure, system, temperature_k)
 
 
 def from_pdb(
@@ -42,12 +76,9 @@ def from_pdb(
     Collective variables and states are declared by `boltzgen.with_variables`. Raises MolecularSystemError for
     files that cannot be read and residues the force field does not know.
     """
-    _check_cutoff(name, nonbonded_cutoff_nm)
-    structure = read_structure(pdb)
-    made = parametrised(pdb, structure, forcefield, _unconstrained(nonbonded_cutoff_nm), residue_templates)
-    check_geometry(pdb, structure, made.system)
-    structure = replace(structure, notices=(*structure.notices, *made.notices))
-    return _finish(name, structure, made.system, temperature_k)
+    checked_file(pdb, *READERS)
+    options = InputOptions(None, nonbonded_cutoff_nm, tuple(forcefield), tuple(residue_templates))
+    return from_files([pdb], name, temperature_k, options)
 
 
 def from_amber(
@@ -66,17 +97,9 @@ def from_amber(
     Raises MolecularSystemError for files that cannot be read or do not belong together and unknown solvent
     models.
     """
-    if implicit_solvent is not None and implicit_solvent not in IMPLICIT_SOLVENTS:
-        raise MolecularSystemError(
-            name,
-            f"unknown implicit_solvent {implicit_solvent}",
-            f"use one of {', '.join(IMPLICIT_SOLVENTS)}",
-        )
-    _check_cutoff(name, nonbonded_cutoff_nm)
-    options = _unconstrained(nonbonded_cutoff_nm)
-    structure, system = read_amber(Path(prmtop), Path(coordinates), implicit_solvent, options)
-    check_geometry(coordinates, structure, system)
-    return _finish(name, structure, system, temperature_k)
+    checked_file(prmtop, file_kinds.PRMTOP, belongs="an Amber topology (prmtop or parm7)")
+    options = InputOptions(implicit_solvent, nonbonded_cutoff_nm)
+    return from_files([prmtop, coordinates], name, temperature_k, options)
 
 
 def minimise(openmm_system: openmm.System, positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -115,15 +138,6 @@ def _finish(
     )
     structure.positions[...] = minimise(first.openmm_system, structure.positions)
     return first
-
-
-def _unconstrained(cutoff_nm: float | None) -> dict[str, object]:
-    """``createSystem`` arguments for free bonds and no periodicity."""
-    options: dict[str, object] = {"constraints": None, "rigidWater": False, "removeCMMotion": False}
-    if cutoff_nm is None:
-        return {**options, "nonbondedMethod": app.NoCutoff}
-    cutoff = cutoff_nm * unit.nanometer
-    return {**options, "nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": cutoff}
 
 
 SHORTEST_CUTOFF_NM = 0.3

@@ -7,13 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-FROM_AMBER = (
-    "write my.py with a build() that returns boltzgen.from_amber(prmtop, coordinates, name, "
-    "implicit_solvent), give it as system: {name: my.py}, and see Amber files in docs/adding_a_system.md"
-)
-"""For now the way to a system from Amber files."""
+IN_FILES = "give it and the files that belong to it as system.parameters.files"
 _TO_PDB = "write the structure as PDB"
-IN_PYTHON = "build the system with OpenMM in a .py file, see docs/adding_a_system.md"
 _HEAD = 4_000_000
 """Bytes that are looked at: headers may be long."""
 
@@ -32,12 +27,19 @@ class FileKind:
     packed: bool = False
 
 
-PDB = FileKind("a PDB file", "give it as system.parameters.pdb", ".pdb")
-MMCIF = FileKind("an mmCIF file", "give it as system.parameters.pdb")
+PDB = FileKind("a PDB file", IN_FILES, ".pdb")
+MMCIF = FileKind("an mmCIF file", IN_FILES)
 FORCE_FIELD = FileKind("an OpenMM force field", "give it as system.parameters.forcefield")
-PRMTOP = FileKind("an Amber topology (prmtop)", FROM_AMBER)
-AMBER_COORDINATES = FileKind("a file of Amber coordinates", FROM_AMBER)
-NETCDF = FileKind("a NetCDF file, such as Amber's restarts and trajectories", FROM_AMBER, ".nc")
+PRMTOP = FileKind("an Amber topology (prmtop)", IN_FILES)
+AMBER_COORDINATES = FileKind("a file of Amber coordinates", IN_FILES)
+NETCDF = FileKind("a NetCDF file, such as Amber's restarts and trajectories", IN_FILES, ".nc")
+GROMACS_TOPOLOGY = FileKind("a GROMACS topology (top)", IN_FILES)
+GRO = FileKind("a GROMACS structure (gro)", IN_FILES)
+PSF = FileKind("a CHARMM or NAMD topology (PSF)", IN_FILES)
+CHARMM_COORDINATES = FileKind("CHARMM coordinates (crd)", IN_FILES)
+CHARMM_PARAMETERS = FileKind("CHARMM parameters", IN_FILES)
+SYSTEM = FileKind("a serialised OpenMM System", IN_FILES)
+STATE = FileKind("a serialised OpenMM State", IN_FILES)
 EMPTY = FileKind("an empty file", "write it again")
 UNKNOWN = FileKind("no format of structures or force fields that is known here")
 _TRAJECTORY = f"{_TO_PDB} and give the frames as data.trajectory"
@@ -90,14 +92,23 @@ def _of_text(text: str) -> FileKind:
     if re.search(r"^(ATOM  |HETATM)", text, re.MULTILINE):
         return FileKind("a PDBQT file", _TO_PDB) if re.search(r"^(ROOT|TORSDOF)", text, re.M) else PDB
     if lines[0].split()[:1] == ["PSF"]:
-        return FileKind("a CHARMM or NAMD topology (PSF)", IN_PYTHON)
+        return PSF
+    if lines[0].startswith("*") or re.match(r"\s*(read\s+(rtf|para)|MASS\s)", text, re.IGNORECASE):
+        return _of_charmm(lines)
     if "@<TRIPOS>" in text:
         return FileKind("a MOL2 file", f"{_TO_PDB}, with a CONECT record for every bond")
     if any(line.rstrip().endswith(("V2000", "V3000")) for line in lines[:4]):
         return FileKind("an SDF or MOL file", f"{_TO_PDB}, with a CONECT record for every bond")
     if re.search(r"^\s*\[\s*(moleculetype|system|atoms|defaults)\s*\]", text, re.M) or "#include" in text:
-        return FileKind("a GROMACS topology", IN_PYTHON)
+        return GROMACS_TOPOLOGY
     return _of_columns(lines)
+
+
+def _of_charmm(lines: list[str]) -> FileKind:
+    """Of a file with CHARMM's title lines: a table of coordinates, or parameters."""
+    body = [line for line in lines if line.strip() and not line.startswith("*")]
+    counted = bool(body) and re.fullmatch(r"\s*\d+(\s+EXT)?\s*", body[0]) is not None
+    return CHARMM_COORDINATES if counted else CHARMM_PARAMETERS
 
 
 def _of_xml(text: str) -> FileKind:
@@ -105,8 +116,10 @@ def _of_xml(text: str) -> FileKind:
     name = root.group(1) if root else ""
     if name == "ForceField":
         return FORCE_FIELD
-    if name in ("System", "State", "Integrator"):
-        return FileKind(f"a serialised OpenMM {name}", IN_PYTHON)
+    if name in ("System", "State"):
+        return SYSTEM if name == "System" else STATE
+    if name == "Integrator":
+        return FileKind("a serialised OpenMM Integrator", "give the System and a structure")
     return FileKind("an XML file that is no OpenMM force field")
 
 
@@ -118,7 +131,7 @@ def _of_columns(lines: list[str]) -> FileKind:
         return FileKind("an XYZ file", f"{_TO_PDB}, with residues and CONECT records")
     if second and second[0].isdigit():
         if len(second) == 1 and re.match(r".{15}[ \d]{5}\s*-?\d+\.\d+\s*-?\d+\.\d+\s*-?\d+\.\d+", third):
-            return FileKind("a GROMACS structure (gro)", f"{_TO_PDB} by `gmx editconf -f FILE -o my.pdb`")
+            return GRO
         if re.match(r"(\s*-?\d+\.\d{7})+\s*$", third):
             return AMBER_COORDINATES
     if re.match(r"(\s*-?\d+\.\d{3})+\s*$", lines[1] if len(lines) > 1 else ""):

@@ -6,7 +6,7 @@ import difflib
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,7 +16,8 @@ from openmm import app
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
-from boltzgen.system.builders.structures import Structure, checked_file
+from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.structures import Structure, checked_file, read_structure
 from boltzgen.system.builders.templates import Fault, telling_fault
 from boltzgen.system.labels import Labels
 
@@ -35,6 +36,22 @@ class Parametrised:
 
     system: openmm.System
     notices: tuple[str, ...] = ()
+
+
+def _build(path: Path, others: Sequence[Path], options: InputOptions) -> tuple[Structure, openmm.System]:
+    """Structure and System of a PDB or mmCIF file and OpenMM force fields, some of them beside it."""
+    if options.implicit_solvent is not None:
+        raise MolecularSystemError(
+            "system.parameters.implicit_solvent",
+            f"is for files that bring their parameters, and {path} brings none",
+            "name the solvent among the force fields, as in forcefield: [amber14-all.xml, implicit/obc2.xml]",
+        )
+    for other in others:
+        checked_file(other, file_kinds.FORCE_FIELD)
+    structure = read_structure(path)
+    files = (*options.forcefield, *others)
+    made = parametrised(path, structure, files, options.of_create_system(), options.residue_templates)
+    return replace(structure, notices=(*structure.notices, *made.notices)), made.system
 
 
 @dataclass(frozen=True)
@@ -231,3 +248,6 @@ def _close(name: str) -> str:
     stems = {stem: path for path, stem in (*tails.items(), *known.items())}
     close = difflib.get_close_matches(wanted, stems, n=1)
     return stems[close[0]] if close else ""
+
+
+OPENMM_FORCE_FIELDS = InputFormat("OpenMM force fields", "force fields of its own (XML)", _build)

@@ -40,6 +40,14 @@ class Structure:
     notices: tuple[str, ...] = ()
 
 
+def kind_of_file(path: Path) -> file_kinds.FileKind:
+    """What a file holds; MolecularSystemError where there is no such file."""
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no file of this name"
+        raise MolecularSystemError(path, what, "paths start from the workflow file")
+    return file_kinds.kind_of(path)
+
+
 def checked_file(path: Path | str, *wanted: file_kinds.FileKind, belongs: str = "") -> file_kinds.FileKind:
     """The format of a file, one of those that are ``wanted``; MolecularSystemError, one line, for others.
 
@@ -47,10 +55,7 @@ def checked_file(path: Path | str, *wanted: file_kinds.FileKind, belongs: str = 
         What belongs here in words, where the names of the formats say too little.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no file of this name"
-        raise MolecularSystemError(path, what, "paths start from the workflow file")
-    found = file_kinds.kind_of(path)
+    found = kind_of_file(path)
     if found not in wanted:
         remedy = f"give {belongs}" if belongs else found.remedy
         belongs = belongs or " or ".join(f.name for f in wanted)

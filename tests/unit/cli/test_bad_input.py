@@ -425,14 +425,9 @@ VARIABLES = {"phi": {"kind": "torsion", "atoms": [4, 6, 8, 14]}}
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
-        (
-            {"prmtop": "my.prmtop"},
-            "system.parameters.prmtop: Amber files are not read from a workflow file; write my.py with "
-            "a build() that returns boltzgen.from_amber",
-        ),
-        ({"inpcrd": "my.inpcrd"}, "boltzgen.from_amber"),
-        ({"top": "my.top"}, "system.parameters.top: GROMACS files are not read"),
-        ({"psf": "my.psf"}, "system.parameters.psf: CHARMM and NAMD topologies are not read"),
+        ({"prmtop": "my.prmtop"}, "my.prmtop: no file of this name"),
+        ({"cif": "my.pdb"}, "my.pdb: describes a molecule as"),
+        ({"implicit_solvent": "OBC2"}, "implicit_solvent: is for files that bring their parameters, and"),
         ({"smiles": "CC"}, "system.parameters.smiles: structures and parameters are not made here"),
         ({"temperature": 300}, "did you mean temperature_k?"),
         ({"pdb": "absent.pdb"}, "absent.pdb: no file of this name"),

@@ -42,7 +42,7 @@ def test_systems_pass_their_own_check(name: str) -> None:
         ("alanine_dipeptid", {}, "did you mean alanine_dipeptide"),
         ("alanine_dipeptide", {"hamiltonan": "A"}, "did you mean hamiltonian"),
         ("alanine_dipeptide", {"hamiltonian": "D"}, "use one of A, A-vac, B, C"),
-        ("molecule", {}, "parameter pdb is missing"),
+        ("molecule", {}, "system.parameters.files: names no file; give those of a molecule"),
         ("absent.py", {}, "no such file"),
     ],
 )

@@ -106,7 +106,7 @@ def test_what_is_no_structure_is_named_whatever_it_is_called(tmp_path: Path, kin
     line = refusal(written(tmp_path, content))
     assert "my.pdb" in line and expected in line and "a PDB file or an mmCIF file belongs here" in line
     if kind in ("prmtop", "restart", "netcdf"):
-        assert "boltzgen.from_amber" in line
+        assert "system.parameters.files" in line
 
 
 def test_a_structure_in_another_wrapping(tmp_path: Path, lines: Lines) -> None:
@@ -455,7 +455,7 @@ def test_amber_files_that_do_not_belong_together(tmp_path: Path, prmtop: Path) -
     for topology, coordinates, expected in (
         (prmtop, ethane, "has 8 atoms, and"),
         (crd, crd, "is a file of Amber coordinates, and an Amber topology"),
-        (prmtop, prmtop, "is an Amber topology (prmtop), and an Amber restart"),
+        (prmtop, prmtop, "describes a molecule as"),
         (cut, crd, "lacks a section of Amber topologies (RESIDUE_POINTER)"),
         (prmtop, tmp_path / "nowhere.crd", "nowhere.crd: no file of this name"),
     ):

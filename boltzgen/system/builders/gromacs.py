@@ -1,0 +1,55 @@
+"""GROMACS topologies (top) with their coordinates."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import openmm
+from openmm import app
+
+from boltzgen.errors import MolecularSystemError, said_by
+from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.restarts import box_left_out, coordinates_beside
+from boltzgen.system.builders.solvents import add_solvent, solvent_named
+from boltzgen.system.builders.structures import Structure
+
+_INCLUDE = re.compile(r"Could not locate #include file: (.*)")
+
+
+def _build(top: Path, others: Sequence[Path], options: InputOptions) -> tuple[Structure, openmm.System]:
+    solvent = solvent_named(top, options.implicit_solvent)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read = app.GromacsTopFile(str(top))
+            coordinates = coordinates_beside(top, read.topology, others)
+            system = read.createSystem(**options.of_create_system())
+    except MolecularSystemError:
+        raise
+    except Exception as error:  # OpenMM's readers raise whatever they come upon
+        raise _refused(top, error) from error
+    if solvent is not None:
+        add_solvent(system, read.topology, solvent, options.nonbonded_cutoff_nm)
+    notices = box_left_out(top, read.topology)
+    return Structure(read.topology, coordinates.positions, notices=notices), system
+
+
+def _refused(top: Path, error: Exception) -> MolecularSystemError:
+    said = said_by(error)
+    if missing := _INCLUDE.search(said):
+        return MolecularSystemError(
+            top,
+            f"includes {missing.group(1)}, which is neither beside it nor with GROMACS",
+            "copy the file or its folder there, or set GMXDATA to the folder of GROMACS that holds top",
+        )
+    if "irtual site" in said:
+        return MolecularSystemError(top, "has virtual sites", "write it without them (pdb2gmx -vsite none)")
+    return MolecularSystemError(
+        top, f"is a GROMACS topology that cannot be used ({said})", "write it again by gmx grompp -pp"
+    )
+
+
+GROMACS = InputFormat("GROMACS", "coordinates (gro or PDB)", _build)

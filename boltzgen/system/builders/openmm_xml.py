@@ -1,0 +1,142 @@
+"""OpenMM Systems as XML, with the structure that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import openmm
+from openmm import unit
+
+from boltzgen.errors import MolecularSystemError, said_by
+from boltzgen.system.bonds import harmonic_bonds
+from boltzgen.system.builders import file_kinds
+from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.starting_geometry import CHEMICAL, CHEMICAL_NM
+from boltzgen.system.builders.structures import READERS, Structure, read_structure
+from boltzgen.system.labels import Labels
+
+_MOVERS = (openmm.CMMotionRemover, openmm.MonteCarloBarostat, openmm.AndersenThermostat)
+"""What changes momenta or the box and has no part in the energy."""
+_ISOTOPES = 1.5
+"""Masses of one element differ by less [Da]."""
+_HEAVIEST_DEUTERIUM, _HEAVIEST_HYDROGEN = 2.1, 4.5
+"""Where mass is shared with hydrogens, one weighs more than the former and none more than the latter [Da]."""
+
+
+def _build(path: Path, others: Sequence[Path], options: InputOptions) -> tuple[Structure, openmm.System]:
+    for key, value in (
+        ("implicit_solvent", options.implicit_solvent),
+        ("nonbonded_cutoff_nm", options.nonbonded_cutoff_nm),
+    ):
+        if value is not None:
+            raise MolecularSystemError(
+                f"system.parameters.{key}", f"is what {path} says by itself", f"leave {key} out"
+            )
+    try:
+        system = openmm.XmlSerializer.deserialize(path.read_text())
+    except Exception as error:  # OpenMM's readers raise whatever they come upon
+        raise MolecularSystemError(
+            path, f"is an OpenMM System that cannot be read ({said_by(error)})", "is it complete?"
+        ) from error
+    structure = _structure(path, others, system.getNumParticles())
+    _check_masses(path, structure, system)
+    _add_bonds(structure, system)
+    notices = (
+        *_without_movers(path, system),
+        *_without_box(path, system),
+        *_without_constraints(path, system),
+    )
+    return replace(structure, notices=(*structure.notices, *notices)), system
+
+
+def _structure(path: Path, others: Sequence[Path], n_particles: int) -> Structure:
+    structures = [other for other in others if file_kinds.kind_of(other) in READERS]
+    if len(structures) != 1 or len(others) != 1:
+        raise MolecularSystemError(
+            path,
+            "needs the structure that it is of, and nothing else",
+            "give one PDB or mmCIF file beside it",
+        )
+    structure = read_structure(structures[0])
+    if len(structure.positions) != n_particles:
+        raise MolecularSystemError(
+            structures[0],
+            f"has {len(structure.positions)} atoms, and {path} has {n_particles} particles",
+            "give files of one molecule, without water and ions",
+        )
+    return structure
+
+
+def _check_masses(path: Path, structure: Structure, system: openmm.System) -> None:
+    """Refuse a structure whose elements are not those of the masses, which may be shared with hydrogens."""
+    masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
+    elements = [atom.element for atom in structure.topology.atoms()]
+    light = [e is not None and e.symbol in ("H", "D") for e in elements]
+    shared = any(mass > _HEAVIEST_DEUTERIUM for mass, hydrogen in zip(masses, light, strict=True) if hydrogen)
+    labels = Labels(structure.topology, structure.names)
+    for atom, element, mass, hydrogen in zip(
+        structure.topology.atoms(), elements, masses, light, strict=True
+    ):
+        if element is None or mass <= 0.0:
+            continue
+        its_own = element.mass.value_in_unit(unit.dalton)
+        fits = mass < _HEAVIEST_HYDROGEN if hydrogen else (shared and mass > _HEAVIEST_DEUTERIUM)
+        if not (fits or abs(mass - its_own) < _ISOTOPES):
+            raise MolecularSystemError(
+                path,
+                f"particle {atom.index} weighs {mass:.4g} Da, and in the structure it is {labels.atom(atom)}",
+                "give the structure that the System was made of",
+            )
+
+
+def _add_bonds(structure: Structure, system: openmm.System) -> None:
+    """Add to the topology, in place, what the System has as chemical bonds and the file does not say."""
+    atoms = list(structure.topology.atoms())
+    known = {tuple(sorted((a.index, b.index))) for a, b in structure.topology.bonds()}
+    for (i, j), (length, stiffness) in harmonic_bonds(system).items():
+        if (i, j) not in known and length < CHEMICAL_NM and stiffness > CHEMICAL:
+            structure.topology.addBond(atoms[i], atoms[j])
+
+
+def _without_movers(path: Path, system: openmm.System) -> list[str]:
+    """Delete in place what is no energy; a line for each that people put there themselves."""
+    told = []
+    for index in reversed(range(system.getNumForces())):
+        force = system.getForce(index)
+        if isinstance(force, _MOVERS):
+            if not isinstance(force, openmm.CMMotionRemover):
+                told.append(f"{path}: its {type(force).__name__} is left out, which is no part of the energy")
+            system.removeForce(index)
+    return told
+
+
+def _without_box(path: Path, system: openmm.System) -> list[str]:
+    """Make every force one of a molecule alone, in place; a line if one was not."""
+    if not system.usesPeriodicBoundaryConditions():
+        return []
+    for force in system.getForces():
+        if not force.usesPeriodicBoundaryConditions():
+            continue
+        if hasattr(force, "setNonbondedMethod"):
+            force.setNonbondedMethod(type(force).NoCutoff)
+        if hasattr(force, "setUsesPeriodicBoundaryConditions"):
+            force.setUsesPeriodicBoundaryConditions(False)
+    return [
+        f"{path}: was made for a periodic box; now there is none, and all pairs interact without a cutoff"
+    ]
+
+
+def _without_constraints(path: Path, system: openmm.System) -> list[str]:
+    """Let bonds vibrate that a harmonic term describes beside their constraint, in place; a line if any."""
+    bonds, freed = harmonic_bonds(system), 0
+    for index in reversed(range(system.getNumConstraints())):
+        i, j, _ = system.getConstraintParameters(index)
+        if (min(i, j), max(i, j)) in bonds:
+            system.removeConstraint(index)
+            freed += 1
+    return [f"{path}: {freed} constrained bonds vibrate, by their harmonic terms"] if freed else []
+
+
+OPENMM_XML = InputFormat("OpenMM", "the structure that it is of (PDB or mmCIF)", _build)

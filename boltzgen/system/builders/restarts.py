@@ -1,0 +1,130 @@
+"""Coordinates of files of their own, beside a topology: restarts and structures of any program."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app, unit
+
+from boltzgen.errors import MolecularSystemError, said_by
+from boltzgen.system.builders import file_kinds
+from boltzgen.system.builders.structures import READERS, checked_file, read_structure
+from boltzgen.system.labels import Labels
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Positions [nm] ``(n_atoms, 3)``, and of each atom the element or the name where the file tells it."""
+
+    positions: NDArray[np.float64]
+    elements: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def _of_amber(path: Path) -> Coordinates:
+    return Coordinates(_nanometres(app.AmberInpcrdFile(str(path)).getPositions(asNumpy=True)))
+
+
+def _of_gromacs(path: Path) -> Coordinates:
+    read = app.GromacsGroFile(str(path))
+    return Coordinates(_nanometres(read.getPositions(asNumpy=True)), names=tuple(read.atomNames))
+
+
+def _of_charmm(path: Path) -> Coordinates:
+    return Coordinates(_nanometres(app.CharmmCrdFile(str(path)).positions))
+
+
+def _of_state(path: Path) -> Coordinates:
+    state = openmm.XmlSerializer.deserialize(path.read_text())
+    return Coordinates(_nanometres(state.getPositions(asNumpy=True)))
+
+
+RESTARTS: dict[file_kinds.FileKind, Callable[[Path], Coordinates]] = {
+    file_kinds.AMBER_COORDINATES: _of_amber,
+    file_kinds.NETCDF: _of_amber,
+    file_kinds.GRO: _of_gromacs,
+    file_kinds.CHARMM_COORDINATES: _of_charmm,
+    file_kinds.STATE: _of_state,
+}
+"""How files of coordinates without a topology are read."""
+
+
+def read_coordinates(path: Path) -> Coordinates:
+    """Coordinates of one configuration; MolecularSystemError, one line, for anything else."""
+    belongs = "coordinates (a PDB, mmCIF, rst7, NetCDF restart, gro, crd or an OpenMM State)"
+    kind = checked_file(path, *RESTARTS, *READERS, belongs=belongs)
+    if kind in READERS:
+        structure = read_structure(path)
+        return Coordinates(structure.positions, elements_of(structure.topology))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the reader of NetCDF
+            return RESTARTS[kind](path)
+    except Exception as error:  # OpenMM's readers raise whatever they come upon
+        raise MolecularSystemError(
+            path,
+            f"holds no coordinates of one configuration ({said_by(error)})",
+            "give a restart of one configuration, or a PDB",
+        ) from error
+
+
+def coordinates_beside(described: Path, topology: app.Topology, others: Sequence[Path]) -> Coordinates:
+    """The coordinates among the files beside a topology, which are to be one file and of its molecule."""
+    if not others:
+        raise MolecularSystemError(
+            described, "comes without coordinates", "give those of the molecule too, as a restart or a PDB"
+        )
+    if len(others) > 1:
+        raise MolecularSystemError(
+            others[1], f"and {others[0]} both belong to {described}", "give one of them"
+        )
+    found = read_coordinates(others[0])
+    check_pair(described, topology, others[0], found)
+    return found
+
+
+def box_left_out(described: Path, topology: app.Topology) -> tuple[str, ...]:
+    """Take a periodic box from a topology, in place, and the line that says so if there was one."""
+    if topology.getPeriodicBoxVectors() is None:
+        return ()
+    topology.setPeriodicBoxVectors(None)
+    return (f"{described}: was made for a periodic box; now there is none",)
+
+
+def elements_of(topology: app.Topology) -> tuple[str, ...]:
+    """Chemical symbols, empty for particles that are no atoms."""
+    return tuple(atom.element.symbol if atom.element is not None else "" for atom in topology.atoms())
+
+
+def check_pair(described: Path, topology: app.Topology, path: Path, found: Coordinates) -> None:
+    """Refuse coordinates of another number of atoms, of other elements, or in another order.
+
+    The order is told by names of heavy atoms that stand elsewhere in their residue of the topology.
+    """
+    if topology.getNumAtoms() != len(found.positions):
+        raise MolecularSystemError(
+            path,
+            f"has {len(found.positions)} atoms, and {described} has {topology.getNumAtoms()}",
+            "give files of one molecule, without water and ions",
+        )
+    remedy = f"give coordinates in the order of {described}"
+    for k, (theirs, ours) in enumerate(zip(found.elements, elements_of(topology), strict=False)):
+        if theirs and ours and theirs != ours:
+            raise MolecularSystemError(path, f"atom {k} is {theirs}, and in {described} it is {ours}", remedy)
+    labels = Labels(topology)
+    for atom, name in zip(topology.atoms(), found.names, strict=False):
+        others = {other.name for other in atom.residue.atoms()}
+        if name != atom.name and name in others and not name.startswith("H"):
+            raise MolecularSystemError(
+                path, f"atom {atom.index} is {name}, and in {described} it is {labels.atom(atom)}", remedy
+            )
+
+
+def _nanometres(quantity: unit.Quantity) -> NDArray[np.float64]:
+    return np.array(quantity.value_in_unit(unit.nanometer), dtype=np.float64)
