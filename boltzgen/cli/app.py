@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from boltzgen import __version__
-from boltzgen.cli.options import CheckOptions, ExportOptions, StageOptions, taking
+from boltzgen.cli.options import CheckOptions, ExportOptions, NewOptions, StageOptions, taking
 from boltzgen.cli.stage_commands import (
     Asked,
     carry_out,
@@ -29,6 +29,8 @@ OpenMM target), analyze (free energies and a verdict) and export (trajectories f
 done once and kept in the run directory; after a change only what depends on it is done again.
 
 Examples:
+
+  boltzgen new butane butane.prmtop butane.rst7 a workflow file for your molecule
 
   boltzgen check my.yaml                        what would go wrong, and how long it takes
 
@@ -146,6 +148,29 @@ def list_systems() -> None:
 def list_workflows() -> None:
     """List the workflows that come with boltzgen."""
     _print_table(available_workflows())
+
+
+@app.command("new")
+@taking(NewOptions)
+def new(options: NewOptions) -> None:
+    """Write a workflow file, NAME.yaml, for a molecule from the files that describe it.
+
+    The molecule is built as a run would build it, so that what is wrong with the files is said now. Its
+    rotatable bonds become collective variables. What was chosen is printed, a line each.
+    """
+    from boltzgen.workflow.new import Wanted, write_workflow
+
+    wanted = Wanted(tuple(options.forcefield or ()), options.solvent, options.temperature)
+    path, said = write_workflow(options.name, options.files, wanted)
+    print("\n".join([*said, f"{path} written; next: boltzgen check {path}"]))
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON schema of workflow files, by which editors complete and check them."""
+    from boltzgen.config.schema import Workflow
+
+    print(json.dumps(Workflow.model_json_schema(), indent=2))
 
 
 @app.command("check")

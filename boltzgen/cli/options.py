@@ -133,6 +133,30 @@ class ExportOptions(StageOptions):
 
 
 @dataclass(frozen=True)
+class NewOptions:
+    """Options of new: a name, the files of a molecule, and what is asked for beside them."""
+
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the molecule: NAME.yaml is written.")]
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="PDB or mmCIF; prmtop with rst7 or PDB; GROMACS top with gro; PSF with crd or PDB and "
+            "parameter files; OpenMM System (XML) with PDB. In any order, told apart by what they hold.",
+        ),
+    ]
+    forcefield: Annotated[
+        list[str] | None,
+        typer.Option(metavar="XML", help="OpenMM force field of a PDB, by name or path. Repeatable."),
+    ] = None
+    solvent: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="hct, obc1, obc2, gbn, gbn2 or vacuum. Default: obc2."),
+    ] = None
+    temperature: Annotated[float, typer.Option(metavar="K", help="Temperature of the target.")] = 300.0
+
+
+@dataclass(frozen=True)
 class CheckOptions:
     """Options of check: those of a run that it looks at, and what is timed."""
 

@@ -54,7 +54,7 @@ def _told_radii(prmtop: Path, solvent: str, differ: bool) -> tuple[str, ...]:
     section = re.search(r"%FLAG RADIUS_SET\s+%FORMAT\S*\s+(.*)", prmtop.read_text(errors="replace"))
     given = re.search(r"\((\w+)\)\s*$", section.group(1)) if section else None
     fitted = MODELS[solvent].radii
-    if not differ and (given is None or given.group(1) == fitted):
+    if given.group(1) == fitted if given else not differ:
         return ()
     theirs = f"radii are {given.group(1)}" if given else "radii are others"
     matters = (

@@ -17,6 +17,7 @@ from openmm import app
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
 from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.solutes import check_no_solvent
 from boltzgen.system.builders.structures import Structure, checked_file, read_structure
 from boltzgen.system.builders.templates import Fault, telling_fault
 from boltzgen.system.labels import Labels
@@ -49,6 +50,7 @@ def _build(path: Path, others: Sequence[Path], options: InputOptions) -> tuple[S
     for other in others:
         checked_file(other, file_kinds.FORCE_FIELD)
     structure = read_structure(path)
+    check_no_solvent(path, structure.topology, structure.names)
     files = (*options.forcefield, *others)
     made = parametrised(path, structure, files, options.of_create_system(), options.residue_templates)
     return replace(structure, notices=(*structure.notices, *made.notices)), made.system

@@ -13,6 +13,7 @@ from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.bonds import harmonic_bonds
 from boltzgen.system.builders import file_kinds
 from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.solutes import check_no_solvent
 from boltzgen.system.builders.starting_geometry import CHEMICAL, CHEMICAL_NM
 from boltzgen.system.builders.structures import READERS, Structure, read_structure
 from boltzgen.system.labels import Labels
@@ -60,6 +61,7 @@ def _structure(path: Path, others: Sequence[Path], n_particles: int) -> Structur
             "give one PDB or mmCIF file beside it",
         )
     structure = read_structure(structures[0])
+    check_no_solvent(structures[0], structure.topology, structure.names)
     if len(structure.positions) != n_particles:
         raise MolecularSystemError(
             structures[0],

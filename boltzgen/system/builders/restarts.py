@@ -14,6 +14,7 @@ from openmm import app, unit
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
+from boltzgen.system.builders.solutes import check_one_molecule
 from boltzgen.system.builders.structures import READERS, checked_file, read_structure
 from boltzgen.system.labels import Labels
 
@@ -76,6 +77,7 @@ def read_coordinates(path: Path) -> Coordinates:
 
 def coordinates_beside(described: Path, topology: app.Topology, others: Sequence[Path]) -> Coordinates:
     """The coordinates among the files beside a topology, which are to be one file and of its molecule."""
+    check_one_molecule(described, topology)
     if not others:
         raise MolecularSystemError(
             described, "comes without coordinates", "give those of the molecule too, as a restart or a PDB"

@@ -210,3 +210,19 @@ def test_a_workflow_names_files_in_any_way() -> None:
     one = load_system("molecule", {"files": files, "implicit_solvent": "gbn2"}, base)
     other = load_system("molecule", {"gro": files[0], "top": files[1], "implicit_solvent": "GBn2"}, base)
     assert one.name == "amber" and energies(one, one.positions) == energies(other, one.positions)
+
+
+def test_what_is_around_a_molecule_is_refused(tmp_path: Path) -> None:
+    lines = [line for line in PDB.read_text().splitlines() if line.startswith(("ATOM", "HETATM"))]
+    ion = "HETATM   23 NA    NA B   4       9.000   9.000   9.000  1.00  0.00          NA"
+    atoms = [(" O", 0.0, "O"), (" H1", 0.9, "H"), (" H2", -0.9, "H")]
+    water = [
+        f"HETATM{24 + k:5d} {name:4s} HOH C   5    {9 + x:8.3f}   0.000   0.000  1.00  0.00{element:>12}"
+        for k, (name, x, element) in enumerate(atoms)
+    ]
+    path = tmp_path / "wet.pdb"
+    path.write_text("\n".join([*lines, ion, *water, "END", ""]))
+    line = refusal(path, options=InputOptions(forcefield=("amber99sbildn.xml",)))
+    assert "wet.pdb: holds 1 molecules of water and 1 ions (NA 4 of chain B); take out" in line
+    two = changed(tmp_path, TOP, "system1              1", "system1              2")
+    assert "holds 2 molecules, which begin at ACE" in refusal(two, GRO)

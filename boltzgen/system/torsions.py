@@ -1,0 +1,139 @@
+"""Torsions that tell conformers apart, found in the graph of a molecule and named as the field names them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import mdtraj
+import networkx as nx
+import numpy as np
+from mdtraj.geometry import dihedral
+
+from boltzgen.system.molecular_system import MolecularSystem
+from boltzgen.system.stereochemistry.elements import element_graph, stereo_elements
+
+FLAT = 0.2
+"""An atom with three neighbours is flat if it is nearer to their plane than this part of a bond."""
+_PEPTIDE = {
+    "phi": dihedral.indices_phi,
+    "psi": dihedral.indices_psi,
+    "chi1": dihedral.indices_chi1,
+    "chi2": dihedral.indices_chi2,
+    "chi3": dihedral.indices_chi3,
+    "chi4": dihedral.indices_chi4,
+}
+"""Torsions of peptides by IUPAC's names, MDTraj's functions of a topology."""
+
+
+@dataclass(frozen=True)
+class FoundTorsion:
+    """A torsion about a bond that turns: a name that may stand in a workflow file, and its four atoms."""
+
+    name: str
+    atoms: tuple[int, int, int, int]
+
+
+def found_torsions(system: MolecularSystem) -> list[FoundTorsion]:
+    """Torsions about every bond that turns between conformers, those of a peptide's backbone first.
+
+    Left out are bonds of rings, bonds that do not turn (double bonds and amides) and those whose one end
+    looks the same after a part of a turn: methyl groups, carboxylates, phenyl rings.
+    """
+    graph = element_graph(system)
+    turning = _turning(system, graph)
+    found = {}
+    for kind, atoms in _peptide_torsions(system.mdtraj_topology):
+        bond = frozenset(atoms[1:3])
+        if bond in turning or kind in ("phi", "psi"):
+            found[bond] = (kind, atoms)
+    named = _with_residues(system, list(found.values()))
+    for bond in sorted(turning - found.keys(), key=sorted):
+        named.append(_by_atoms(system, graph, bond))
+    return _unique(named)
+
+
+def _peptide_torsions(topology: mdtraj.Topology) -> list[tuple[str, tuple[int, ...]]]:
+    """Kind and atoms of each, residue after residue."""
+    each = [
+        (kind, tuple(int(a) for a in atoms)) for kind, find in _PEPTIDE.items() for atoms in find(topology)
+    ]
+    order = list(_PEPTIDE)
+    return sorted(each, key=lambda item: (topology.atom(item[1][2]).residue.index, order.index(item[0])))
+
+
+def _turning(system: MolecularSystem, graph: nx.Graph) -> set[frozenset[int]]:
+    """Bonds about which two ends turn that are told apart by it."""
+    rigid = {frozenset(e.atoms) for e in stereo_elements(system)[0] if len(e.atoms) == 2}
+    bridges = {frozenset(bond) for bond in nx.bridges(graph)}
+    colours = nx.weisfeiler_lehman_subgraph_hashes(graph, node_attr="label", iterations=graph.order())
+    classes = {atom: hashes[-1] for atom, hashes in colours.items()}
+    return {
+        bond
+        for bond in bridges - rigid
+        if all(_is_an_end(system, graph, classes, (a, b)) for a, b in (sorted(bond), sorted(bond)[::-1]))
+    }
+
+
+def _is_an_end(
+    system: MolecularSystem, graph: nx.Graph, classes: dict[int, str], bond: tuple[int, ...]
+) -> bool:
+    """Whether what the second atom of a bond carries shows how far it has turned."""
+    other, atom = bond
+    carried = sorted(set(graph.neighbors(atom)) - {other})
+    if not carried or (len(carried) == 1 and _is_straight(system, carried[0], atom, other)):
+        return False
+    if len(carried) == 1 or len({classes[j] for j in carried}) > 1:
+        return True
+    return len(carried) == 2 and not _is_flat(system, atom, [other, *carried])
+
+
+def _is_straight(system: MolecularSystem, a: int, b: int, c: int) -> bool:
+    """Whether three atoms lie in a line, within 25 degrees."""
+    u, v = system.positions[a] - system.positions[b], system.positions[c] - system.positions[b]
+    return float(u @ v) < -0.9 * float(np.linalg.norm(u) * np.linalg.norm(v))
+
+
+def _is_flat(system: MolecularSystem, atom: int, three: list[int]) -> bool:
+    """Whether an atom lies in the plane of its three neighbours."""
+    x = system.positions
+    normal = np.cross(x[three[1]] - x[three[0]], x[three[2]] - x[three[0]])
+    away = abs(float((x[atom] - x[three[0]]) @ normal)) / float(np.linalg.norm(normal))
+    return away < FLAT * float(np.linalg.norm(x[atom] - x[three[0]]))
+
+
+def _with_residues(
+    system: MolecularSystem, torsions: list[tuple[str, tuple[int, ...]]]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Kinds with the number of the residue, where there are several of one kind."""
+    counts = Counter(kind for kind, _ in torsions)
+    residues = [atom.residue.id.strip() for atom in system.topology.atoms()]
+    return [
+        (f"{kind}_{residues[atoms[2 if kind == 'phi' else 1]]}" if counts[kind] > 1 else kind, atoms)
+        for kind, atoms in torsions
+    ]
+
+
+def _by_atoms(system: MolecularSystem, graph: nx.Graph, bond: frozenset[int]) -> tuple[str, tuple[int, ...]]:
+    """A torsion named by its four atoms, each end that of the lightest numbers among its heavy atoms."""
+    b, c = sorted(bond)
+    ends = [
+        min(
+            set(graph.neighbors(atom)) - bond,
+            key=lambda j: (graph.nodes[j]["label"] in ("H", "D"), j),
+        )
+        for atom in (b, c)
+    ]
+    atoms = (ends[0], b, c, ends[1])
+    names = [system.labels.name(atom) for atom in system.topology.atoms()]
+    return "_".join(re.sub(r"\W", "", names[k]) for k in atoms), atoms
+
+
+def _unique(named: list[tuple[str, tuple[int, ...]]]) -> list[FoundTorsion]:
+    """Names that occur twice get the indices of the bond."""
+    counts = Counter(name for name, _ in named)
+    return [
+        FoundTorsion(name if counts[name] == 1 else f"{name}_{atoms[1]}_{atoms[2]}", atoms)  # type: ignore[arg-type]
+        for name, atoms in named
+    ]

@@ -1,0 +1,138 @@
+"""A workflow file for the files of a molecule: what `boltzgen new` writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from boltzgen.config.load import load_workflow
+from boltzgen.errors import ConfigError
+from boltzgen.system.builders.file_kinds import SYSTEM
+from boltzgen.system.builders.solvents import VACUUM, solvent_named
+from boltzgen.system.builders.structures import READERS, kind_of_file
+from boltzgen.system.registry import build_system
+from boltzgen.system.torsions import FoundTorsion, found_torsions
+
+PROTEIN = "amber14-all.xml"
+"""The force field of a structure where none is asked for: ff14SB and others of Amber."""
+SOLVENT = "OBC2"
+"""The implicit solvent where none is asked for."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for beside the files; None for what is chosen here, and said."""
+
+    forcefield: tuple[str, ...] = ()
+    solvent: str | None = None
+    temperature_k: float = 300.0
+
+
+def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = Wanted()) -> tuple[Path, list[str]]:
+    """Write ``NAME.yaml`` in the current directory; its path and what was chosen and found, a line each.
+
+    The molecule is built first, as a run would build it. Raises UserError for files that cannot be used and
+    for a workflow file that is there already.
+    """
+    path = Path(f"{name}.yaml")
+    if Path(name).name != name:
+        raise ConfigError(name, "is no name", "give one without a folder; NAME.yaml is written here")
+    if path.exists():
+        raise ConfigError(path, "is there already", "choose another name, or remove it")
+    parameters, said = _parameters(files, wanted)
+    text = _text(name, parameters, [])
+    try:
+        path.write_text(text, encoding="utf-8")
+        system = build_system(*load_workflow(str(path)))
+        torsions = found_torsions(system)
+        path.write_text(_text(name, parameters, torsions), encoding="utf-8")
+        build_system(*load_workflow(str(path)))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    said += system.notices
+    told = ", ".join(t.name for t in torsions)
+    said.append(f"{system.n_atoms} atoms; torsions found: {told}" if torsions else f"{system.n_atoms} atoms")
+    return path, said
+
+
+def _parameters(files: Sequence[Path], wanted: Wanted) -> tuple[dict[str, object], list[str]]:
+    """Parameters of the system ``molecule``, and what was chosen."""
+    kinds = [kind_of_file(path) for path in files]
+    parameters: dict[str, object] = {"files": [Path(os.path.relpath(p)).as_posix() for p in files]}
+    said: list[str] = []
+    solvent = solvent_named("--solvent", wanted.solvent or SOLVENT)
+    chosen = f"{solvent or VACUUM}{'' if wanted.solvent else ', as none was asked for (--solvent)'}"
+    if SYSTEM in kinds:
+        if wanted.forcefield or wanted.solvent:
+            raise ConfigError("--solvent", "an OpenMM System has one of its own", "leave it out")
+    elif all(kind in READERS for kind in kinds):
+        parameters["forcefield"] = _force_fields(wanted, solvent)
+        said.append(f"force field: {', '.join(_force_fields(wanted, solvent))}")
+    else:
+        if wanted.forcefield:
+            raise ConfigError("--forcefield", "the files bring their parameters", "leave it out")
+        parameters["implicit_solvent"] = solvent or VACUUM
+        said.append(f"implicit solvent: {chosen}")
+    parameters["temperature_k"] = wanted.temperature_k
+    return parameters, said
+
+
+def _force_fields(wanted: Wanted, solvent: str | None) -> list[str]:
+    """OpenMM's files, that of the solvent among them unless force fields are given without one."""
+    fields = list(wanted.forcefield or (PROTEIN,))
+    if solvent and (wanted.solvent or not wanted.forcefield):
+        fields.append(f"implicit/{solvent.lower()}.xml")
+    return fields
+
+
+def _text(name: str, parameters: dict[str, object], torsions: Sequence[FoundTorsion]) -> str:
+    """The workflow file, with its comments."""
+    rows = [f"    {key}: {_flow(value)}" for key, value in parameters.items()]
+    variables = [f"  {t.name}: {{kind: torsion, atoms: {list(t.atoms)}}}" for t in torsions]
+    first = torsions[0].name if torsions else "phi"
+    return "\n".join(
+        [
+            "# yaml-language-server: $schema=boltzgen.schema.json",
+            "# (`boltzgen schema > boltzgen.schema.json` makes it, for editors to complete and check by)",
+            "#",
+            f"#   boltzgen check {name}.yaml          what a run would stumble over, and how long it takes",
+            f"#   boltzgen run {name}.yaml --quick    every stage in minutes; not a result",
+            f"#   boltzgen run {name}.yaml",
+            f"name: {name}",
+            "system:",
+            "  name: molecule",
+            "  parameters:",
+            *rows,
+            "",
+            "# What is reported: torsion, angle, distance, radius_of_gyration, rmsd. Atoms count from 0.",
+            *(["collective_variables:", *variables] if variables else ["# collective_variables:"]),
+            "",
+            "# Regions of one variable. The first two give Delta F; rare ones are given weight in training.",
+            "# states:",
+            f"#   positive: {{cv: {first}, intervals: [[0.0, 3.1416]]}}",
+            f"#   negative: {{cv: {first}, intervals: [[-3.1416, 0.0]]}}",
+            "",
+            "# MD of your own in place of the built-in simulation:",
+            "# data: {trajectory: [md.dcd]}",
+            "",
+            "train: {minutes: 30}    # more for larger molecules",
+            "",
+            "# `--quick`: minutes, to see every stage work. Do not read the free energies.",
+            "quick:",
+            "  simulate: {n_runs: 2, n_temperatures: 3, equilibration_ps: 2, production_ps: 50}",
+            "  train: {steps: 300, minutes: 5, batch_size: 32, compile: never}",
+            "  sample: {n_particles: 128, n_islands: 2, n_levels: 60, bridge_cess: 0.9, bridge_moves: 2, "
+            "n_pilot: 64, n_forward: 64}",
+            "  analyze: {n_bootstrap: 50}",
+            "  export: {n_resampled: 100}",
+            "",
+        ]
+    )
+
+
+def _flow(value: object) -> str:
+    """A value of a parameter as YAML."""
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
