@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from boltzgen.config.load import load_workflow
 from boltzgen.errors import ConfigError
@@ -66,11 +69,14 @@ def _parameters(files: Sequence[Path], wanted: Wanted) -> tuple[dict[str, object
     solvent = solvent_named("--solvent", wanted.solvent or SOLVENT)
     chosen = f"{solvent or VACUUM}{'' if wanted.solvent else ', as none was asked for (--solvent)'}"
     if SYSTEM in kinds:
-        if wanted.forcefield or wanted.solvent:
-            raise ConfigError("--solvent", "an OpenMM System has one of its own", "leave it out")
+        for option, given in (("--forcefield", wanted.forcefield), ("--solvent", wanted.solvent)):
+            if given:
+                raise ConfigError(option, "an OpenMM System has one of its own", "leave it out")
     elif all(kind in READERS for kind in kinds):
-        parameters["forcefield"] = _force_fields(wanted, solvent)
-        said.append(f"force field: {', '.join(_force_fields(wanted, solvent))}")
+        fields = _force_fields(wanted, solvent)
+        parameters["forcefield"] = fields
+        none = "" if len(fields) > 1 else "; no solvent was asked for (--solvent)"
+        said.append(f"force field: {', '.join(fields)}{none}")
     else:
         if wanted.forcefield:
             raise ConfigError("--forcefield", "the files bring their parameters", "leave it out")
@@ -135,4 +141,5 @@ def _text(name: str, parameters: dict[str, object], torsions: Sequence[FoundTors
 
 def _flow(value: object) -> str:
     """A value of a parameter as YAML."""
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+    return text.removesuffix("...\n").strip()

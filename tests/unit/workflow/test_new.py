@@ -79,6 +79,15 @@ def test_the_command_writes_and_says(boltzgen: Callable[..., Any], here: Path) -
     assert boltzgen(here, "new", "mine", "my.pdb").returncode == 2
 
 
+def test_names_of_files_that_yaml_would_read_otherwise(here: Path) -> None:
+    shutil.copy(PDB, here / "no")
+    shutil.copy(PDB, here / "my, #1: a.pdb")
+    for number, name in enumerate(("no", "my, #1: a.pdb")):
+        path, _ = write_workflow(f"mine{number}", [Path(name)])
+        files = load_workflow(str(path))[0].system.parameters["files"]
+        assert [Path(file).name for file in files] == [name]
+
+
 def test_the_schema_is_that_of_workflow_files(boltzgen: Callable[..., Any], here: Path) -> None:
     schema = json.loads(boltzgen(here, "schema").stdout)
     assert {"system", "train", "sample", "quick"} <= schema["properties"].keys()
