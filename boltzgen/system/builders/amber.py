@@ -54,8 +54,11 @@ def _told_radii(prmtop: Path, solvent: str, differ: bool) -> tuple[str, ...]:
     section = re.search(r"%FLAG RADIUS_SET\s+%FORMAT\S*\s+(.*)", prmtop.read_text(errors="replace"))
     given = re.search(r"\((\w+)\)\s*$", section.group(1)) if section else None
     fitted = MODELS[solvent].radii
-    if given.group(1) == fitted if given else not differ:
+    if not differ and (given is None or given.group(1) == fitted):
         return ()
+    if given and given.group(1) == fitted:
+        what = f"its radii are {fitted} by name, and some are others than OpenMM has for {solvent}"
+        return (f"{prmtop}: {what}; those of the file are used",)
     theirs = f"radii are {given.group(1)}" if given else "radii are others"
     matters = (
         "solvation energies are not those of the model"

@@ -432,7 +432,7 @@ def test_radii_that_were_changed_are_said(tmp_path: Path, prmtop: Path) -> None:
     first = after.split()[1]
     changed = written(tmp_path, before + radii + after.replace(first, "2.50000000E+00", 1), "my.prmtop")
     (notice,) = from_amber(changed, prmtop.with_suffix(".crd"), "my", "OBC2").notices
-    assert "not those of the model" in notice
+    assert "some are others than OpenMM has for OBC2; those of the file are used" in notice
 
 
 def test_names_of_a_prmtop_are_kept(prmtop: Path) -> None:
