@@ -160,7 +160,7 @@ def new(options: NewOptions) -> None:
     """
     from boltzgen.workflow.new import Wanted, write_workflow
 
-    wanted = Wanted(tuple(options.forcefield or ()), options.solvent, options.temperature)
+    wanted = Wanted(tuple(options.forcefield or ()), options.solvent, options.temperature, options.ph)
     path, said = write_workflow(options.name, options.files, wanted)
     print("\n".join([*said, f"{path} written; next: boltzgen check {path}"]))
 

@@ -154,6 +154,9 @@ class NewOptions:
         typer.Option(metavar="MODEL", help="hct, obc1, obc2, gbn, gbn2 or vacuum. Default: obc2."),
     ] = None
     temperature: Annotated[float, typer.Option(metavar="K", help="Temperature of the target.")] = 300.0
+    ph: Annotated[
+        float, typer.Option(metavar="PH", help="At which hydrogens that a PDB lacks are put in.")
+    ] = 7.0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import yaml
 from boltzgen.config.load import load_workflow
 from boltzgen.errors import ConfigError
 from boltzgen.system.builders.file_kinds import SYSTEM
+from boltzgen.system.builders.inputs import INPUTS
+from boltzgen.system.builders.preparation import prepared
 from boltzgen.system.builders.solvents import VACUUM, solvent_named
 from boltzgen.system.builders.structures import READERS, kind_of_file
 from boltzgen.system.registry import build_system
@@ -31,34 +33,55 @@ class Wanted:
     forcefield: tuple[str, ...] = ()
     solvent: str | None = None
     temperature_k: float = 300.0
+    ph: float = 7.0
 
 
 def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = Wanted()) -> tuple[Path, list[str]]:
     """Write ``NAME.yaml`` in the current directory; its path and what was chosen and found, a line each.
 
-    The molecule is built first, as a run would build it. Raises UserError for files that cannot be used and
-    for a workflow file that is there already.
+    The molecule is built first, as a run would build it. A structure that brings no parameters and lacks
+    heavy atoms or hydrogens is completed in ``NAME_prepared.pdb``. Raises UserError for files that cannot be
+    used and those that are there already.
     """
     path = Path(f"{name}.yaml")
     if Path(name).name != name:
         raise ConfigError(name, "is no name", "give one without a folder; NAME.yaml is written here")
     if path.exists():
         raise ConfigError(path, "is there already", "choose another name, or remove it")
-    parameters, said = _parameters(files, wanted)
-    text = _text(name, parameters, [])
+    made = [path]
     try:
-        path.write_text(text, encoding="utf-8")
+        files, added = _completed(name, files, wanted.ph, made)
+        parameters, said = _parameters(files, wanted)
+        path.write_text(_text(name, parameters, []), encoding="utf-8")
         system = build_system(*load_workflow(str(path)))
         torsions = found_torsions(system)
         path.write_text(_text(name, parameters, torsions), encoding="utf-8")
         build_system(*load_workflow(str(path)))
     except BaseException:
-        path.unlink(missing_ok=True)
+        for file in made:
+            file.unlink(missing_ok=True)
         raise
-    said += system.notices
-    told = ", ".join(t.name for t in torsions)
-    said.append(f"{system.n_atoms} atoms; torsions found: {told}" if torsions else f"{system.n_atoms} atoms")
-    return path, said
+    told = f"; torsions found: {', '.join(t.name for t in torsions)}" if torsions else ""
+    return path, [*added, *said, *system.notices, f"{system.n_atoms} atoms{told}"]
+
+
+def _completed(name: str, files: Sequence[Path], ph: float, made: list[Path]) -> tuple[list[Path], list[str]]:
+    """The files, a whole structure, added to ``made``, in place of one that lacks atoms."""
+    kinds = [kind_of_file(path) for path in files]
+    structures = [path for path, kind in zip(files, kinds, strict=True) if kind in READERS]
+    parametrised = any(kind in INPUTS and kind not in READERS for kind in kinds)
+    if parametrised or len(structures) != 1:
+        return list(files), []
+    whole = prepared(structures[0], ph)
+    if whole is None:
+        return list(files), []
+    path = Path(f"{name}_prepared.pdb")
+    if path.exists():
+        raise ConfigError(path, "is there already", "choose another name, or remove it")
+    made.append(path)
+    path.write_text(whole.pdb, encoding="utf-8")
+    others = [file for file in files if file is not structures[0]]
+    return [path, *others], [*whole.added, f"{path} written"]
 
 
 def _parameters(files: Sequence[Path], wanted: Wanted) -> tuple[dict[str, object], list[str]]:

@@ -21,8 +21,8 @@ _ALIKE = 0.5
 """Share of the atoms that a residue has in common with a template that it was meant to be."""
 _OF_RESIDUE = re.compile(r"residue (\d+) \(")
 _HYDROGENS = (
-    "add them, as by `pdbfixer FILE --add-atoms=hydrogen --output=NEW` or OpenMM's Modeller.addHydrogens(); "
-    "atoms are then renumbered, so that indices in collective_variables change, and selections do not"
+    "add them, as by `boltzgen new NAME FILE` or OpenMM's Modeller.addHydrogens(); atoms are then "
+    "renumbered, so that indices in collective_variables change, and selections do not"
 )
 _CONECT = "add CONECT records of its atoms' serial numbers (struct_conn or chem_comp_bond in mmCIF)"
 

@@ -79,6 +79,17 @@ def test_the_command_writes_and_says(boltzgen: Callable[..., Any], here: Path) -
     assert boltzgen(here, "new", "mine", "my.pdb").returncode == 2
 
 
+def test_what_a_structure_lacks_is_put_in_and_said(here: Path) -> None:
+    heavy = ROOT / "tests" / "cases" / "07-missing-hydrogens" / "heavy.pdb"
+    path, said = write_workflow("mine", [heavy], Wanted())
+    assert said[:2] == ["12 hydrogens put in at pH 7", "mine_prepared.pdb written"]
+    assert build_system(*load_workflow(str(path))).n_atoms == 22
+    path.unlink()
+    with pytest.raises(UserError, match=r"mine_prepared.pdb: is there already"):
+        write_workflow("mine", [heavy], Wanted())
+    assert [file.name for file in here.iterdir()] == ["mine_prepared.pdb"]
+
+
 def test_names_of_files_that_yaml_would_read_otherwise(here: Path) -> None:
     shutil.copy(PDB, here / "no")
     shutil.copy(PDB, here / "my, #1: a.pdb")

@@ -1,0 +1,131 @@
+"""What a structure lacks, put in: heavy atoms of standard residues, ends of chains, and hydrogens at a pH."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import openmm
+from openmm import app
+from pdbfixer import PDBFixer
+
+from boltzgen.errors import MolecularSystemError, said_by
+from boltzgen.system.builders.solutes import check_no_solvent
+from boltzgen.system.builders.structures import Structure, read_structure
+from boltzgen.system.labels import Labels, listed
+
+_FORMS: dict[str, list[tuple[set[str], str]]] = {
+    "ASP": [({"HD2"}, "with its hydrogen")],
+    "GLU": [({"HE2"}, "with its hydrogen")],
+    "HIS": [
+        ({"HD1", "HE2"}, "with hydrogens at both nitrogens"),
+        ({"HD1"}, "with its hydrogen at ND1"),
+        ({"HE2"}, "with its hydrogen at NE2"),
+    ],
+    "CYS": [({"HG"}, ""), (set(), "in a disulfide")],
+    "LYS": [({"HZ1", "HZ2", "HZ3"}, ""), (set(), "without charge")],
+}
+"""Forms that residues have by pH and surroundings: the first of which all hydrogens are there."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A structure as a PDB file, and what was put in, a line each."""
+
+    pdb: str
+    added: tuple[str, ...]
+
+
+def prepared(path: Path, ph: float) -> Prepared | None:
+    """The structure of a PDB or mmCIF file with the atoms that it lacks; None where it is whole.
+
+    It is whole where no residue lacks heavy atoms and hydrogens are there: those that a file has are never
+    changed. Raises MolecularSystemError, one line, for what cannot be completed.
+    """
+    structure = read_structure(path)
+    check_no_solvent(path, structure.topology, structure.names)
+    try:
+        fixer = _fixer(structure)
+        heavy = _without_heavy_atoms(fixer, Labels(structure.topology, structure.names))
+        if not heavy and not _lacks_hydrogens(structure.topology):
+            return None
+        with _the_same_random_numbers():
+            fixer.addMissingAtoms(seed=1)
+            modeller = app.Modeller(fixer.topology, fixer.positions)
+            platform = openmm.Platform.getPlatformByName("Reference")
+            modeller.addHydrogens(pH=ph, platform=platform)
+    except MolecularSystemError:
+        raise
+    except Exception as error:  # PDBFixer raises whatever it comes upon
+        raise MolecularSystemError(
+            path, f"cannot be completed ({said_by(error)})", "complete it by another program"
+        ) from error
+    text = io.StringIO()
+    app.PDBFile.writeFile(modeller.topology, modeller.positions, text, keepIds=True)
+    return Prepared(text.getvalue(), (*heavy, _hydrogens(structure, modeller.topology, ph)))
+
+
+def _fixer(structure: Structure) -> PDBFixer:
+    """PDBFixer on what was read, gaps of the chain left as they are."""
+    text = io.StringIO()
+    app.PDBFile.writeFile(structure.topology, 10.0 * structure.positions, text, keepIds=True)
+    fixer = PDBFixer(pdbfile=io.StringIO(text.getvalue()))
+    fixer.missingResidues = {}
+    fixer.findMissingAtoms()
+    return fixer
+
+
+def _without_heavy_atoms(fixer: PDBFixer, labels: Labels) -> list[str]:
+    """A line for the heavy atoms that residues lack, and one for the ends of chains."""
+    lines = []
+    for what, missing in (("heavy atoms", fixer.missingAtoms), ("ends of chains", fixer.missingTerminals)):
+        each = [
+            f"{', '.join(str(getattr(atom, 'name', atom)) for atom in atoms)} of {labels.residue(residue)}"
+            for residue, atoms in missing.items()
+        ]
+        lines += [f"{what} put in: {listed(each, 8)}"] if each else []
+    return lines
+
+
+def _lacks_hydrogens(topology: app.Topology) -> bool:
+    """Whether a residue that has hydrogens in every form has none here."""
+    app.Modeller._loadStandardHydrogenDefinitions()
+    known = app.Modeller._residueHydrogens
+    return any(
+        residue.name in known
+        and known[residue.name].hydrogens
+        and not any(atom.element is app.element.hydrogen for atom in residue.atoms())
+        for residue in topology.residues()
+    )
+
+
+def _hydrogens(structure: Structure, topology: app.Topology, ph: float) -> str:
+    """How many hydrogens were put in, and the form of each residue that has several."""
+
+    def count(atoms: app.Topology) -> int:
+        return sum(atom.element is app.element.hydrogen for atom in atoms.atoms())
+
+    labels = Labels(topology)
+    chosen = [f"{labels.residue(r)} is {form}" for r in topology.residues() if (form := _form(r))]
+    line = f"{count(topology) - count(structure.topology)} hydrogens put in at pH {ph:g}"
+    return f"{line}; {listed(chosen, 12)}" if chosen else line
+
+
+def _form(residue: app.topology.Residue) -> str:
+    names = {atom.name for atom in residue.atoms()}
+    return next((form for needed, form in _FORMS.get(residue.name, []) if needed <= names), "")
+
+
+@contextmanager
+def _the_same_random_numbers() -> Iterator[None]:
+    """OpenMM places hydrogens by Python's random numbers before it relaxes them."""
+    before = random.getstate()
+    random.seed(1)
+    try:
+        yield
+    finally:
+        random.setstate(before)

@@ -1,0 +1,96 @@
+"""Structures that lack atoms: what is put in, what is said of it, and what is left alone."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from openmm import app, unit
+
+from boltzgen.errors import MolecularSystemError
+from boltzgen.system.builders.build import from_pdb
+from boltzgen.system.builders.preparation import Prepared, prepared
+from boltzgen.system.molecular_system import MolecularSystem
+from boltzgen.system.stereochemistry.domain import domain_of
+
+CASES = Path(__file__).parents[2] / "cases"
+PDB = CASES / "23-cmap-force-field" / "adp.pdb"
+HEAVY = CASES / "07-missing-hydrogens" / "heavy.pdb"
+
+
+def built(folder: Path, made: Prepared | None) -> MolecularSystem:
+    assert made is not None
+    path = folder / "whole.pdb"
+    path.write_text(made.pdb)
+    return from_pdb(path, ["amber14-all.xml"], "whole")
+
+
+def peptide(folder: Path, *residues: str, without: tuple[str, ...] = ()) -> Path:
+    """A PDB file of heavy atoms, a chain by PDBFixer's own templates, some of its atoms left out."""
+    from pdbfixer import PDBFixer
+
+    fixer = PDBFixer(pdbfile=io.StringIO(HEAVY.read_text()))
+    fixer.findMissingResidues()
+    first = next(fixer.topology.chains())
+    fixer.missingResidues = {(first.index, 2): list(residues)}
+    fixer.findMissingAtoms()
+    fixer.addMissingAtoms(seed=1)
+    modeller = app.Modeller(fixer.topology, fixer.positions)
+    modeller.delete([atom for atom in modeller.topology.atoms() if atom.name in without])
+    path = folder / "chain.pdb"
+    with path.open("w") as stream:
+        app.PDBFile.writeFile(modeller.topology, modeller.positions, stream)
+    return path
+
+
+def test_hydrogens_are_put_in_and_counted(tmp_path: Path) -> None:
+    made = prepared(HEAVY, 7.0)
+    system = built(tmp_path, made)
+    assert made is not None and made.added == ("12 hydrogens put in at pH 7",)
+    assert system.n_atoms == 22
+    assert prepared(HEAVY, 7.0).pdb == made.pdb  # type: ignore[union-attr]
+
+
+def test_what_is_whole_is_left_alone() -> None:
+    assert prepared(PDB, 7.0) is None
+
+
+@pytest.mark.parametrize(("ph", "form", "atoms"), [(7.0, "", 0), (2.0, "ASP 3 is with its hydrogen", 1)])
+def test_side_chains_and_protons(ph: float, form: str, atoms: int, tmp_path: Path) -> None:
+    made = prepared(peptide(tmp_path, "ASP", without=("CG", "OD1", "OD2")), ph)
+    assert made is not None
+    assert made.added[0] == "heavy atoms put in: CG, OD1, OD2 of ASP 3"
+    assert form in made.added[-1] and f"at pH {ph:g}" in made.added[-1]
+    assert built(tmp_path, made).n_atoms == 34 + atoms
+
+
+def test_the_mirror_image_stays_one(tmp_path: Path) -> None:
+    """Hydrogens go where heavy atoms leave room: a D residue keeps its arrangement."""
+    pdb = app.PDBFile(str(HEAVY))
+    mirrored = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer)) * [1.0, 1.0, -1.0]
+    path = tmp_path / "d.pdb"
+    with path.open("w") as stream:
+        app.PDBFile.writeFile(pdb.topology, mirrored * unit.nanometer, stream)
+    ours = domain_of(built(tmp_path, prepared(path, 7.0)))
+    theirs = domain_of(built(tmp_path, prepared(HEAVY, 7.0)))
+    assert "centre CA(8) -" in theirs.description and "centre CA(8) +" in ours.description
+
+
+def test_of_alternate_locations_and_models_the_first_is_completed(tmp_path: Path) -> None:
+    lines = [line for line in HEAVY.read_text().splitlines() if line.startswith(("ATOM", "HETATM"))]
+    twice = [copy for line in lines for copy in (f"{line[:16]}A{line[17:]}", f"{line[:16]}B{line[17:]}")]
+    path = tmp_path / "two.pdb"
+    path.write_text(
+        "\n".join(["MODEL        1", *twice, "ENDMDL", "MODEL        2", *lines, "ENDMDL", "END", ""])
+    )
+    assert built(tmp_path, prepared(path, 7.0)).n_atoms == 22
+
+
+def test_water_is_no_part_of_a_molecule(tmp_path: Path) -> None:
+    lines = [line for line in HEAVY.read_text().splitlines() if line.startswith(("ATOM", "HETATM"))]
+    water = "HETATM   11  O   HOH B   4       9.000   9.000   9.000  1.00  0.00           O"
+    (tmp_path / "wet.pdb").write_text("\n".join([*lines, water, "END", ""]))
+    with pytest.raises(MolecularSystemError, match=r"wet.pdb: holds 1 ions|water"):
+        prepared(tmp_path / "wet.pdb", 7.0)
