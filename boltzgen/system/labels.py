@@ -43,6 +43,11 @@ class Labels:
         return f"{self.atom(a)} - {self.atom(b)}"
 
 
+def symbol_of(element: app.Element | None) -> str:
+    """Chemical symbol, empty for a particle that is no atom."""
+    return "" if element is None else str(element.symbol)
+
+
 def both_names(labels: Labels, atom: app.topology.Atom) -> str:
     """``CA``, or ``1HB (here HB1)`` where OpenMM calls it otherwise than the file."""
     name = labels.name(atom)

@@ -53,6 +53,7 @@ def prepared(path: Path, ph: float) -> Prepared | None:
         heavy = _without_heavy_atoms(fixer, Labels(structure.topology, structure.names))
         if not heavy and not _lacks_hydrogens(structure.topology):
             return None
+        _check_bonds(path, structure, fixer.topology)
         with _the_same_random_numbers():
             fixer.addMissingAtoms(seed=1)
             modeller = app.Modeller(fixer.topology, fixer.positions)
@@ -77,6 +78,21 @@ def _fixer(structure: Structure) -> PDBFixer:
     fixer.missingResidues = {}
     fixer.findMissingAtoms()
     return fixer
+
+
+def _check_bonds(path: Path, structure: Structure, topology: app.Topology) -> None:
+    """Refuse where a bond between standard residues would be lost, as that which closes a ring of them."""
+    kept = {frozenset((a.index, b.index)) for a, b in topology.bonds()}
+    labels = Labels(structure.topology, structure.names)
+    lost = [
+        labels.bond(a, b) for a, b in structure.topology.bonds() if frozenset((a.index, b.index)) not in kept
+    ]
+    if lost:
+        raise MolecularSystemError(
+            path,
+            f"lacks atoms, and its bond {lost[0]} would be lost in completing it",
+            "complete it by another program that keeps its CONECT records",
+        )
 
 
 def _without_heavy_atoms(fixer: PDBFixer, labels: Labels) -> list[str]:

@@ -8,7 +8,7 @@ import networkx as nx
 from openmm import app
 
 from boltzgen.errors import MolecularSystemError
-from boltzgen.system.labels import Labels, Names, listed
+from boltzgen.system.labels import Labels, Names, listed, symbol_of
 
 _WITHOUT = (
     "take out all but the molecule (cpptraj `strip`; gmx trjconv and the lines of [ molecules ]), and name "
@@ -18,10 +18,12 @@ _WITHOUT = (
 
 def check_no_solvent(where: Path, topology: app.Topology, names: Names = ()) -> None:
     """MolecularSystemError, one line, for water and for ions, whatever they are called."""
-    elements = {r: sorted(_symbol(atom) for atom in r.atoms()) for r in topology.residues()}
+    elements = {r: sorted(symbol_of(atom.element) for atom in r.atoms()) for r in topology.residues()}
     bonded = {atom.residue for bond in topology.bonds() for atom in bond}
-    waters = [r for r, found in elements.items() if [e for e in found if e] == ["H", "H", "O"]]
-    ions = [r for r, found in elements.items() if len(found) == 1 and r not in bonded]
+    alone = [r for r, found in elements.items() if len(found) == 1 and r not in bonded]
+    oxygens = [r for r in alone if elements[r] == ["O"]]  # of water without its hydrogens
+    waters = [r for r, found in elements.items() if [e for e in found if e] == ["H", "H", "O"]] + oxygens
+    ions = [r for r in alone if r not in oxygens]
     if len(elements) == 1 or not (waters or ions):
         return
     labels = Labels(topology, names)
@@ -43,7 +45,3 @@ def check_one_molecule(where: Path, topology: app.Topology) -> None:
         raise MolecularSystemError(
             where, f"holds {len(parts)} molecules, which begin at {firsts}", "give the files of one molecule"
         )
-
-
-def _symbol(atom: app.topology.Atom) -> str:
-    return "" if atom.element is None else str(atom.element.symbol)

@@ -21,6 +21,8 @@ UNITS = (0.1, 10.0)
 """Factors by which coordinates of structures are wrong; others are too near to strain."""
 CHEMICAL, CHEMICAL_NM = 50_000.0, 0.25
 """Force constant [kJ/mol/nm^2] and length [nm] of a chemical bond, at least and at most."""
+TORN = 2.0
+"""Factor from which on a bond is none: two ends of a gap that a reader has joined."""
 TOLERANCE = 1.5
 """Factor that bonds may be away from their lengths, or from one of these factors."""
 
@@ -43,6 +45,15 @@ def check_geometry(where: Path | str, structure: Structure, system: openmm.Syste
                 "give every atom its own coordinates",
             )
     check_unit(where, x, system)
+    for i, j, length, stiffness in harmonic_terms(system):
+        apart = float(np.linalg.norm(x[i] - x[j]))
+        if length < CHEMICAL_NM and stiffness > CHEMICAL and apart > TORN * length:
+            bond = f"{labels.bond(atoms[i], atoms[j])} are bonded and {apart:.2g} nm apart"
+            raise MolecularSystemError(
+                where,
+                f"{bond}, as if what is between were missing",
+                "put in what is missing, or give one of the parts",
+            )
 
 
 def check_unit(where: Path | str, x: NDArray[np.float64], system: openmm.System) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from openmm import app
 
 from boltzgen.system.builders.structures import Structure
-from boltzgen.system.labels import Labels, listed
+from boltzgen.system.labels import Labels, listed, symbol_of
 
 _TOO_CLOSE_NM = 0.22
 """Atoms of two residues nearer than this are bonded, hydrogens aside."""
@@ -101,7 +101,7 @@ class _Faults:
     def are_heavy_atoms_alone(self, residues: Iterable[Any]) -> bool:
         """Whether there are no hydrogens where the force field has some."""
         atoms = self.structure.topology.atoms()
-        return not any(_symbol(atom.element) == "H" for atom in atoms) and any(
+        return not any(symbol_of(atom.element) == "H" for atom in atoms) and any(
             _differences(residue, self._nearest(residue))[0]["H"] for residue in residues if self.templates
         )
 
@@ -121,7 +121,7 @@ class _Faults:
                 number += lacks["H"]
                 ours = {atom.name for atom in residue.atoms()}
                 missing += [
-                    a.name for a in template.atoms if a.name not in ours and _symbol(a.element) == "H"
+                    a.name for a in template.atoms if a.name not in ours and symbol_of(a.element) == "H"
                 ]
         told = f" ({listed(missing, 6)})" if len(missing) == number else ""
         return Fault(self.HYDROGENS, f"lacks {_hydrogens(number)} of {listed(names)}{told}", _HYDROGENS)
@@ -174,8 +174,8 @@ class _Faults:
                 f"{self.called} describes no residues",
                 "add a force field that does, such as amber14-all.xml",
             )
-        elements = {_symbol(a.element) for t in self.templates.values() for a in t.atoms}
-        foreign = {_symbol(atom.element) for atom in residue.atoms()} - elements
+        elements = {symbol_of(a.element) for t in self.templates.values() for a in t.atoms}
+        foreign = {symbol_of(atom.element) for atom in residue.atoms()} - elements
         why = f", which describes no {listed(sorted(foreign))}" if foreign else ""
         alike = [
             template.name
@@ -192,15 +192,15 @@ class _Faults:
     def _other_atoms(self, residue: Any, template: Any, label: str) -> Fault:
         """Atoms too many or too few, or of other elements than the template's."""
         lacks, extra = _differences(residue, template)
-        theirs = {atom.name: _symbol(atom.element) for atom in template.atoms}
+        theirs = {atom.name: symbol_of(atom.element) for atom in template.atoms}
         other = [
             (atom, theirs[atom.name])
             for atom in residue.atoms()
-            if theirs.get(atom.name, _symbol(atom.element)) != _symbol(atom.element)
+            if theirs.get(atom.name, symbol_of(atom.element)) != symbol_of(atom.element)
         ]
         if other:
             told = [
-                f"{self.labels.name(a)} is {_symbol(a.element) or 'no element'}, not {s}" for a, s in other
+                f"{self.labels.name(a)} is {symbol_of(a.element) or 'no element'}, not {s}" for a, s in other
             ]
             return Fault(
                 self.ELEMENTS,
@@ -212,7 +212,7 @@ class _Faults:
         beyond = [
             self.labels.name(a)
             for a in residue.atoms()
-            if a.name not in theirs and _symbol(a.element) in extra
+            if a.name not in theirs and symbol_of(a.element) in extra
         ]
         told = [f"lacks {missing}"] if lacks else []
         told += [f"has {_names_or_number(beyond, extra)} too many"] if extra else []
@@ -279,7 +279,7 @@ class _Faults:
             for other in self.structure.topology.atoms()
             if other.residue is not atom.residue
             and other.index not in joined
-            and _symbol(other.element) != "H"
+            and symbol_of(other.element) != "H"
             and distance[other.index] < _TOO_CLOSE_NM
         ]
         return min(near, key=lambda pair: pair[1], default=None)
@@ -313,8 +313,8 @@ def _overlap(residue: Any, template: Any) -> float:
 
 def _differences(residue: Any, template: Any) -> tuple[Counter[str], Counter[str]]:
     """Elements that a residue has too few and too many of beside a template."""
-    ours = Counter(_symbol(atom.element) for atom in residue.atoms())
-    theirs = Counter(_symbol(atom.element) for atom in template.atoms)
+    ours = Counter(symbol_of(atom.element) for atom in residue.atoms())
+    theirs = Counter(symbol_of(atom.element) for atom in template.atoms)
     return theirs - ours, ours - theirs
 
 
@@ -327,10 +327,6 @@ def _names_or_number(names: list[str], elements: Counter[str]) -> str:
 
 def _hydrogens(number: int) -> str:
     return "a hydrogen" if number == 1 else f"{number} hydrogens"
-
-
-def _symbol(element: Any) -> str:
-    return "" if element is None else str(element.symbol)
 
 
 def _record(a: Any, b: Any) -> str:

@@ -92,5 +92,14 @@ def test_water_is_no_part_of_a_molecule(tmp_path: Path) -> None:
     lines = [line for line in HEAVY.read_text().splitlines() if line.startswith(("ATOM", "HETATM"))]
     water = "HETATM   11  O   HOH B   4       9.000   9.000   9.000  1.00  0.00           O"
     (tmp_path / "wet.pdb").write_text("\n".join([*lines, water, "END", ""]))
-    with pytest.raises(MolecularSystemError, match=r"wet.pdb: holds 1 ions|water"):
+    with pytest.raises(MolecularSystemError, match=r"wet.pdb: holds 1 molecules of water;"):
         prepared(tmp_path / "wet.pdb", 7.0)
+
+
+def test_a_ring_is_not_opened(tmp_path: Path) -> None:
+    """PDB files have no record of its bond that programs keep: 12 hydrogens and an OXT would go in."""
+    lines = (CASES / "08-cyclic-d-residue" / "aaad.pdb").read_text().splitlines()
+    path = tmp_path / "ring.pdb"
+    path.write_text("\n".join(line for line in lines if line[76:78].strip() != "H"))
+    with pytest.raises(MolecularSystemError, match=r"its bond C of ALA 4 - N of ALA 1 would be lost"):
+        prepared(path, 7.0)

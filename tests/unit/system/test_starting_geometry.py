@@ -14,6 +14,7 @@ from openmm import app, unit
 from boltzgen.errors import MolecularSystemError
 from boltzgen.potential.cohesion import check_cohesion
 from boltzgen.system.builders.build import from_pdb
+from boltzgen.system.builders.preparation import prepared
 from boltzgen.system.builders.starting_geometry import check_topology, check_unit
 from boltzgen.system.registry import load_system
 
@@ -89,3 +90,22 @@ def test_a_bond_that_breaks_is_none_without_a_force() -> None:
         MolecularSystemError, match="breaking N0 - N1 of MOL 1 costs no more than 16 kT at 3000"
     ):
         check_cohesion(replace(system, temperature_k=3000.0))
+
+
+@pytest.mark.parametrize("hydrogens", [True, False])
+def test_a_gap_of_a_chain_is_no_bond(tmp_path: Path, hydrogens: bool) -> None:
+    """Readers join the residues on both sides, whatever is between: another molecule, and a good minimum."""
+    system = load_system("alanine_peptide", {"residues": 4})
+    modeller = app.Modeller(system.topology, system.positions * unit.nanometer)
+    modeller.delete([atom for atom in modeller.topology.atoms() if atom.residue.index == 2])
+    if not hydrogens:
+        modeller.delete([atom for atom in modeller.topology.atoms() if atom.element.symbol == "H"])
+    path = tmp_path / "gap.pdb"
+    with path.open("w") as stream:
+        app.PDBFile.writeFile(modeller.topology, modeller.positions, stream, keepIds=True)
+    if not hydrogens:
+        whole = prepared(path, 7.0)
+        assert whole is not None
+        path.write_text(whole.pdb)
+    with pytest.raises(MolecularSystemError, match=r"C of ALA 2 - N of ALA 4 are bonded and 0\.\d+ nm apart"):
+        from_pdb(path, ["amber14-all.xml"], "gap")
