@@ -12,7 +12,7 @@ import numpy as np
 from mdtraj.geometry import dihedral
 
 from boltzgen.system.molecular_system import MolecularSystem
-from boltzgen.system.stereochemistry.elements import element_graph, stereo_elements
+from boltzgen.system.stereochemistry.elements import element_graph, is_linear, stereo_elements
 
 FLAT = 0.2
 """An atom with three neighbours is flat if it is nearer to their plane than this part of a bond."""
@@ -27,12 +27,15 @@ _PEPTIDE = {
 """Torsions of peptides by IUPAC's names, MDTraj's functions of a topology."""
 
 
+Four = tuple[int, int, int, int]
+
+
 @dataclass(frozen=True)
 class FoundTorsion:
     """A torsion about a bond that turns: a name that may stand in a workflow file, and its four atoms."""
 
     name: str
-    atoms: tuple[int, int, int, int]
+    atoms: Four
 
 
 def found_torsions(system: MolecularSystem) -> list[FoundTorsion]:
@@ -54,10 +57,12 @@ def found_torsions(system: MolecularSystem) -> list[FoundTorsion]:
     return _unique(named)
 
 
-def _peptide_torsions(topology: mdtraj.Topology) -> list[tuple[str, tuple[int, ...]]]:
+def _peptide_torsions(topology: mdtraj.Topology) -> list[tuple[str, Four]]:
     """Kind and atoms of each, residue after residue."""
     each = [
-        (kind, tuple(int(a) for a in atoms)) for kind, find in _PEPTIDE.items() for atoms in find(topology)
+        (kind, (int(a), int(b), int(c), int(d)))
+        for kind, find in _PEPTIDE.items()
+        for a, b, c, d in find(topology)
     ]
     order = list(_PEPTIDE)
     return sorted(each, key=lambda item: (topology.atom(item[1][2]).residue.index, order.index(item[0])))
@@ -82,17 +87,11 @@ def _is_an_end(
     """Whether what the second atom of a bond carries shows how far it has turned."""
     other, atom = bond
     carried = sorted(set(graph.neighbors(atom)) - {other})
-    if not carried or (len(carried) == 1 and _is_straight(system, carried[0], atom, other)):
+    if not carried or is_linear(system, graph, atom):
         return False
     if len(carried) == 1 or len({classes[j] for j in carried}) > 1:
         return True
     return len(carried) == 2 and not _is_flat(system, atom, [other, *carried])
-
-
-def _is_straight(system: MolecularSystem, a: int, b: int, c: int) -> bool:
-    """Whether three atoms lie in a line, within 25 degrees."""
-    u, v = system.positions[a] - system.positions[b], system.positions[c] - system.positions[b]
-    return float(u @ v) < -0.9 * float(np.linalg.norm(u) * np.linalg.norm(v))
 
 
 def _is_flat(system: MolecularSystem, atom: int, three: list[int]) -> bool:
@@ -103,9 +102,7 @@ def _is_flat(system: MolecularSystem, atom: int, three: list[int]) -> bool:
     return away < FLAT * float(np.linalg.norm(x[atom] - x[three[0]]))
 
 
-def _with_residues(
-    system: MolecularSystem, torsions: list[tuple[str, tuple[int, ...]]]
-) -> list[tuple[str, tuple[int, ...]]]:
+def _with_residues(system: MolecularSystem, torsions: list[tuple[str, Four]]) -> list[tuple[str, Four]]:
     """Kinds with the number of the residue, where there are several of one kind."""
     counts = Counter(kind for kind, _ in torsions)
     residues = [atom.residue.id.strip() for atom in system.topology.atoms()]
@@ -115,7 +112,7 @@ def _with_residues(
     ]
 
 
-def _by_atoms(system: MolecularSystem, graph: nx.Graph, bond: frozenset[int]) -> tuple[str, tuple[int, ...]]:
+def _by_atoms(system: MolecularSystem, graph: nx.Graph, bond: frozenset[int]) -> tuple[str, Four]:
     """A torsion named by its four atoms, each end that of the lightest numbers among its heavy atoms."""
     b, c = sorted(bond)
     ends = [
@@ -130,10 +127,10 @@ def _by_atoms(system: MolecularSystem, graph: nx.Graph, bond: frozenset[int]) ->
     return "_".join(re.sub(r"\W", "", names[k]) for k in atoms), atoms
 
 
-def _unique(named: list[tuple[str, tuple[int, ...]]]) -> list[FoundTorsion]:
+def _unique(named: list[tuple[str, Four]]) -> list[FoundTorsion]:
     """Names that occur twice get the indices of the bond."""
     counts = Counter(name for name, _ in named)
     return [
-        FoundTorsion(name if counts[name] == 1 else f"{name}_{atoms[1]}_{atoms[2]}", atoms)  # type: ignore[arg-type]
+        FoundTorsion(name if counts[name] == 1 else f"{name}_{atoms[1]}_{atoms[2]}", atoms)
         for name, atoms in named
     ]

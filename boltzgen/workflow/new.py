@@ -12,13 +12,14 @@ import yaml
 
 from boltzgen.config.load import load_workflow
 from boltzgen.errors import ConfigError
+from boltzgen.system.builders.build import brings_parameters
 from boltzgen.system.builders.file_kinds import SYSTEM
-from boltzgen.system.builders.inputs import INPUTS
 from boltzgen.system.builders.preparation import prepared
 from boltzgen.system.builders.solvents import VACUUM, solvent_named
 from boltzgen.system.builders.structures import READERS, kind_of_file
 from boltzgen.system.registry import build_system
 from boltzgen.system.torsions import FoundTorsion, found_torsions
+from boltzgen.system.variables import with_variables
 
 PROTEIN = "amber14-all.xml"
 """The force field of a structure where none is asked for: ff14SB and others of Amber."""
@@ -56,7 +57,8 @@ def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = Wanted()) 
         system = build_system(*load_workflow(str(path)))
         torsions = found_torsions(system)
         path.write_text(_text(name, parameters, torsions), encoding="utf-8")
-        build_system(*load_workflow(str(path)))
+        workflow, _ = load_workflow(str(path))
+        with_variables(system, workflow.collective_variables, workflow.states)
     except BaseException:
         for file in made:
             file.unlink(missing_ok=True)
@@ -69,8 +71,7 @@ def _completed(name: str, files: Sequence[Path], ph: float, made: list[Path]) ->
     """The files, a whole structure, added to ``made``, in place of one that lacks atoms."""
     kinds = [kind_of_file(path) for path in files]
     structures = [path for path, kind in zip(files, kinds, strict=True) if kind in READERS]
-    parametrised = any(kind in INPUTS and kind not in READERS for kind in kinds)
-    if parametrised or len(structures) != 1:
+    if len(structures) != 1 or any(map(brings_parameters, kinds)):
         return list(files), []
     whole = prepared(structures[0], ph)
     if whole is None:

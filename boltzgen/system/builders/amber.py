@@ -12,13 +12,16 @@ from openmm import app
 from openmm.app.internal.amber_file_parser import PrmtopLoader
 
 from boltzgen.errors import MolecularSystemError, said_by
-from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.inputs import InputOptions
 from boltzgen.system.builders.restarts import box_left_out, coordinates_beside
 from boltzgen.system.builders.solvents import MODELS, solvent_named
 from boltzgen.system.builders.structures import Structure
 
 
-def _build(prmtop: Path, others: Sequence[Path], options: InputOptions) -> tuple[Structure, openmm.System]:
+def build_amber(
+    prmtop: Path, others: Sequence[Path], options: InputOptions
+) -> tuple[Structure, openmm.System]:
+    """Of an Amber topology (prmtop) and coordinates."""
     solvent = solvent_named(prmtop, options.implicit_solvent)
     model = None if solvent is None else MODELS[solvent].option
     try:
@@ -69,6 +72,3 @@ def _told_radii(prmtop: Path, solvent: str, differ: bool) -> tuple[str, ...]:
         f"{prmtop}: its {theirs}, and {solvent} was fitted with {fitted} (`set default PBRadii {fitted}` in "
         f"tleap); {matters}",
     )
-
-
-AMBER = InputFormat("Amber", "coordinates (rst7, inpcrd, NetCDF or PDB)", _build)

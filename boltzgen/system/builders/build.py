@@ -8,30 +8,34 @@ from pathlib import Path
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from openmm import unit
 
 from boltzgen.errors import MolecularSystemError
 from boltzgen.system.builders import file_kinds
-from boltzgen.system.builders.amber import AMBER
-from boltzgen.system.builders.charmm import CHARMM
-from boltzgen.system.builders.force_fields import OPENMM_FORCE_FIELDS
-from boltzgen.system.builders.gromacs import GROMACS
-from boltzgen.system.builders.inputs import InputOptions, built, register
-from boltzgen.system.builders.openmm_xml import OPENMM_XML
+from boltzgen.system.builders.amber import build_amber
+from boltzgen.system.builders.charmm import build_charmm
+from boltzgen.system.builders.force_fields import build_by_force_field
+from boltzgen.system.builders.gromacs import build_gromacs
+from boltzgen.system.builders.inputs import INPUTS, InputOptions, register
+from boltzgen.system.builders.openmm_xml import build_openmm_xml
 from boltzgen.system.builders.starting_geometry import check_geometry
-from boltzgen.system.builders.structures import READERS, Structure, checked_file
+from boltzgen.system.builders.structures import READERS, Structure, checked_file, kind_of_file, nanometres
 from boltzgen.system.molecular_system import MolecularSystem
 
 DEFAULT = InputOptions()
-for _kind, _format in (
-    (file_kinds.PDB, OPENMM_FORCE_FIELDS),
-    (file_kinds.MMCIF, OPENMM_FORCE_FIELDS),
-    (file_kinds.PRMTOP, AMBER),
-    (file_kinds.GROMACS_TOPOLOGY, GROMACS),
-    (file_kinds.PSF, CHARMM),
-    (file_kinds.SYSTEM, OPENMM_XML),
+for _kind, _build in (
+    (file_kinds.PDB, build_by_force_field),
+    (file_kinds.MMCIF, build_by_force_field),
+    (file_kinds.PRMTOP, build_amber),
+    (file_kinds.GROMACS_TOPOLOGY, build_gromacs),
+    (file_kinds.PSF, build_charmm),
+    (file_kinds.SYSTEM, build_openmm_xml),
 ):
-    register(_kind, _format)
+    register(_kind, _build)
+
+
+def brings_parameters(kind: file_kinds.FileKind) -> bool:
+    """Whether files of a kind describe a molecule together with its force field."""
+    return kind in INPUTS and kind not in READERS
 
 
 def from_files(
@@ -48,8 +52,12 @@ def from_files(
     `boltzgen.with_variables`. Raises MolecularSystemError, one line, for files that cannot be used.
     """
     _check_cutoff(name, options.nonbonded_cutoff_nm)
-    described, structure, system = built([Path(file) for file in files], options)
-    check_geometry(described, structure, system)
+    paths = [Path(file) for file in files]
+    first = _describing(paths)
+    # Structures of formats that others registered are parametrised as those of a PDB are.
+    build = INPUTS.get(kind_of_file(first), INPUTS[file_kinds.PDB])
+    structure, system = build(first, [path for path in paths if path is not first], options)
+    check_geometry(first, structure, system)
     return _finish(name, structure, system, temperature_k)
 
 
@@ -109,7 +117,7 @@ def minimise(openmm_system: openmm.System, positions: NDArray[np.float64]) -> ND
     )
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, tolerance=0.01)
-    found = _nanometres(context.getState(positions=True).getPositions(asNumpy=True))
+    found = nanometres(context.getState(positions=True).getPositions(asNumpy=True))
     return found - found.mean(axis=0)
 
 
@@ -118,6 +126,25 @@ def remove_centre_of_mass_motion_removers(openmm_system: openmm.System) -> None:
     for index in reversed(range(openmm_system.getNumForces())):
         if isinstance(openmm_system.getForce(index), openmm.CMMotionRemover):
             openmm_system.removeForce(index)
+
+
+def _describing(files: Sequence[Path]) -> Path:
+    """The one file that describes a molecule: a structure where no topology does."""
+    if not files:
+        raise MolecularSystemError("system.parameters.files", "names no file", "give those of a molecule")
+    kinds = {path: kind_of_file(path) for path in files}
+    topologies = [path for path in files if brings_parameters(kinds[path])]
+    found = topologies or [path for path in files if kinds[path] in READERS]
+    if not found:
+        known = ", ".join(kind.name for kind in INPUTS)
+        raise MolecularSystemError(
+            files[0], f"is {kinds[files[0]].name}", f"give what describes the molecule too: {known}"
+        )
+    if len(found) > 1:
+        raise MolecularSystemError(
+            found[1], f"describes a molecule as {found[0]} does", "give the files of one molecule"
+        )
+    return found[0]
 
 
 def _finish(
@@ -161,7 +188,3 @@ def _check_cutoff(name: str, cutoff_nm: float | None) -> None:
             f"nonbonded_cutoff_nm is {cutoff_nm:g} nm, which is less than atoms are apart",
             "give 1 nm or more, or leave it out for none",
         )
-
-
-def _nanometres(quantity: unit.Quantity) -> NDArray[np.float64]:
-    return np.array(quantity.value_in_unit(unit.nanometer), dtype=np.float64)

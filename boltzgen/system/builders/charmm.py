@@ -12,7 +12,7 @@ from openmm import app
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
-from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.inputs import InputOptions
 from boltzgen.system.builders.restarts import box_left_out, coordinates_beside
 from boltzgen.system.builders.solvents import add_solvent, solvent_named
 from boltzgen.system.builders.structures import Structure
@@ -22,7 +22,8 @@ _STREAM = re.compile(r"^\s*read\s+(rtf|para)", re.IGNORECASE | re.MULTILINE)
 _RESIDUES = re.compile(r"^\s*(RESI|PRES)\s", re.IGNORECASE | re.MULTILINE)
 
 
-def _build(psf: Path, others: Sequence[Path], options: InputOptions) -> tuple[Structure, openmm.System]:
+def build_charmm(psf: Path, others: Sequence[Path], options: InputOptions) -> tuple[Structure, openmm.System]:
+    """Of a CHARMM or NAMD topology (PSF), coordinates and parameter files (rtf, prm and streams)."""
     solvent = solvent_named(psf, options.implicit_solvent)
     sets = [path for path in others if file_kinds.kind_of(path) is file_kinds.CHARMM_PARAMETERS]
     if not sets:
@@ -78,8 +79,3 @@ def _parameters(sets: Sequence[Path]) -> app.CharmmParameterSet:
                 "give the rtf with the masses of its atom types too, or mend the file",
             ) from error
     return parameters
-
-
-CHARMM = InputFormat(
-    "CHARMM or NAMD", "coordinates (crd or PDB) and parameter files (rtf, prm and streams)", _build
-)

@@ -16,7 +16,7 @@ from openmm import app
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
-from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.inputs import InputOptions
 from boltzgen.system.builders.solutes import check_no_solvent
 from boltzgen.system.builders.structures import Structure, checked_file, read_structure
 from boltzgen.system.builders.templates import Fault, telling_fault
@@ -39,7 +39,9 @@ class Parametrised:
     notices: tuple[str, ...] = ()
 
 
-def _build(path: Path, others: Sequence[Path], options: InputOptions) -> tuple[Structure, openmm.System]:
+def build_by_force_field(
+    path: Path, others: Sequence[Path], options: InputOptions
+) -> tuple[Structure, openmm.System]:
     """Structure and System of a PDB or mmCIF file and OpenMM force fields, some of them beside it."""
     if options.implicit_solvent is not None:
         raise MolecularSystemError(
@@ -250,6 +252,3 @@ def _close(name: str) -> str:
     stems = {stem: path for path, stem in (*tails.items(), *known.items())}
     close = difflib.get_close_matches(wanted, stems, n=1)
     return stems[close[0]] if close else ""
-
-
-OPENMM_FORCE_FIELDS = InputFormat("OpenMM force fields", "force fields of its own (XML)", _build)

@@ -11,7 +11,7 @@ import openmm
 from openmm import app
 
 from boltzgen.errors import MolecularSystemError, said_by
-from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.inputs import InputOptions
 from boltzgen.system.builders.restarts import box_left_out, coordinates_beside
 from boltzgen.system.builders.solvents import add_solvent, solvent_named
 from boltzgen.system.builders.structures import Structure
@@ -19,7 +19,10 @@ from boltzgen.system.builders.structures import Structure
 _INCLUDE = re.compile(r"Could not locate #include file: (.*)")
 
 
-def _build(top: Path, others: Sequence[Path], options: InputOptions) -> tuple[Structure, openmm.System]:
+def build_gromacs(
+    top: Path, others: Sequence[Path], options: InputOptions
+) -> tuple[Structure, openmm.System]:
+    """Of a GROMACS topology (top) and coordinates; the itp files are those that it includes."""
     solvent = solvent_named(top, options.implicit_solvent)
     try:
         with warnings.catch_warnings():
@@ -50,6 +53,3 @@ def _refused(top: Path, error: Exception) -> MolecularSystemError:
     return MolecularSystemError(
         top, f"is a GROMACS topology that cannot be used ({said})", "write it again by gmx grompp -pp"
     )
-
-
-GROMACS = InputFormat("GROMACS", "coordinates (gro or PDB)", _build)

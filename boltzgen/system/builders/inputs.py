@@ -1,4 +1,4 @@
-"""Files that a molecule may come from: which program's they are, and what makes a System of them."""
+"""Ways in for molecules: what is asked for beside files, and what makes a System of which kind of file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 import openmm
 from openmm import app, unit
 
-from boltzgen.errors import MolecularSystemError
-from boltzgen.system.builders.file_kinds import PDB, FileKind
-from boltzgen.system.builders.structures import READERS, Structure, kind_of_file
+from boltzgen.system.builders.file_kinds import FileKind
+from boltzgen.system.builders.structures import Structure
 
 
 @dataclass(frozen=True)
@@ -42,56 +41,13 @@ class InputOptions:
         return {**free, "nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": cutoff}
 
 
-Build = Callable[[Path, Sequence[Path], InputOptions], tuple[Structure, openmm.System]]
+BuildInput = Callable[[Path, Sequence[Path], InputOptions], tuple[Structure, openmm.System]]
+"""Makes structure and System of the file that describes a molecule, the others and the options; raises
+MolecularSystemError, one line, for what cannot be used."""
+INPUTS: dict[FileKind, BuildInput] = {}
+"""How molecules are built, by the kind of the file that describes them."""
 
 
-@dataclass(frozen=True)
-class InputFormat:
-    """A way in for molecules.
-
-    name
-        Whose files they are: ``Amber``.
-    with_it
-        What belongs beside the file that describes the molecule, in words.
-    build
-        Makes structure and System of that file, the others and the options; raises MolecularSystemError,
-        one line, for what cannot be used.
-    """
-
-    name: str
-    with_it: str
-    build: Build
-
-
-INPUTS: dict[FileKind, InputFormat] = {}
-"""By the kind of the file that describes the molecule."""
-
-
-def register(kind: FileKind, format_: InputFormat) -> None:
+def register(kind: FileKind, build: BuildInput) -> None:
     """Let molecules come from another format, known by the kind of the file that describes them."""
-    INPUTS[kind] = format_
-
-
-def built(files: Sequence[Path], options: InputOptions) -> tuple[Path, Structure, openmm.System]:
-    """The file that describes the molecule, its structure and its System, of files in any order.
-
-    A structure describes a molecule where no topology does. Raises MolecularSystemError, one line, for files
-    that are no way in or do not belong together.
-    """
-    if not files:
-        raise MolecularSystemError("system.parameters.files", "names no file", "give those of a molecule")
-    kinds = {path: kind_of_file(path) for path in files}
-    topologies = [path for path in files if kinds[path] in INPUTS and kinds[path] not in READERS]
-    describing = topologies or [path for path in files if kinds[path] in READERS]
-    if not describing:
-        known = ", ".join(kind.name for kind in INPUTS)
-        raise MolecularSystemError(
-            files[0], f"is {kinds[files[0]].name}", f"give what describes the molecule too: {known}"
-        )
-    first = describing[0]
-    if len(describing) > 1:
-        raise MolecularSystemError(
-            describing[1], f"describes a molecule as {first} does", "give the files of one molecule"
-        )
-    way_in = INPUTS.get(kinds[first], INPUTS[PDB])  # structures of other formats as those of a PDB
-    return first, *way_in.build(first, [path for path in files if path is not first], options)
+    INPUTS[kind] = build

@@ -12,7 +12,7 @@ from openmm import unit
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.bonds import harmonic_bonds
 from boltzgen.system.builders import file_kinds
-from boltzgen.system.builders.inputs import InputFormat, InputOptions
+from boltzgen.system.builders.inputs import InputOptions
 from boltzgen.system.builders.solutes import check_no_solvent
 from boltzgen.system.builders.starting_geometry import CHEMICAL, CHEMICAL_NM
 from boltzgen.system.builders.structures import READERS, Structure, read_structure
@@ -26,7 +26,10 @@ _HEAVIEST_DEUTERIUM, _HEAVIEST_HYDROGEN = 2.1, 4.5
 """Where mass is shared with hydrogens, one weighs more than the former and none more than the latter [Da]."""
 
 
-def _build(path: Path, others: Sequence[Path], options: InputOptions) -> tuple[Structure, openmm.System]:
+def build_openmm_xml(
+    path: Path, others: Sequence[Path], options: InputOptions
+) -> tuple[Structure, openmm.System]:
+    """Of an OpenMM System and the structure (PDB or mmCIF) that it is of."""
     for key, value in (
         ("implicit_solvent", options.implicit_solvent),
         ("nonbonded_cutoff_nm", options.nonbonded_cutoff_nm),
@@ -139,6 +142,3 @@ def _without_constraints(path: Path, system: openmm.System) -> list[str]:
             system.removeConstraint(index)
             freed += 1
     return [f"{path}: {freed} constrained bonds vibrate, by their harmonic terms"] if freed else []
-
-
-OPENMM_XML = InputFormat("OpenMM", "the structure that it is of (PDB or mmCIF)", _build)

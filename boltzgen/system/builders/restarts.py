@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from openmm import app, unit
+from openmm import app
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
 from boltzgen.system.builders.solutes import check_one_molecule
-from boltzgen.system.builders.structures import READERS, checked_file, read_structure
-from boltzgen.system.labels import Labels
+from boltzgen.system.builders.structures import READERS, checked_file, nanometres, read_structure
+from boltzgen.system.labels import Labels, symbol_of
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Coordinates:
 
 
 def _of_amber(path: Path) -> Coordinates:
-    return Coordinates(_nanometres(app.AmberInpcrdFile(str(path)).getPositions(asNumpy=True)))
+    return Coordinates(nanometres(app.AmberInpcrdFile(str(path)).getPositions(asNumpy=True)))
 
 
 def _of_gromacs(path: Path) -> Coordinates:
     read = app.GromacsGroFile(str(path))
-    return Coordinates(_nanometres(read.getPositions(asNumpy=True)), names=tuple(read.atomNames))
+    return Coordinates(nanometres(read.getPositions(asNumpy=True)), names=tuple(read.atomNames))
 
 
 def _of_charmm(path: Path) -> Coordinates:
-    return Coordinates(_nanometres(app.CharmmCrdFile(str(path)).positions))
+    return Coordinates(nanometres(app.CharmmCrdFile(str(path)).positions))
 
 
 def _of_state(path: Path) -> Coordinates:
     state = openmm.XmlSerializer.deserialize(path.read_text())
-    return Coordinates(_nanometres(state.getPositions(asNumpy=True)))
+    return Coordinates(nanometres(state.getPositions(asNumpy=True)))
 
 
 RESTARTS: dict[file_kinds.FileKind, Callable[[Path], Coordinates]] = {
@@ -101,7 +101,7 @@ def box_left_out(described: Path, topology: app.Topology) -> tuple[str, ...]:
 
 def elements_of(topology: app.Topology) -> tuple[str, ...]:
     """Chemical symbols, empty for particles that are no atoms."""
-    return tuple(atom.element.symbol if atom.element is not None else "" for atom in topology.atoms())
+    return tuple(symbol_of(atom.element) for atom in topology.atoms())
 
 
 def check_pair(described: Path, topology: app.Topology, path: Path, found: Coordinates) -> None:
@@ -126,7 +126,3 @@ def check_pair(described: Path, topology: app.Topology, path: Path, found: Coord
             raise MolecularSystemError(
                 path, f"atom {atom.index} is {name}, and in {described} it is {labels.atom(atom)}", remedy
             )
-
-
-def _nanometres(quantity: unit.Quantity) -> NDArray[np.float64]:
-    return np.array(quantity.value_in_unit(unit.nanometer), dtype=np.float64)

@@ -63,6 +63,11 @@ def checked_file(path: Path | str, *wanted: file_kinds.FileKind, belongs: str = 
     return found
 
 
+def nanometres(quantity: unit.Quantity) -> NDArray[np.float64]:
+    """Positions of OpenMM's readers, as plain numbers in nm."""
+    return np.array(quantity.value_in_unit(unit.nanometer), dtype=np.float64)
+
+
 READERS: dict[file_kinds.FileKind, Callable[[Path, str], Structure]] = {}
 """How the text of a structure file is read, by what it is."""
 
@@ -220,7 +225,7 @@ def _structure(path: Path, pdb: app.PDBFile | app.PDBxFile, names: list[tuple[st
     if not topology.getNumAtoms():
         raise MolecularSystemError(path, "holds no atoms", "give a structure")
     own = [(atom.residue.name, atom.name) for atom in topology.atoms()]
-    positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer), dtype=np.float64)
+    positions = nanometres(pdb.getPositions(asNumpy=True))
     return Structure(topology, positions, tuple(names) if names != own else ())
 
 

@@ -141,7 +141,7 @@ def _stiff_bonds(system: MolecularSystem, graph: nx.Graph) -> Iterator[StereoEle
     Amides are among them; of those without hydrogen (before proline) both arrangements are populated.
     """
     bonds = [bond for bond in system.bonds if all(graph.degree(atom) in (2, 3) for atom in bond)]
-    bonds = [bond for bond in bonds if not any(_is_linear(system, graph, atom) for atom in bond)]
+    bonds = [bond for bond in bonds if not any(is_linear(system, graph, atom) for atom in bond)]
     bonds = [bond for bond in bonds if not _in_ring(graph, *bond)]
     for bond, barrier in rotation_barriers(system, bonds).items():
         if barrier >= NEVER_CROSSED:
@@ -164,7 +164,7 @@ def _amide(graph: nx.Graph, a: int, b: int) -> str:
     return ""
 
 
-def _is_linear(system: MolecularSystem, graph: nx.Graph, atom: int) -> bool:
+def is_linear(system: MolecularSystem, graph: nx.Graph, atom: int) -> bool:
     """Whether the two neighbours of an atom lie in a line in the reference: nothing turns about its bonds."""
     if graph.degree(atom) != 2:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,22 +93,27 @@ def whole(
     return files(directory)
 
 
+@pytest.fixture
+def run(system: MolecularSystem, data: WeightedEnsemble, tmp_path: Path) -> Callable[..., None]:
+    """A short training with checkpoints, called again to go on; what it takes is the rest of its context."""
+
+    def short(**given: Any) -> None:
+        context = Context(3, checkpoints=tmp_path / "resume", **given)
+        train(system, data, MODEL, settings(15, **SHORT), tmp_path / "model", context)
+
+    return short
+
+
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize(("moment", "first"), [("calibrating", 5), ("step 10 ", 10), ("step 15 ", 15)])
 def test_a_killed_training_ends_as_if_it_had_not_been_killed(
     moment: str,
     first: int,
     whole: dict[str, bytes],
-    system: MolecularSystem,
-    data: WeightedEnsemble,
+    run: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     """Bit for bit: killed before the first checkpoint, between two, after the last step."""
-
-    def run(**given: Any) -> None:
-        context = Context(3, checkpoints=tmp_path / "resume", **given)
-        train(system, data, MODEL, settings(15, **SHORT), tmp_path / "model", context)
-
     with pytest.raises(Killed):
         run(on_progress=killed_at(moment))
     said: list[str] = []
@@ -124,15 +129,9 @@ def test_a_killed_training_ends_as_if_it_had_not_been_killed(
 def test_a_damaged_checkpoint_starts_training_anew_and_says_so(
     damage: bytes | None,
     whole: dict[str, bytes],
-    system: MolecularSystem,
-    data: WeightedEnsemble,
+    run: Callable[..., None],
     tmp_path: Path,
 ) -> None:
-
-    def run(**given: Any) -> None:
-        context = Context(3, checkpoints=tmp_path / "resume", **given)
-        train(system, data, MODEL, settings(15, **SHORT), tmp_path / "model", context)
-
     with pytest.raises(Killed):
         run(on_progress=killed_at("step 10 "))
     checkpoint = tmp_path / "resume" / "last.ckpt"
