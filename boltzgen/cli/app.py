@@ -160,8 +160,10 @@ def new(options: NewOptions) -> None:
     """
     from boltzgen.workflow.new import Wanted, write_workflow
 
-    wanted = Wanted(tuple(options.forcefield or ()), options.solvent, options.temperature, options.ph)
-    path, said = write_workflow(options.name, options.files, wanted)
+    wanted = Wanted(
+        tuple(options.forcefield or ()), options.solvent, options.temperature, options.ph, options.smiles
+    )
+    path, said = write_workflow(options.name, options.files or [], wanted)
     print("\n".join([*said, f"{path} written; next: boltzgen check {path}"]))
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from boltzgen import __version__
+from boltzgen.runtime.ambertools import INSTALL, PROGRAMS, programs
 from boltzgen.runtime.cores import usable_cores
 from boltzgen.runtime.files import nearest_existing, size
 
@@ -54,6 +55,7 @@ def examine(directory: Path) -> list[Finding]:
         _compiler(),
         _vectors(),
         _shadows(directory),
+        _small_molecules(),
         _cores(),
         _memory(),
         _disk(directory),
@@ -166,6 +168,14 @@ def _shadows(directory: Path) -> Finding:
         return Finding("shadowed modules", "none")
     advice = "hides the standard library from compilers and workers that start here; rename or move it"
     return Finding("shadowed modules", ", ".join(map(str, found)), "wrong", advice)
+
+
+def _small_molecules() -> Finding:
+    """What `boltzgen new` makes parameters of small molecules with."""
+    names = ["RDKit"] * (_imported("rdkit") is None) + [n for n in PROGRAMS if n not in programs()]
+    if names:
+        return Finding("small molecules", f"no {', '.join(names)}", "note", f"for SMILES and SDF: {INSTALL}")
+    return Finding("small molecules", f"RDKit, {programs()['antechamber']}")
 
 
 def _cores() -> Finding:

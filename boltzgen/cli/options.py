@@ -138,13 +138,15 @@ class NewOptions:
 
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the molecule: NAME.yaml is written.")]
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="FILE...",
+            show_default=False,
             help="PDB or mmCIF; prmtop with rst7 or PDB; GROMACS top with gro; PSF with crd or PDB and "
-            "parameter files; OpenMM System (XML) with PDB. In any order, told apart by what they hold.",
+            "parameter files; OpenMM System (XML) with PDB; SDF, MOL or MOL2. In any order, told apart by "
+            "what they hold.",
         ),
-    ]
+    ] = None
     forcefield: Annotated[
         list[str] | None,
         typer.Option(metavar="XML", help="OpenMM force field of a PDB, by name or path. Repeatable."),
@@ -154,6 +156,10 @@ class NewOptions:
         typer.Option(metavar="MODEL", help="hct, obc1, obc2, gbn, gbn2 or vacuum. Default: obc2."),
     ] = None
     temperature: Annotated[float, typer.Option(metavar="K", help="Temperature of the target.")] = 300.0
+    smiles: Annotated[
+        str | None,
+        typer.Option(metavar="SMILES", help="In place of files: GAFF2, AM1-BCC charges (needs AmberTools)."),
+    ] = None
     ph: Annotated[
         float, typer.Option(metavar="PH", help="At which hydrogens that a PDB lacks are put in.")
     ] = 7.0

@@ -142,3 +142,28 @@ def test_the_core_names_no_system() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not any(name.startswith("boltzgen.systems") for name in names), path
+
+
+SPRINGS = """#springs
+C 0.000 0.000 0.000
+C 0.150 0.000 0.000
+C 0.075 0.130 0.000
+0 1 0.15 20000
+1 2 0.15 20000
+0 2 0.15 20000
+"""
+
+
+def test_the_plugin_of_the_docs_works_installed(installed: Path, tmp_path: Path) -> None:
+    """A package of somebody else's: its system by name, and its format in a workflow file and in `new`."""
+    shutil.copytree(ROOT / "docs" / "plugin", tmp_path / "plugin")
+    pip = [sys.executable, "-m", "pip", "--python", str(installed), "install", "--no-deps", "--no-index"]
+    done = subprocess.run(
+        [*pip, "--no-build-isolation", str(tmp_path / "plugin")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Three carbon beads" in run(installed, tmp_path, "-m", "boltzgen", "systems")
+    (tmp_path / "my.txt").write_text(SPRINGS)
+    said = run(installed, tmp_path, "-m", "boltzgen", "new", "mine", "my.txt", "--solvent", "vacuum")
+    assert "3 atoms" in said
+    assert "nothing stands in its way" in run(installed, tmp_path, "-m", "boltzgen", "check", "mine.yaml")

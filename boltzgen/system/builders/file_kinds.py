@@ -40,6 +40,9 @@ CHARMM_COORDINATES = FileKind("CHARMM coordinates (crd)", IN_FILES)
 CHARMM_PARAMETERS = FileKind("CHARMM parameters", IN_FILES)
 SYSTEM = FileKind("a serialised OpenMM System", IN_FILES)
 STATE = FileKind("a serialised OpenMM State", IN_FILES)
+_TO_PARAMETERS = "`boltzgen new NAME FILE` makes parameters for it"
+SDF = FileKind("an SDF or MOL file", _TO_PARAMETERS)
+MOL2 = FileKind("a MOL2 file", _TO_PARAMETERS)
 EMPTY = FileKind("an empty file", "write it again")
 UNKNOWN = FileKind("no format of structures or force fields that is known here")
 _TRAJECTORY = f"{_TO_PDB} and give the frames as data.trajectory"
@@ -96,9 +99,9 @@ def _of_text(text: str) -> FileKind:
     if lines[0].startswith("*") or re.match(r"\s*(read\s+(rtf|para)|MASS\s)", text, re.IGNORECASE):
         return _of_charmm(lines)
     if "@<TRIPOS>" in text:
-        return FileKind("a MOL2 file", f"{_TO_PDB}, with a CONECT record for every bond")
+        return MOL2
     if any(line.rstrip().endswith(("V2000", "V3000")) for line in lines[:4]):
-        return FileKind("an SDF or MOL file", f"{_TO_PDB}, with a CONECT record for every bond")
+        return SDF
     if re.search(r"^\s*\[\s*(moleculetype|system|atoms|defaults)\s*\]", text, re.M) or "#include" in text:
         return GROMACS_TOPOLOGY
     return _of_columns(lines)

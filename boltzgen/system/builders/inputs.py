@@ -9,7 +9,7 @@ from pathlib import Path
 import openmm
 from openmm import app, unit
 
-from boltzgen.system.builders.file_kinds import FileKind
+from boltzgen.system.builders.file_kinds import RECOGNISED, FileKind
 from boltzgen.system.builders.structures import Structure
 
 
@@ -48,6 +48,12 @@ INPUTS: dict[FileKind, BuildInput] = {}
 """How molecules are built, by the kind of the file that describes them."""
 
 
-def register(kind: FileKind, build: BuildInput) -> None:
-    """Let molecules come from another format, known by the kind of the file that describes them."""
+def register(kind: FileKind, build: BuildInput, recognises: Callable[[str], bool] | None = None) -> None:
+    """Let molecules come from another format, known by the kind of the file that describes them.
+
+    recognises
+        Whether the text of a file is of this kind, where boltzgen does not know it; asked before all others.
+    """
     INPUTS[kind] = build
+    if recognises is not None:
+        RECOGNISED.append((kind, recognises))
