@@ -158,10 +158,16 @@ def new(options: NewOptions) -> None:
     The molecule is built as a run would build it, so that what is wrong with the files is said now. Its
     rotatable bonds become collective variables. What was chosen is printed, a line each.
     """
-    from boltzgen.workflow.new import Wanted, write_workflow
+    from boltzgen.workflow.molecule_files import Wanted
+    from boltzgen.workflow.new import write_workflow
 
     wanted = Wanted(
-        tuple(options.forcefield or ()), options.solvent, options.temperature, options.ph, options.smiles
+        tuple(options.forcefield or ()),
+        options.solvent,
+        options.temperature,
+        options.ph,
+        options.smiles,
+        options.sequence,
     )
     path, said = write_workflow(options.name, options.files or [], wanted)
     print("\n".join([*said, f"{path} written; next: boltzgen check {path}"]))

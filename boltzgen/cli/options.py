@@ -160,8 +160,12 @@ class NewOptions:
         str | None,
         typer.Option(metavar="SMILES", help="In place of files: GAFF2, AM1-BCC charges (needs AmberTools)."),
     ] = None
+    sequence: Annotated[
+        str | None,
+        typer.Option(metavar="SEQUENCE", help="In place of files: a peptide of L residues, ACE-ALA-ALA-NME."),
+    ] = None
     ph: Annotated[
-        float, typer.Option(metavar="PH", help="At which hydrogens that a PDB lacks are put in.")
+        float, typer.Option(metavar="PH", help="At which hydrogens that are not there are put in.")
     ] = 7.0
 
 

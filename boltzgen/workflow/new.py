@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -13,39 +12,23 @@ import yaml
 from boltzgen.config.load import load_workflow
 from boltzgen.config.plugins import load_plugins
 from boltzgen.errors import ConfigError
-from boltzgen.system.builders.build import brings_parameters
-from boltzgen.system.builders.file_kinds import MOL2, SDF, SYSTEM
-from boltzgen.system.builders.ligands import ligand_of_file, ligand_of_smiles
-from boltzgen.system.builders.preparation import prepared
-from boltzgen.system.builders.solvents import MODELS, VACUUM, solvent_named
+from boltzgen.system.builders.file_kinds import SYSTEM
+from boltzgen.system.builders.solvents import VACUUM, solvent_named
 from boltzgen.system.builders.structures import READERS, kind_of_file
 from boltzgen.system.registry import build_system
 from boltzgen.system.torsions import FoundTorsion, found_torsions
 from boltzgen.system.variables import with_variables
+from boltzgen.workflow.molecule_files import SOLVENT, WANTED, Wanted, files_of_molecule, write_new
 
 PROTEIN = "amber14-all.xml"
 """The force field of a structure where none is asked for: ff14SB and others of Amber."""
-SOLVENT = "OBC2"
-"""The implicit solvent where none is asked for."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for beside the files; None for what is chosen here, and said."""
-
-    forcefield: tuple[str, ...] = ()
-    solvent: str | None = None
-    temperature_k: float = 300.0
-    ph: float = 7.0
-    smiles: str | None = None
-
-
-def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = Wanted()) -> tuple[Path, list[str]]:
+def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = WANTED) -> tuple[Path, list[str]]:
     """Write ``NAME.yaml`` in the current directory; its path and what was chosen and found, a line each.
 
-    The molecule is built first, as a run would build it. A structure that brings no parameters and lacks
-    heavy atoms or hydrogens is completed in ``NAME_prepared.pdb``. Raises UserError for files that cannot be
-    used and those that are there already.
+    The molecule is built first, as a run would build it. Raises UserError for files that cannot be used and
+    those that are there already.
     """
     path = Path(f"{name}.yaml")
     if Path(name).name != name:
@@ -53,8 +36,8 @@ def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = Wanted()) 
     load_plugins()
     made: list[Path] = []
     try:
-        _write_new(path, "", made)
-        files, added = _given(name, files, wanted, made)
+        write_new(path, "", made)
+        files, added = files_of_molecule(name, files, wanted, made)
         parameters, said = _parameters(files, wanted)
         path.write_text(_text(name, parameters, []), encoding="utf-8")
         system = build_system(*load_workflow(str(path)))
@@ -68,51 +51,6 @@ def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = Wanted()) 
         raise
     told = f"; torsions found: {', '.join(t.name for t in torsions)}" if torsions else ""
     return path, [*added, *said, *system.notices, f"{system.n_atoms} atoms{told}"]
-
-
-def _given(
-    name: str, files: Sequence[Path], wanted: Wanted, made: list[Path]
-) -> tuple[list[Path], list[str]]:
-    """The files to name in the workflow file: those that are given, or made of them and added to ``made``."""
-    if wanted.smiles is None and not files:
-        raise ConfigError("FILE", "no file is given", "give those that describe the molecule, or --smiles")
-    if wanted.smiles is not None and files:
-        raise ConfigError("--smiles", "and files both describe a molecule", "give one of them")
-    solvent = solvent_named("--solvent", wanted.solvent or SOLVENT)
-    radii = MODELS[solvent or SOLVENT].radii
-    kinds = [kind_of_file(path) for path in files]
-    if wanted.smiles is not None:
-        ligand = ligand_of_smiles(wanted.smiles, radii)
-    elif len(files) == 1 and kinds[0] in (SDF, MOL2):
-        ligand = ligand_of_file(files[0], radii)
-    else:
-        return _completed(name, files, wanted.ph, made)
-    paths = [Path(f"{name}.prmtop"), Path(f"{name}.rst7")]
-    for path, text in zip(paths, (ligand.prmtop, ligand.rst7), strict=True):
-        _write_new(path, text, made)
-    return paths, [*ligand.said, f"{paths[0]} and {paths[1]} written"]
-
-
-def _write_new(path: Path, text: str, made: list[Path]) -> None:
-    if path.exists():
-        raise ConfigError(path, "is there already", "choose another name, or remove it")
-    made.append(path)
-    path.write_text(text, encoding="utf-8")
-
-
-def _completed(name: str, files: Sequence[Path], ph: float, made: list[Path]) -> tuple[list[Path], list[str]]:
-    """The files, a whole structure, added to ``made``, in place of one that lacks atoms."""
-    kinds = [kind_of_file(path) for path in files]
-    structures = [path for path, kind in zip(files, kinds, strict=True) if kind in READERS]
-    if len(structures) != 1 or any(map(brings_parameters, kinds)):
-        return list(files), []
-    whole = prepared(structures[0], ph)
-    if whole is None:
-        return list(files), []
-    path = Path(f"{name}_prepared.pdb")
-    _write_new(path, whole.pdb, made)
-    others = [file for file in files if file is not structures[0]]
-    return [path, *others], [*whole.added, f"{path} written"]
 
 
 def _parameters(files: Sequence[Path], wanted: Wanted) -> tuple[dict[str, object], list[str]]:

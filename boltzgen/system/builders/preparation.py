@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import openmm
-from openmm import app
+from numpy.typing import NDArray
+from openmm import app, unit
 from pdbfixer import PDBFixer
 
 from boltzgen.errors import MolecularSystemError, said_by
@@ -31,6 +34,15 @@ _FORMS: dict[str, list[tuple[set[str], str]]] = {
 }
 """Forms that residues have by pH and surroundings: the first of which all hydrogens are there."""
 
+_AROUND = {
+    ("", "CA"): ("N", "C", "CB"),
+    ("THR", "CB"): ("CA", "OG1", "CG2"),
+    ("ILE", "CB"): ("CA", "CG1", "CG2"),
+}
+"""Atoms around centres in the order in which they span a positive volume in L residues."""
+_UPRIGHT_NM3 = 0.0008
+"""A third of that volume, which is near 0.0025 nm^3."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -48,14 +60,21 @@ def prepared(path: Path, ph: float) -> Prepared | None:
     """
     structure = read_structure(path)
     check_no_solvent(path, structure.topology, structure.names)
+    return completed(path, structure, ph)
+
+
+def completed(where: Path | str, structure: Structure, ph: float) -> Prepared | None:
+    """The same of a structure; ``where`` it comes from is named in errors."""
     try:
         fixer = _fixer(structure)
         heavy = _without_heavy_atoms(fixer, Labels(structure.topology, structure.names))
         if not heavy and not _lacks_hydrogens(structure.topology):
             return None
-        _check_bonds(path, structure, fixer.topology)
+        _check_bonds(where, structure, fixer.topology)
+        fixer = _fixer(_with_beta_carbons(structure, fixer))
         with _the_same_random_numbers():
             fixer.addMissingAtoms(seed=1)
+            _check_arrangement(where, structure, fixer)
             modeller = app.Modeller(fixer.topology, fixer.positions)
             platform = openmm.Platform.getPlatformByName("Reference")
             modeller.addHydrogens(pH=ph, platform=platform)
@@ -63,7 +82,7 @@ def prepared(path: Path, ph: float) -> Prepared | None:
         raise
     except Exception as error:  # PDBFixer raises whatever it comes upon
         raise MolecularSystemError(
-            path, f"cannot be completed ({said_by(error)})", "complete it by another program"
+            where, f"cannot be completed ({said_by(error)})", "complete it by another program"
         ) from error
     text = io.StringIO()
     app.PDBFile.writeFile(modeller.topology, modeller.positions, text, keepIds=True)
@@ -80,7 +99,54 @@ def _fixer(structure: Structure) -> PDBFixer:
     return fixer
 
 
-def _check_bonds(path: Path, structure: Structure, topology: app.Topology) -> None:
+def _with_beta_carbons(structure: Structure, fixer: PDBFixer) -> Structure:
+    """Side chains of which there is nothing hung on the backbone as in L residues.
+
+    PDBFixer lays a whole residue over what there is of one, so that the backbone's torsions decide.
+    """
+    lacking = {r.index for r, atoms in fixer.missingAtoms.items() if any(atom.name == "CB" for atom in atoms)}
+    topology, places = app.Topology(), list[NDArray[np.float64]]()
+    copies: dict[app.topology.Atom, app.topology.Atom] = {}
+    for chain in structure.topology.chains():
+        new_chain = topology.addChain(chain.id)
+        for residue in chain.residues():
+            new = topology.addResidue(residue.name, new_chain, residue.id, residue.insertionCode)
+            place = {atom.name: structure.positions[atom.index] for atom in residue.atoms()}
+            copies |= {atom: topology.addAtom(atom.name, atom.element, new) for atom in residue.atoms()}
+            places += [structure.positions[atom.index] for atom in residue.atoms()]
+            if residue.index in lacking and {"N", "CA", "C"} <= place.keys():
+                along, out = place["CA"] - place["N"], place["C"] - place["CA"]
+                topology.addAtom("CB", app.element.carbon, new)
+                places.append(place["CA"] + 0.568 * along - 0.541 * out - 5.827 * np.cross(along, out))
+    for one, other in structure.topology.bonds():
+        topology.addBond(copies[one], copies[other])
+    return Structure(topology, np.array(places))
+
+
+def _check_arrangement(where: Path | str, structure: Structure, fixer: PDBFixer) -> None:
+    """Refuse a centre that came out as the mirror image of its own: minimisation may turn it over."""
+    for residue, was in zip(fixer.topology.residues(), structure.topology.residues(), strict=True):
+        there, hand = {atom.name for atom in was.atoms()}, 1.0
+        place = {
+            atom.name: np.array(fixer.positions[atom.index].value_in_unit(unit.nanometer))
+            for atom in residue.atoms()
+        }
+        for centre in ("CA", "CB"):
+            around = _AROUND.get((residue.name, centre), _AROUND.get(("", centre), ()))
+            if not around or not {centre, *around} <= place.keys():
+                continue
+            volume = float(np.linalg.det([place[name] - place[centre] for name in around]))
+            if not {centre, *around} <= there and volume * hand < _UPRIGHT_NM3:
+                raise MolecularSystemError(
+                    where,
+                    f"cannot be completed: {centre} of {Labels(fixer.topology).residue(residue)} came out as "
+                    "its mirror image",
+                    "complete it by another program",
+                )
+            hand = math.copysign(1.0, volume)  # of D residues, everything is mirrored
+
+
+def _check_bonds(where: Path | str, structure: Structure, topology: app.Topology) -> None:
     """Refuse where a bond between standard residues would be lost, as that which closes a ring of them."""
     kept = {frozenset((a.index, b.index)) for a, b in topology.bonds()}
     labels = Labels(structure.topology, structure.names)
@@ -89,7 +155,7 @@ def _check_bonds(path: Path, structure: Structure, topology: app.Topology) -> No
     ]
     if lost:
         raise MolecularSystemError(
-            path,
+            where,
             f"lacks atoms, and its bond {lost[0]} would be lost in completing it",
             "complete it by another program that keeps its CONECT records",
         )

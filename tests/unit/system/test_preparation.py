@@ -10,8 +10,10 @@ import pytest
 from openmm import app, unit
 
 from boltzgen.errors import MolecularSystemError
+from boltzgen.system.builders import preparation
 from boltzgen.system.builders.build import from_pdb
 from boltzgen.system.builders.preparation import Prepared, prepared
+from boltzgen.system.builders.sequences import peptide_of_sequence
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.stereochemistry.domain import domain_of
 
@@ -64,6 +66,21 @@ def test_side_chains_and_protons(ph: float, form: str, atoms: int, tmp_path: Pat
     assert made.added[0] == "heavy atoms put in: CG, OD1, OD2 of ASP 3"
     assert form in made.added[-1] and f"at pH {ph:g}" in made.added[-1]
     assert built(tmp_path, made).n_atoms == 34 + atoms
+
+
+def test_a_side_chain_of_which_there_is_nothing(tmp_path: Path) -> None:
+    made = prepared(peptide(tmp_path, "PRO", without=("CB", "CG", "CD")), 7.0)
+    assert made is not None and made.added[0] == "heavy atoms put in: CB of ALA 2 and CD, CG, CB of PRO 3"
+    system = built(tmp_path, made)
+    for residue in list(system.topology.residues())[1:3]:
+        place = {atom.name: system.positions[atom.index] for atom in residue.atoms()}
+        assert np.linalg.det([place[name] - place["CA"] for name in ("N", "C", "CB")]) > 1e-3, residue.name
+
+
+def test_what_comes_out_mirrored_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "_with_beta_carbons", lambda structure, fixer: structure)
+    with pytest.raises(MolecularSystemError, match=r"CA of PRO 2 came out as its mirror image; complete"):
+        peptide_of_sequence("ACE-PRO-GLY-NME", 7.0)
 
 
 def test_the_mirror_image_stays_one(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from boltzgen.config.load import load_workflow
 from boltzgen.errors import UserError
 from boltzgen.system.registry import build_system
-from boltzgen.workflow.new import Wanted, write_workflow
+from boltzgen.workflow.molecule_files import Wanted
+from boltzgen.workflow.new import write_workflow
 
 ROOT = Path(__file__).parents[3]
 FORMATS = ROOT / "tests" / "data" / "formats"
