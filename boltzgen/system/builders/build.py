@@ -17,7 +17,7 @@ from boltzgen.system.builders.force_fields import build_by_force_field
 from boltzgen.system.builders.gromacs import build_gromacs
 from boltzgen.system.builders.inputs import INPUTS, InputOptions, register
 from boltzgen.system.builders.openmm_xml import build_openmm_xml
-from boltzgen.system.builders.starting_geometry import check_geometry
+from boltzgen.system.builders.starting_geometry import check_geometry, check_kept
 from boltzgen.system.builders.structures import READERS, Structure, checked_file, kind_of_file, nanometres
 from boltzgen.system.molecular_system import MolecularSystem
 
@@ -58,7 +58,7 @@ def from_files(
     build = INPUTS.get(kind_of_file(first), INPUTS[file_kinds.PDB])
     structure, system = build(first, [path for path in paths if path is not first], options)
     check_geometry(first, structure, system)
-    return _finish(name, structure, system, temperature_k)
+    return _finish(first, name, structure, system, temperature_k)
 
 
 def from_pdb(
@@ -148,6 +148,7 @@ def _describing(files: Sequence[Path]) -> Path:
 
 
 def _finish(
+    where: Path,
     name: str,
     structure: Structure,
     system: openmm.System,
@@ -163,7 +164,9 @@ def _finish(
         names_in_file=structure.names,
         notices=structure.notices,
     )
-    structure.positions[...] = minimise(first.openmm_system, structure.positions)
+    before = structure.positions.copy()
+    structure.positions[...] = minimise(system, before)
+    check_kept(where, first, before)
     return first
 
 

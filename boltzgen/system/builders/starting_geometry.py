@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import openmm
+import torch
 from numpy.typing import NDArray
 
 from boltzgen.errors import MolecularSystemError
@@ -13,6 +14,7 @@ from boltzgen.system.bonds import harmonic_terms
 from boltzgen.system.builders.structures import Structure
 from boltzgen.system.labels import Labels, listed
 from boltzgen.system.molecular_system import MolecularSystem
+from boltzgen.system.stereochemistry.domain import COUNTS, Domain
 from boltzgen.units import WRONG_LENGTHS
 
 SAME_PLACE_NM = 1e-3
@@ -71,6 +73,23 @@ def check_unit(where: Path | str, x: NDArray[np.float64], system: openmm.System)
                 f"bonds are {middle:.2g} times as long as in the force field: {WRONG_LENGTHS[factor]}",
                 f"divide the positions by {factor:g}",
             )
+
+
+def check_kept(where: Path | str, system: MolecularSystem, before: NDArray[np.float64]) -> None:
+    """MolecularSystemError where minimisation made another isomer of positions [nm] ``(n_atoms, 3)``."""
+    try:
+        domain = Domain(system)
+    except MolecularSystemError:
+        return  # a structure without an arrangement: told where the domain is needed
+    x = torch.from_numpy(before)[None]
+    if bool(domain.contains(x)):
+        return
+    changed = [name for name in domain.counts(x) if name not in COUNTS]
+    raise MolecularSystemError(
+        where,
+        f"is so strained that minimisation turns over {listed(changed) if changed else 'its centres'}",
+        "give a relaxed structure of the isomer that is meant",
+    )
 
 
 def check_topology(system: MolecularSystem) -> None:

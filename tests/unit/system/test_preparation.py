@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from openmm import app, unit
+from pdbfixer import PDBFixer
 
 from boltzgen.errors import MolecularSystemError
 from boltzgen.system.builders import preparation
@@ -29,18 +30,26 @@ def built(folder: Path, made: Prepared | None) -> MolecularSystem:
     return from_pdb(path, ["amber14-all.xml"], "whole")
 
 
-def peptide(folder: Path, *residues: str, without: tuple[str, ...] = ()) -> Path:
-    """A PDB file of heavy atoms, a chain by PDBFixer's own templates, some of its atoms left out."""
-    from pdbfixer import PDBFixer
+def peptide(folder: Path, sequence: str, without: tuple[str, ...] = ()) -> Path:
+    """A PDB file of heavy atoms, some of which are left out."""
+    pdb = app.PDBFile(io.StringIO(peptide_of_sequence(sequence, 7.0).pdb))
+    return written(folder, pdb, without)
 
+
+def by_pdbfixer(folder: Path, residue: str, without: tuple[str, ...]) -> Path:
+    """The same of a residue after an alanine, as PDBFixer draws loops: strained."""
     fixer = PDBFixer(pdbfile=io.StringIO(HEAVY.read_text()))
     fixer.findMissingResidues()
-    first = next(fixer.topology.chains())
-    fixer.missingResidues = {(first.index, 2): list(residues)}
+    fixer.missingResidues = {(0, 2): [residue]}
     fixer.findMissingAtoms()
     fixer.addMissingAtoms(seed=1)
-    modeller = app.Modeller(fixer.topology, fixer.positions)
-    modeller.delete([atom for atom in modeller.topology.atoms() if atom.name in without])
+    return written(folder, fixer, without)
+
+
+def written(folder: Path, structure: app.PDBFile | PDBFixer, without: tuple[str, ...]) -> Path:
+    modeller = app.Modeller(structure.topology, structure.positions)
+    hydrogen = app.element.hydrogen
+    modeller.delete([a for a in modeller.topology.atoms() if a.name in without or a.element is hydrogen])
     path = folder / "chain.pdb"
     with path.open("w") as stream:
         app.PDBFile.writeFile(modeller.topology, modeller.positions, stream)
@@ -61,7 +70,7 @@ def test_what_is_whole_is_left_alone() -> None:
 
 @pytest.mark.parametrize(("ph", "form", "atoms"), [(7.0, "", 0), (2.0, "ASP 3 is with its hydrogen", 1)])
 def test_side_chains_and_protons(ph: float, form: str, atoms: int, tmp_path: Path) -> None:
-    made = prepared(peptide(tmp_path, "ASP", without=("CG", "OD1", "OD2")), ph)
+    made = prepared(peptide(tmp_path, "ACE-ALA-ASP-NME", ("CG", "OD1", "OD2")), ph)
     assert made is not None
     assert made.added[0] == "heavy atoms put in: CG, OD1, OD2 of ASP 3"
     assert form in made.added[-1] and f"at pH {ph:g}" in made.added[-1]
@@ -69,12 +78,19 @@ def test_side_chains_and_protons(ph: float, form: str, atoms: int, tmp_path: Pat
 
 
 def test_a_side_chain_of_which_there_is_nothing(tmp_path: Path) -> None:
-    made = prepared(peptide(tmp_path, "PRO", without=("CB", "CG", "CD")), 7.0)
-    assert made is not None and made.added[0] == "heavy atoms put in: CB of ALA 2 and CD, CG, CB of PRO 3"
+    made = prepared(peptide(tmp_path, "ACE-ALA-SER-NME", ("CB", "OG")), 7.0)
+    assert made is not None and made.added[0] == "heavy atoms put in: CB of ALA 2 and CB, OG of SER 3"
     system = built(tmp_path, made)
     for residue in list(system.topology.residues())[1:3]:
         place = {atom.name: system.positions[atom.index] for atom in residue.atoms()}
         assert np.linalg.det([place[name] - place["CA"] for name in ("N", "C", "CB")]) > 1e-3, residue.name
+
+
+def test_another_isomer_by_minimisation_is_refused(tmp_path: Path) -> None:
+    """Drawn by PDBFixer, this backbone suits the mirror image of a proline only."""
+    made = prepared(by_pdbfixer(tmp_path, "PRO", ("CB", "CG", "CD")), 7.0)
+    with pytest.raises(MolecularSystemError, match=r"whole.pdb: is so strained that .* over centre CA\(17\)"):
+        built(tmp_path, made)
 
 
 def test_what_comes_out_mirrored_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
