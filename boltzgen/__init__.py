@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from boltzgen.ensemble.weighted import WeightedEnsemble
     from boltzgen.errors import MolecularSystemError, UserError
     from boltzgen.model import EnergyModel
-    from boltzgen.potential import Potential, make_potential, potential_of_openmm
+    from boltzgen.potential import Potential, make_potential, potential_of_openmm, torch_force
     from boltzgen.rundir.finished_run import load_run
     from boltzgen.system.builders.build import (
         from_amber,
@@ -51,6 +51,7 @@ _HOMES = {
     "Potential": "boltzgen.potential",
     "make_potential": "boltzgen.potential",
     "potential_of_openmm": "boltzgen.potential",
+    "torch_force": "boltzgen.potential",
     "EnergyModel": "boltzgen.model",
     "free_energy_difference": "boltzgen.analyze.free_energy",
     "potential_of_mean_force": "boltzgen.analyze.free_energy",
@@ -108,6 +109,7 @@ __all__ = [
     "remove_centre_of_mass_motion_removers",
     "reweighted",
     "thermal_energy",
+    "torch_force",
     "with_variables",
 ]
 

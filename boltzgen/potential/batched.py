@@ -12,6 +12,7 @@ from torch import Tensor
 
 from boltzgen.potential import compound, custom, forces
 from boltzgen.potential.coordinates import Unsupported
+from boltzgen.potential.of_torch import torch_functions
 from boltzgen.potential.program import Program
 from boltzgen.potential.terms import Layout, Term
 
@@ -34,6 +35,7 @@ _COMPILERS: dict[str, Callable[[Any, Layout], list[Term]]] = {
     "CustomGBForce": custom.custom_gb,
     "CustomCompoundBondForce": compound.compound_bonds,
     "CustomCentroidBondForce": compound.centroid_bonds,
+    "PythonForce": torch_functions,
 }
 _WITHOUT_ENERGY = {
     "CMMotionRemover",

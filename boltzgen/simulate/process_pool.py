@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from boltzgen.errors import NumericalError
 from boltzgen.runtime.progress import OnProgress
 from boltzgen.simulate.one_run import run_task
 from boltzgen.simulate.recorder import Advance, Recorder, Task
+from boltzgen.system.registry import import_files, imported_files
 
 
 @dataclass
@@ -58,7 +60,7 @@ def run_in_processes(tasks: Sequence[Task], n_workers: int, progress: Simulation
         max_workers=n_workers,
         mp_context=spawn,
         initializer=_start_worker,
-        initargs=(messages, stop),
+        initargs=(messages, stop, imported_files()),
     )
     try:
         with _interrupts_ignored():  # workers inherit that, and the first submissions start them
@@ -104,11 +106,12 @@ class _Stopped(Exception):
     """The parent process asked this run to end, or is gone."""
 
 
-def _start_worker(messages: Any, stop: Any) -> None:
-    """Leave Ctrl-C to the parent, which sets ``stop``; remember where progress goes."""
+def _start_worker(messages: Any, stop: Any, files: Sequence[Path]) -> None:
+    """Leave Ctrl-C to the parent, which sets ``stop``; import what it has; remember where progress goes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    import_files(files)
     _WORKER["messages"], _WORKER["stop"] = messages, stop
     messages.cancel_join_thread()
 

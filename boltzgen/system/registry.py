@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from boltzgen.errors import MolecularSystemError, UserError
@@ -25,6 +28,8 @@ GROUP = "boltzgen.systems"
 """Entry-point group in which packages announce their ``build`` functions."""
 
 Build = Callable[..., MolecularSystem]
+_OF_FILES = "boltzgen_user_system_"
+"""What the names of modules begin with that are imported from system files."""
 _SAID = (UserWarning, RuntimeWarning)
 """Warnings of libraries that become notices of the system that was built; others are for programmers."""
 _WARNINGS = {
@@ -149,25 +154,45 @@ def _build_from_file(path: Path) -> Build:
         raise MolecularSystemError(
             f"system {path}", "no such file", "give the path of a .py file with a build() function"
         )
-    spec = importlib.util.spec_from_file_location(f"boltzgen_user_system_{path.stem}", path)
+    # One name for each content: what a file defines can be pickled, whatever is imported later.
+    written = f"{path.resolve()} {path.stat().st_mtime_ns}"
+    name = f"{_OF_FILES}{path.stem}_{zlib.crc32(written.encode()):08x}"
+    module = sys.modules.get(name) or _imported(name, path)
+    return _checked_build(str(path), getattr(module, "build", None))
+
+
+def _imported(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise MolecularSystemError(
             f"system {path}",
             "cannot be imported as a module",
             "give the path of a .py file with a build() function",
         )
-    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, UserError) or not isinstance(error, Exception | SystemExit):
+            raise
         raise MolecularSystemError(
             f"system {path}",
             f"cannot be imported ({_told(error, str(path))})",
             _PUBLIC_NAMES if _of_boltzgen(error) else "mend the file",
         ) from error
-    return _checked_build(str(path), getattr(module, "build", None))
+    return module
+
+
+def imported_files() -> list[Path]:
+    """System files that were imported in this process: what they define is known to no other yet."""
+    return [Path(str(m.__file__)) for name, m in sys.modules.items() if name.startswith(_OF_FILES)]
+
+
+def import_files(paths: Sequence[Path]) -> None:
+    """Import system files as building their systems does."""
+    for path in paths:
+        _build_from_file(path)
 
 
 def _checked_build(name: str, build: object) -> Build:

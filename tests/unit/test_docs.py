@@ -12,6 +12,7 @@ import pytest
 from openmm import app
 from openmmtools.testsystems import get_data_filename
 
+from boltzgen import make_potential
 from boltzgen.config.load import load_workflow
 from boltzgen.ensemble.tails import Tail
 from boltzgen.sample import verdict
@@ -55,6 +56,28 @@ def test_the_example_of_a_system_is_one(tmp_path: Path) -> None:
             assert [state.name for state in system.states] == ["trans", "gauche"]
             found[name] = [cv.name for cv in system.collective_variables]
     assert found["butane.yaml"] == ["phi"] and found["more.yaml"] == ["phi", "ends", "bend", "size", "fold"]
+
+
+WITH_BONDS_OF_ITS_OWN = """
+
+by_openmm = build
+
+def build():
+    molecule = by_openmm()
+    molecule.openmm_system.removeForce(0)
+    molecule.openmm_system.addForce(bonds())
+    return molecule
+"""
+
+
+def test_the_energy_of_ones_own_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "adding_a_system.md").read_text(encoding="utf-8")
+    module = dict(NAMED_FILE.findall(page))["butane.py"]
+    energy = page.split("### An energy of your own")[1].split("```python\n")[1].split("```")[0]
+    (tmp_path / "morse.py").write_text(module + energy + WITH_BONDS_OF_ITS_OWN)
+    system = load_system("morse.py", base=tmp_path)
+    assert check_system(system).mirror_symmetric
+    assert make_potential(system, backend="batched").backend == "batched"
 
 
 def test_the_example_of_amber_files_is_one(tmp_path: Path) -> None:

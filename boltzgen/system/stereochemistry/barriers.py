@@ -15,6 +15,11 @@ N_ANGLES = 72
 TORSIONS = (openmm.PeriodicTorsionForce, openmm.RBTorsionForce, openmm.CustomTorsionForce)
 
 
+def has_terms(system: MolecularSystem) -> bool:
+    """Whether a force field has terms by which barriers are told: an energy in one piece has none."""
+    return not any(type(force).__name__ == "PythonForce" for force in system.openmm_system.getForces())
+
+
 def rotation_barriers(system: MolecularSystem, bonds: list[tuple[int, int]]) -> dict[tuple[int, int], float]:
     """Barrier [kJ/mol] of half a turn about each bond, by its proper torsions alone; 0 without any.
 

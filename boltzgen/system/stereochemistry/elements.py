@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 import networkx as nx
+import numpy as np
 import torch
 from openmm import unit
 from torch import Tensor
 
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.stereochemistry.automorphisms import Core, core_of
-from boltzgen.system.stereochemistry.barriers import rotation_barriers
+from boltzgen.system.stereochemistry.barriers import has_terms, rotation_barriers
 
 Kind = Literal["centre", "double bond", "amide", "axis"]
 NEVER_CROSSED = 60.0
 """Torsional barrier [kJ/mol] of a bond about which dynamics does not turn: 24 kT at 300 K; amides have 80."""
+DOUBLE_NM = 0.138
+"""Length [nm] below which a bond that is told by it is double: of C=C 0.134, between two of them 0.146."""
 SMALL_RING = 7
 """Atoms of the largest ring in which a bond has only one arrangement."""
 LEAST_ORTHO = 3
@@ -143,11 +146,21 @@ def _stiff_bonds(system: MolecularSystem, graph: nx.Graph) -> Iterator[StereoEle
     bonds = [bond for bond in system.bonds if all(graph.degree(atom) in (2, 3) for atom in bond)]
     bonds = [bond for bond in bonds if not any(is_linear(system, graph, atom) for atom in bond)]
     bonds = [bond for bond in bonds if not _in_ring(graph, *bond)]
-    for bond, barrier in rotation_barriers(system, bonds).items():
-        if barrier >= NEVER_CROSSED:
-            amide = _amide(graph, *bond)
-            ends = tuple(_ordered(graph, bond[k], bond[1 - k]) for k in (0, 1))
-            yield StereoElement("amide" if amide else "double bond", bond, ends, amide == "tertiary")
+    if has_terms(system):
+        barriers = rotation_barriers(system, bonds)
+        bonds = [bond for bond in bonds if barriers[bond] >= NEVER_CROSSED]
+    else:
+        bonds = [bond for bond in bonds if _amide(graph, *bond) or _is_double(system, graph, *bond)]
+    for bond in bonds:
+        amide = _amide(graph, *bond)
+        ends = tuple(_ordered(graph, bond[k], bond[1 - k]) for k in (0, 1))
+        yield StereoElement("amide" if amide else "double bond", bond, ends, amide == "tertiary")
+
+
+def _is_double(system: MolecularSystem, graph: nx.Graph, a: int, b: int) -> bool:
+    """Whether a bond of carbon and nitrogen is as short as double ones are in the reference."""
+    both = {graph.nodes[a]["label"], graph.nodes[b]["label"]} <= {"C", "N"}
+    return both and float(np.linalg.norm(system.positions[a] - system.positions[b])) < DOUBLE_NM
 
 
 def _amide(graph: nx.Graph, a: int, b: int) -> str:
