@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import openmm
@@ -13,8 +14,9 @@ from openmm.app.internal.amber_file_parser import PrmtopLoader
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders.inputs import InputOptions
-from boltzgen.system.builders.restarts import box_left_out, coordinates_beside
-from boltzgen.system.builders.solvents import MODELS, solvent_named
+from boltzgen.system.builders.restarts import coordinates_beside
+from boltzgen.system.builders.solutes import molecule_alone, surroundings
+from boltzgen.system.builders.solvents import MODELS, add_solvent, solvent_named
 from boltzgen.system.builders.structures import Structure
 
 
@@ -23,11 +25,12 @@ def build_amber(
 ) -> tuple[Structure, openmm.System]:
     """Of an Amber topology (prmtop) and coordinates."""
     solvent = solvent_named(prmtop, options.implicit_solvent)
-    model = None if solvent is None else MODELS[solvent].option
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             parameters = app.AmberPrmtopFile(str(prmtop))
+            by_radii = solvent is not None and not surroundings(parameters.topology)[0]
+            model = MODELS[solvent].option if solvent is not None and by_radii else None
             found = coordinates_beside(prmtop, parameters.topology, others)
             system = parameters.createSystem(implicitSolvent=model, **options.of_create_system())
         loader = PrmtopLoader(str(prmtop))
@@ -44,12 +47,20 @@ def build_amber(
             f"is an Amber topology that cannot be used ({said_by(error)})",
             "write it again, without extra points",
         ) from error
-    topology = parameters.topology
-    notices = box_left_out(prmtop, topology)
-    own = [(atom.residue.name, atom.name) for atom in topology.atoms()]
-    differ = any("GB parameters" in str(warning.message) for warning in said)
-    notices += () if solvent is None else _told_radii(prmtop, solvent, differ)
-    return Structure(topology, found.positions, tuple(names) if names != own else (), notices), system
+    own = [(atom.residue.name, atom.name) for atom in parameters.topology.atoms()]
+    structure = Structure(parameters.topology, found.positions, tuple(names) if names != own else ())
+    structure, system = molecule_alone(
+        prmtop, structure, system, found.box, options.implicit_solvent is not None
+    )
+    if solvent is None:
+        return structure, system
+    if by_radii:
+        differ = any("GB parameters" in str(warning.message) for warning in said)
+        told = _told_radii(prmtop, solvent, differ)
+    else:  # radii of a file for explicit water are whatever its program puts there
+        add_solvent(system, structure.topology, solvent, options.nonbonded_cutoff_nm)
+        told = (f"{prmtop}: radii are {MODELS[solvent].radii}, with which {solvent} was fitted",)
+    return replace(structure, notices=(*structure.notices, *told)), system
 
 
 def _told_radii(prmtop: Path, solvent: str, differ: bool) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from openmm import app
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
 from boltzgen.system.builders.inputs import InputOptions
-from boltzgen.system.builders.restarts import box_left_out, coordinates_beside
+from boltzgen.system.builders.restarts import coordinates_beside
+from boltzgen.system.builders.solutes import molecule_alone
 from boltzgen.system.builders.solvents import add_solvent, solvent_named
 from boltzgen.system.builders.structures import Structure
 from boltzgen.system.labels import listed
@@ -51,10 +52,16 @@ def build_charmm(psf: Path, others: Sequence[Path], options: InputOptions) -> tu
             f"needs parameters that are not in {given} ({said_by(error)})",
             "give every parameter file that it was made with",
         ) from error
+    structure, system = molecule_alone(
+        psf,
+        Structure(read.topology, coordinates.positions),
+        system,
+        coordinates.box,
+        options.implicit_solvent is not None,
+    )
     if solvent is not None:
-        add_solvent(system, read.topology, solvent, options.nonbonded_cutoff_nm)
-    notices = box_left_out(psf, read.topology)
-    return Structure(read.topology, coordinates.positions, notices=notices), system
+        add_solvent(system, structure.topology, solvent, options.nonbonded_cutoff_nm)
+    return structure, system
 
 
 def _parameters(sets: Sequence[Path]) -> app.CharmmParameterSet:

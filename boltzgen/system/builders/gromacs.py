@@ -12,7 +12,8 @@ from openmm import app
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders.inputs import InputOptions
-from boltzgen.system.builders.restarts import box_left_out, coordinates_beside
+from boltzgen.system.builders.restarts import coordinates_beside
+from boltzgen.system.builders.solutes import molecule_alone
 from boltzgen.system.builders.solvents import add_solvent, solvent_named
 from boltzgen.system.builders.structures import Structure
 
@@ -34,10 +35,16 @@ def build_gromacs(
         raise
     except Exception as error:  # OpenMM's readers raise whatever they come upon
         raise _refused(top, error) from error
+    structure, system = molecule_alone(
+        top,
+        Structure(read.topology, coordinates.positions),
+        system,
+        coordinates.box,
+        options.implicit_solvent is not None,
+    )
     if solvent is not None:
-        add_solvent(system, read.topology, solvent, options.nonbonded_cutoff_nm)
-    notices = box_left_out(top, read.topology)
-    return Structure(read.topology, coordinates.positions, notices=notices), system
+        add_solvent(system, structure.topology, solvent, options.nonbonded_cutoff_nm)
+    return structure, system
 
 
 def _refused(top: Path, error: Exception) -> MolecularSystemError:

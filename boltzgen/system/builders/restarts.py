@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from openmm import app
+from openmm import app, unit
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
@@ -21,20 +21,33 @@ from boltzgen.system.labels import Labels, symbol_of
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Positions [nm] ``(n_atoms, 3)``, and of each atom the element or the name where the file tells it."""
+    """Positions [nm] ``(n_atoms, 3)``, and of each atom the element or the name where the file tells it.
+
+    box
+        Vectors of a periodic box [nm] ``(3, 3)``, if there is one.
+    """
 
     positions: NDArray[np.float64]
+    box: NDArray[np.float64] | None = None
     elements: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
 
+def _box(vectors: unit.Quantity | None) -> NDArray[np.float64] | None:
+    """None where there is no box, and where one has no volume, as in a gro file of a molecule alone."""
+    box = None if vectors is None else nanometres(vectors)
+    return box if box is not None and np.linalg.det(box) > 0 else None
+
+
 def _of_amber(path: Path) -> Coordinates:
-    return Coordinates(nanometres(app.AmberInpcrdFile(str(path)).getPositions(asNumpy=True)))
+    read = app.AmberInpcrdFile(str(path))
+    return Coordinates(nanometres(read.getPositions(asNumpy=True)), _box(read.boxVectors))
 
 
 def _of_gromacs(path: Path) -> Coordinates:
     read = app.GromacsGroFile(str(path))
-    return Coordinates(nanometres(read.getPositions(asNumpy=True)), names=tuple(read.atomNames))
+    positions = nanometres(read.getPositions(asNumpy=True))
+    return Coordinates(positions, _box(read.getPeriodicBoxVectors()), names=tuple(read.atomNames))
 
 
 def _of_charmm(path: Path) -> Coordinates:
@@ -62,7 +75,8 @@ def read_coordinates(path: Path) -> Coordinates:
     kind = checked_file(path, *RESTARTS, *READERS, belongs=belongs)
     if kind in READERS:
         structure = read_structure(path)
-        return Coordinates(structure.positions, elements_of(structure.topology))
+        box = _box(structure.topology.getPeriodicBoxVectors())
+        return Coordinates(structure.positions, box, elements_of(structure.topology))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the reader of NetCDF
@@ -91,14 +105,6 @@ def coordinates_beside(described: Path, topology: app.Topology, others: Sequence
     return found
 
 
-def box_left_out(described: Path, topology: app.Topology) -> tuple[str, ...]:
-    """Take a periodic box from a topology, in place, and the line that says so if there was one."""
-    if topology.getPeriodicBoxVectors() is None:
-        return ()
-    topology.setPeriodicBoxVectors(None)
-    return (f"{described}: was made for a periodic box; now there is none",)
-
-
 def elements_of(topology: app.Topology) -> tuple[str, ...]:
     """Chemical symbols, empty for particles that are no atoms."""
     return tuple(symbol_of(atom.element) for atom in topology.atoms())
@@ -113,7 +119,7 @@ def check_pair(described: Path, topology: app.Topology, path: Path, found: Coord
         raise MolecularSystemError(
             path,
             f"has {len(found.positions)} atoms, and {described} has {topology.getNumAtoms()}",
-            "give files of one molecule, without water and ions",
+            "give files that were written together",
         )
     remedy = f"give coordinates in the order of {described}"
     for k, (theirs, ours) in enumerate(zip(found.elements, elements_of(topology), strict=False)):
