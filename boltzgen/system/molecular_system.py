@@ -84,6 +84,15 @@ class MolecularSystem:
         """Thermal energy in kJ/mol."""
         return thermal_energy(self.temperature_k)
 
+    @property
+    def net_charge(self) -> float | None:
+        """Sum of the charges [e] of the first NonbondedForce; None without one."""
+        forces = [f for f in self.openmm_system.getForces() if isinstance(f, openmm.NonbondedForce)]
+        if not forces:
+            return None
+        charges = (forces[0].getParticleParameters(atom)[0] for atom in range(self.n_atoms))
+        return sum(charge.value_in_unit(unit.elementary_charge) for charge in charges)
+
     @cached_property
     def mdtraj_topology(self) -> mdtraj.Topology:
         """The topology for MDTraj; particles without a chemical element become its virtual-site element."""

@@ -105,7 +105,9 @@ def _is_flat(system: MolecularSystem, atom: int, three: list[int]) -> bool:
 def _with_residues(system: MolecularSystem, torsions: list[tuple[str, Four]]) -> list[tuple[str, Four]]:
     """Kinds with the number of the residue, where there are several of one kind."""
     counts = Counter(kind for kind, _ in torsions)
-    residues = [atom.residue.id.strip() for atom in system.topology.atoms()]
+    residues = [
+        atom.residue.id.strip() + atom.residue.insertionCode.strip() for atom in system.topology.atoms()
+    ]
     return [
         (f"{kind}_{residues[atoms[2 if kind == 'phi' else 1]]}" if counts[kind] > 1 else kind, atoms)
         for kind, atoms in torsions

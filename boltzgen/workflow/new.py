@@ -49,8 +49,9 @@ def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = WANTED) ->
         for file in made:
             file.unlink(missing_ok=True)
         raise
+    charge = "" if system.net_charge is None else f", net charge {round(system.net_charge, 2) + 0.0:g}"
     told = f"; torsions found: {', '.join(t.name for t in torsions)}" if torsions else ""
-    return path, [*added, *said, *system.notices, f"{system.n_atoms} atoms{told}"]
+    return path, [*added, *said, *system.notices, f"{system.n_atoms} atoms{charge}{told}"]
 
 
 def _parameters(files: Sequence[Path], wanted: Wanted) -> tuple[dict[str, object], list[str]]:

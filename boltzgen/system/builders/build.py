@@ -136,10 +136,10 @@ def _describing(files: Sequence[Path]) -> Path:
     topologies = [path for path in files if brings_parameters(kinds[path])]
     found = topologies or [path for path in files if kinds[path] in READERS]
     if not found:
-        known = ", ".join(kind.name for kind in INPUTS)
-        raise MolecularSystemError(
-            files[0], f"is {kinds[files[0]].name}", f"give what describes the molecule too: {known}"
-        )
+        kind = kinds[files[0]]
+        known = f"give what describes the molecule too: {', '.join(kind.name for kind in INPUTS)}"
+        remedy = known if kind.remedy == file_kinds.IN_FILES else kind.remedy
+        raise MolecularSystemError(files[0], f"is {kind.name}", remedy)
     if len(found) > 1:
         raise MolecularSystemError(
             found[1], f"describes a molecule as {found[0]} does", "give the files of one molecule"

@@ -17,7 +17,7 @@ from openmm import app
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
 from boltzgen.system.builders.inputs import InputOptions
-from boltzgen.system.builders.solutes import check_no_solvent
+from boltzgen.system.builders.solutes import check_no_solvent, check_one_molecule
 from boltzgen.system.builders.structures import Structure, checked_file, read_structure
 from boltzgen.system.builders.templates import Fault, telling_fault
 from boltzgen.system.labels import Labels
@@ -55,7 +55,28 @@ def build_by_force_field(
     check_no_solvent(path, structure.topology, structure.names)
     files = (*options.forcefield, *others)
     made = parametrised(path, structure, files, options.of_create_system(), options.residue_templates)
-    return replace(structure, notices=(*structure.notices, *made.notices)), made.system
+    check_one_molecule(path, structure.topology)
+    notices = (*structure.notices, *made.notices, *_thiolates(path, structure))
+    return replace(structure, notices=notices), made.system
+
+
+def _thiolates(path: Path, structure: Structure) -> list[str]:
+    """A line for each cysteine without hydrogen or bond at its sulfur; an error where it is called CYX."""
+    labels, said = Labels(structure.topology, structure.names), []
+    bonded = [{a.residue, b.residue} for a, b in structure.topology.bonds() if {a.name, b.name} == {"SG"}]
+    for residue in structure.topology.residues():
+        atoms = {atom.name: atom for atom in residue.atoms()}
+        if "SG" not in atoms or "HG" in atoms or any(residue in pair for pair in bonded):
+            continue
+        called = structure.names[atoms["SG"].index][0] if structure.names else residue.name
+        if called in ("CYX", "CYS2"):
+            raise MolecularSystemError(
+                path,
+                f"{labels.residue(residue)} is named as in a disulfide, and no other sulfur is near",
+                "mend the structure, or call it CYS and put in HG",
+            )
+        said.append(f"{path}: {labels.residue(residue)} has no HG and no disulfide, and is a thiolate")
+    return said
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,29 @@ def check_numbers(path: Path, lines: list[str]) -> None:
                     )
 
 
+def brought_together(lines: list[str]) -> tuple[list[str], int]:
+    """``lines`` in which the atoms of a residue follow each other, and of how many residues they did not.
+
+    Some programs write hydrogens below all others. Residues that would have two atoms of one name are left
+    apart: they are of two molecules of one numbering.
+    """
+    runs, home = list(_residues(lines)), dict[tuple[int, str, str], int]()
+    rows_of: dict[int, list[int]] = {}
+    for at, (model, _, rows) in enumerate(runs):
+        key = (model, lines[rows[0]][17:22], lines[rows[0]][22:27])
+        there, here = ({lines[k][12:17] for k in some} for some in (rows_of.get(home.get(key, at), []), rows))
+        if key not in home or there & here:
+            home[key] = at
+        rows_of.setdefault(home[key], []).extend(rows)
+    apart = {at for at in rows_of if rows_of[at] != runs[at][2]}
+    moved = {k for at in apart for k in rows_of[at]}
+    ordered = []
+    for k, line in enumerate(lines):
+        ordered += [] if k in moved else [line]
+        ordered += next(([lines[j] for j in rows_of[at]] for at in apart if runs[at][2][-1] == k), [])
+    return ordered, len(apart)
+
+
 def with_unique_names(lines: list[str]) -> tuple[list[str], list[Renamed]]:
     """``lines`` in which no two atoms of a residue share a name, and what was renamed in the first model.
 

@@ -34,6 +34,16 @@ _FORMS: dict[str, list[tuple[set[str], str]]] = {
 }
 """Forms that residues have by pH and surroundings: the first of which all hydrogens are there."""
 
+_CALLED = {
+    **dict.fromkeys(("HID", "HSD", "HISD", "HISA"), ("HIS", "HID")),
+    **dict.fromkeys(("HIE", "HSE", "HISE", "HISB"), ("HIS", "HIE")),
+    **dict.fromkeys(("HIP", "HSP", "HISP", "HISH"), ("HIS", "HIP")),
+    **dict.fromkeys(("ASH", "ASPP", "ASPH"), ("ASP", "ASH")),
+    **dict.fromkeys(("GLH", "GLUP", "GLUH"), ("GLU", "GLH")),
+    **dict.fromkeys(("LYN", "LSN", "LYSN"), ("LYS", "LYN")),
+    **dict.fromkeys(("CYX", "CYS2"), ("CYS", "CYX")),
+}
+"""Standard residue and its form, as OpenMM calls them, of what Amber, CHARMM and GROMACS call residues."""
 _AROUND = {
     ("", "CA"): ("N", "C", "CB"),
     ("THR", "CB"): ("CA", "OG1", "CG2"),
@@ -56,7 +66,8 @@ def prepared(path: Path, ph: float) -> Prepared | None:
     """The structure of a PDB or mmCIF file with the atoms that it lacks; None where it is whole.
 
     It is whole where no residue lacks heavy atoms and hydrogens are there: those that a file has are never
-    changed. Raises MolecularSystemError, one line, for what cannot be completed.
+    changed. A name such as HIE or ASH says which form is meant, whatever the pH. Raises MolecularSystemError,
+    one line, for what cannot be completed.
     """
     structure = read_structure(path)
     check_no_solvent(path, structure.topology, structure.names)
@@ -65,11 +76,13 @@ def prepared(path: Path, ph: float) -> Prepared | None:
 
 def completed(where: Path | str, structure: Structure, ph: float) -> Prepared | None:
     """The same of a structure; ``where`` it comes from is named in errors."""
+    variants = _variants(structure)
     try:
         fixer = _fixer(structure)
         heavy = _without_heavy_atoms(fixer, Labels(structure.topology, structure.names))
         if not heavy and not _lacks_hydrogens(structure.topology):
             return None
+        _check_backbone(where, structure, fixer)
         _check_bonds(where, structure, fixer.topology)
         fixer = _fixer(_with_beta_carbons(structure, fixer))
         with _the_same_random_numbers():
@@ -77,7 +90,7 @@ def completed(where: Path | str, structure: Structure, ph: float) -> Prepared | 
             _check_arrangement(where, structure, fixer)
             modeller = app.Modeller(fixer.topology, fixer.positions)
             platform = openmm.Platform.getPlatformByName("Reference")
-            modeller.addHydrogens(pH=ph, platform=platform)
+            modeller.addHydrogens(pH=ph, variants=variants, platform=platform)
     except MolecularSystemError:
         raise
     except Exception as error:  # PDBFixer raises whatever it comes upon
@@ -87,6 +100,32 @@ def completed(where: Path | str, structure: Structure, ph: float) -> Prepared | 
     text = io.StringIO()
     app.PDBFile.writeFile(modeller.topology, modeller.positions, text, keepIds=True)
     return Prepared(text.getvalue(), (*heavy, _hydrogens(structure, modeller.topology, ph)))
+
+
+def _variants(structure: Structure) -> list[str | None]:
+    """The form of each residue by what the file calls it, in place renamed as standard ones are."""
+    first = [next(residue.atoms()).index for residue in structure.topology.residues()]
+    variants: list[str | None] = []
+    for residue, atom in zip(structure.topology.residues(), first, strict=True):
+        called = structure.names[atom][0] if structure.names else residue.name
+        residue.name, variant = _CALLED.get(called, (residue.name, None))
+        variants.append(variant)
+    return variants
+
+
+def _check_backbone(where: Path | str, structure: Structure, fixer: PDBFixer) -> None:
+    """Refuse residues without their backbone, which nothing places."""
+    labels = Labels(structure.topology, structure.names)
+    known = list(structure.topology.residues())
+    for residue, atoms in fixer.missingAtoms.items():
+        lacking = [atom.name for atom in atoms if atom.name in ("N", "CA", "C")]
+        if lacking and residue.name not in ("ACE", "NME"):
+            raise MolecularSystemError(
+                where,
+                f"{labels.residue(known[residue.index])} lacks {listed(lacking)} of its backbone, as where a "
+                "file was cut off",
+                "give the whole residue, or leave it out",
+            )
 
 
 def _fixer(structure: Structure) -> PDBFixer:

@@ -85,7 +85,7 @@ def surroundings(topology: app.Topology, names: Names = ()) -> tuple[set[app.top
     alone = [r for r, found in elements.items() if len(found) == 1 and r not in bonded]
     oxygens = [r for r in alone if elements[r] == ["O"]]  # of water without its hydrogens
     waters = [r for r, found in elements.items() if [e for e in found if e] == ["H", "H", "O"]] + oxygens
-    ions = [r for r in alone if r not in oxygens]
+    ions = [r for r in alone if r not in oxygens and elements[r] not in (["C"], ["N"], ["H"])]
     if len(elements) == 1 or not (waters or ions):
         return set(), ""
     labels = Labels(topology, names)

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,13 @@ from openmm.app.internal.pdbx.reader.PdbxReader import PdbxReader
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
-from boltzgen.system.builders.pdb_names import Renamed, check_columns, check_numbers, with_unique_names
+from boltzgen.system.builders.pdb_names import (
+    Renamed,
+    brought_together,
+    check_columns,
+    check_numbers,
+    with_unique_names,
+)
 from boltzgen.system.labels import Labels, Names, listed
 
 
@@ -112,6 +118,7 @@ def _of_pdb(path: Path, text: str) -> Structure:
     lines = text.splitlines(keepends=True)
     check_columns(path, lines)
     check_numbers(path, lines)
+    lines, apart = brought_together(lines)
     lines, renamed = with_unique_names(lines)
     pdb, names = _pdb(lines)
     original = {(r.residue, r.name): r.original for r in renamed}
@@ -120,7 +127,7 @@ def _of_pdb(path: Path, text: str) -> Structure:
     if renamed:
         _check_renamed(path, lines, pdb, {(r.residue, r.name) for r in renamed}, names, file_names)
     structure = _structure(path, pdb, file_names)
-    return Structure(topology, structure.positions, structure.names, _notices(path, lines, renamed))
+    return Structure(topology, structure.positions, structure.names, _notices(path, lines, renamed, apart))
 
 
 def _pdb(lines: list[str]) -> tuple[app.PDBFile, list[tuple[int, str, str]]]:
@@ -165,8 +172,8 @@ def _check_renamed(
             )
 
 
-def _notices(path: Path, lines: list[str], renamed: list[Renamed]) -> tuple[str, ...]:
-    notices = []
+def _notices(path: Path, lines: list[str], renamed: list[Renamed], apart: int) -> tuple[str, ...]:
+    notices = [f"{path}: atoms of {apart} residues stood apart and were brought together"] if apart else []
     if renamed:
         told = [f"{r.original} is {r.name}" for r in renamed]
         where = listed(r.label for r in renamed)
@@ -174,15 +181,20 @@ def _notices(path: Path, lines: list[str], renamed: list[Renamed]) -> tuple[str,
             f"{path}: atoms of {where} share their names and are told apart: {listed(told, 8)}, in the order "
             "of the file"
         )
-    alternates = sorted({line[16] for line in lines if line.startswith(("ATOM", "HETATM"))} - {" "})
-    if len(alternates) > 1:
-        notices.append(
-            f"{path}: of the alternate locations {', '.join(alternates)} the first of each atom is taken"
-        )
+    alternates = {line[16] for line in lines if line.startswith(("ATOM", "HETATM"))} - {" "}
     models = sum(line.startswith("MODEL ") for line in lines)
+    return (*notices, *_chosen(path, alternates, models))
+
+
+def _chosen(path: Path, alternates: set[str], models: int) -> tuple[str, ...]:
+    """Lines for what is one of several in a file."""
+    said = []
+    if len(alternates) > 1:
+        told = ", ".join(sorted(alternates))
+        said.append(f"{path}: of the alternate locations {told} the first of each atom is taken")
     if models > 1:
-        notices.append(f"{path}: of {models} models the first is taken")
-    return tuple(notices)
+        said.append(f"{path}: of {models} models the first is taken")
+    return tuple(said)
 
 
 def _of_mmcif(path: Path, text: str) -> Structure:
@@ -200,14 +212,28 @@ def _of_mmcif(path: Path, text: str) -> Structure:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pdb = app.PDBxFile(io.StringIO(text))
+    pdb.topology.createDisulfideBonds(pdb.positions)  # as OpenMM's reader of PDB files does
     structure = _structure(path, pdb, [rows[atom.id] for atom in pdb.topology.atoms()])
     _check_mmcif(path, pdb.topology, structure)
-    return structure
+
+    def values(name: str) -> set[str]:
+        return {row[columns[name]] for row in table.getRowList()} - {".", "?"} if name in columns else set()
+
+    said = _chosen(path, values("label_alt_id"), len(values("pdbx_PDB_model_num")))
+    return replace(structure, notices=said)
 
 
 def _check_mmcif(path: Path, topology: app.Topology, structure: Structure) -> None:
-    """Atoms of one name, which the bonds of an mmCIF file cannot tell apart."""
+    """Refuse residues in several places, and atoms of one name, which bonds by name cannot tell apart."""
     labels = Labels(topology, structure.names)
+    for chain in topology.chains():
+        places = Counter(labels.residue(residue) for residue in chain.residues())
+        if apart := [label for label, count in places.items() if count > 1]:
+            raise MolecularSystemError(
+                path,
+                f"the atoms of {apart[0]} are in {places[apart[0]]} places of the file",
+                "put all atoms of a residue one after another, or number residues anew",
+            )
     for residue in topology.residues():
         counts = Counter(labels.name(atom) for atom in residue.atoms())
         twice = [name for name, count in counts.items() if count > 1]

@@ -52,8 +52,6 @@ def telling_fault(structure: Structure, field: app.ForceField, called: str, said
     faults = _Faults(structure, field, called)
     if faults.are_heavy_atoms_alone(residues):
         return faults.without_hydrogens()
-    if found := faults.split_residue(first):
-        return found
     try:
         unmatched = field.getUnmatchedResidues(structure.topology)
     except Exception:  # of several templates that fit
@@ -154,18 +152,6 @@ class _Faults:
         """Atoms of a residue of several that have no bond."""
         atoms = list(residue.atoms())
         return [atom for atom in atoms if not self.bonded[atom.index]] if len(atoms) > 1 else []
-
-    def split_residue(self, first: Any) -> Fault | None:
-        """Atoms of one residue in two places of the file."""
-        labels = [self.labels.residue(residue) for residue in first.chain.residues()]
-        label = self.labels.residue(first)
-        if labels.count(label) < 2:
-            return None
-        return Fault(
-            self.UNKNOWN,
-            f"the atoms of {label} are in {labels.count(label)} places of the file",
-            "put all atoms of a residue one after another, or number residues anew",
-        )
 
     def _unknown(self, residue: Any, label: str) -> Fault:
         if not self.templates:

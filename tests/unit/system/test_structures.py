@@ -293,10 +293,6 @@ FAULTS: dict[str, tuple[Callable[[Lines], Lines], tuple[str, ...]]] = {
         lambda lines: [line for line in lines if residue_of(line) != "NME"],
         ("ALA 2 is an end of the chain", "bonded to its C;", "OXT"),
     ),
-    "a split residue": (
-        lambda lines: sorted(lines, key=lambda line: line[76:78].strip() == "H"),
-        ("the atoms of ACE 1 are in 2 places of the file",),
-    ),
     "shifted columns": (
         lambda lines: [f"{x[:30]}  {x[30:]}" if name_of(x) == "CB" else x for x in lines],
         ("line 11 has no coordinates in columns 31 to 54", "fixed columns"),
