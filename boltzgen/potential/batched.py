@@ -15,6 +15,7 @@ from boltzgen.potential.coordinates import Unsupported
 from boltzgen.potential.of_torch import torch_functions
 from boltzgen.potential.program import Program
 from boltzgen.potential.terms import Layout, Term
+from boltzgen.system.molecular_system import WITHOUT_ENERGY
 
 LARGEST = 500
 """Atoms up to which all pairs of many configurations are worth holding in memory."""
@@ -37,14 +38,6 @@ _COMPILERS: dict[str, Callable[[Any, Layout], list[Term]]] = {
     "CustomCentroidBondForce": compound.centroid_bonds,
     "PythonForce": torch_functions,
 }
-_WITHOUT_ENERGY = {
-    "CMMotionRemover",
-    "AndersenThermostat",
-    "MonteCarloBarostat",
-    "MonteCarloAnisotropicBarostat",
-    "MonteCarloMembraneBarostat",
-    "MonteCarloFlexibleBarostat",
-}
 
 
 def compile_forces(system: openmm.System, like: Tensor, fused: bool = False) -> dict[str, list[Term]]:
@@ -63,7 +56,7 @@ def compile_forces(system: openmm.System, like: Tensor, fused: bool = False) -> 
     compiled: dict[str, list[Term]] = {}
     for force in system.getForces():
         name = type(force).__name__
-        if name in _WITHOUT_ENERGY or _is_empty(force):
+        if name in WITHOUT_ENERGY or _is_empty(force):
             continue
         if name not in _COMPILERS:
             raise Unsupported(f"a {name}")

@@ -20,6 +20,18 @@ from boltzgen.system.collective_variables import CollectiveVariable, State
 from boltzgen.system.labels import Labels
 from boltzgen.units import thermal_energy
 
+WITHOUT_ENERGY = frozenset(
+    {
+        "CMMotionRemover",
+        "AndersenThermostat",
+        "MonteCarloBarostat",
+        "MonteCarloAnisotropicBarostat",
+        "MonteCarloMembraneBarostat",
+        "MonteCarloFlexibleBarostat",
+    }
+)
+"""Forces of OpenMM that change momenta or the box and have no part in the energy."""
+
 
 @dataclass(frozen=True, eq=False)
 class MolecularSystem:

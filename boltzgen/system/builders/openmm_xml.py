@@ -17,9 +17,8 @@ from boltzgen.system.builders.solutes import check_no_solvent
 from boltzgen.system.builders.starting_geometry import CHEMICAL, CHEMICAL_NM
 from boltzgen.system.builders.structures import READERS, Structure, read_structure
 from boltzgen.system.labels import Labels
+from boltzgen.system.molecular_system import WITHOUT_ENERGY
 
-_MOVERS = (openmm.CMMotionRemover, openmm.MonteCarloBarostat, openmm.AndersenThermostat)
-"""What changes momenta or the box and has no part in the energy."""
 _ISOTOPES = 1.5
 """Masses of one element differ by less [Da]."""
 _HEAVIEST_DEUTERIUM, _HEAVIEST_HYDROGEN = 2.1, 4.5
@@ -110,7 +109,7 @@ def _without_movers(path: Path, system: openmm.System) -> list[str]:
     told = []
     for index in reversed(range(system.getNumForces())):
         force = system.getForce(index)
-        if isinstance(force, _MOVERS):
+        if type(force).__name__ in WITHOUT_ENERGY:
             if not isinstance(force, openmm.CMMotionRemover):
                 told.append(f"{path}: its {type(force).__name__} is left out, which is no part of the energy")
             system.removeForce(index)

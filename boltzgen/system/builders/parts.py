@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from boltzgen.system.builders.structures import Structure
+from boltzgen.system.molecular_system import WITHOUT_ENERGY
 
 _BY_ATOMS = frozenset(
     f"{name}Force"
@@ -22,7 +23,6 @@ _BY_ATOMS = frozenset(
     )
 )
 """Forces whose terms name their particles, or are as many as there are particles."""
-_WITHOUT_TERMS = ("CMMotionRemover", "MonteCarloBarostat")
 _PARTICLE = re.compile(r"[pab]\d|index|particle")
 """Attributes in OpenMM's XML that are numbers of particles."""
 
@@ -43,7 +43,7 @@ def part_of_system(system: openmm.System, atoms: Sequence[int]) -> openmm.System
     assert forces is not None
     for force in list(forces):
         kind = force.get("type", "")
-        if kind in _WITHOUT_TERMS:
+        if kind in WITHOUT_ENERGY:
             forces.remove(force)
             continue
         groups = force.find("InteractionGroups")

@@ -130,19 +130,30 @@ def test_a_system_is_taken_as_it_is(xml: Path) -> None:
     assert ours.notices == () and ours.graph.edges == theirs.graph.edges
 
 
-def test_a_system_loses_its_box_its_barostat_and_its_constraints_and_says_so(xml: Path) -> None:
+MEMBRANE = openmm.MonteCarloMembraneBarostat
+BAROSTATS = [
+    openmm.MonteCarloBarostat(1.0, 300.0),
+    openmm.MonteCarloAnisotropicBarostat(openmm.Vec3(1.0, 1.0, 1.0), 300.0),
+    MEMBRANE(1.0, 0.0, 300.0, MEMBRANE.XYIsotropic, MEMBRANE.ZFree),
+]
+
+
+@pytest.mark.parametrize("barostat", BAROSTATS, ids=lambda barostat: barostat.getName())
+def test_a_system_loses_its_box_its_barostat_and_its_constraints_and_says_so(
+    barostat: openmm.Force, xml: Path
+) -> None:
     theirs = from_pdb(PDB, ["amber99sbildn.xml"], "my")
     system = made(
         xml, nonbondedMethod=app.PME, constraints=app.HBonds, flexibleConstraints=True, rigidWater=False
     )
     assert system.getNumConstraints() and system.usesPeriodicBoundaryConditions()
-    system.addForce(openmm.MonteCarloBarostat(1.0, 300.0))
+    system.addForce(openmm.XmlSerializer.clone(barostat))
     kept(xml, system)
     ours = from_files([xml, PDB], "my")
     expected = energies(theirs, theirs.positions)
     assert energies(ours, theirs.positions) == pytest.approx(expected, rel=1e-9)
     told = " ".join(ours.notices)
-    assert "MonteCarloBarostat" in told and "periodic box" in told and "12 constrained bonds" in told
+    assert barostat.getName() in told and "periodic box" in told and "12 constrained bonds" in told
 
 
 def test_systems_that_cannot_be_used(xml: Path, tmp_path: Path) -> None:
