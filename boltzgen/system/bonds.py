@@ -40,6 +40,12 @@ def custom_bonds(system: openmm.System) -> set[Pair]:
     }
 
 
+def constrained_pairs(system: openmm.System) -> set[Pair]:
+    """Pairs whose distance is constrained."""
+    pairs = (system.getConstraintParameters(k)[:2] for k in range(system.getNumConstraints()))
+    return {(min(i, j), max(i, j)) for i, j in pairs}
+
+
 def side_of(graph: nx.Graph, i: int, j: int) -> list[int]:
     """Atoms that hang on j when its bond to i is cut, sorted; all of the molecule where a ring leads back."""
     return sorted(nx.node_connected_component(nx.restricted_view(graph, [], [(i, j)]), j))

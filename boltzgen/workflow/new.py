@@ -12,6 +12,8 @@ import yaml
 from boltzgen.config.load import load_workflow
 from boltzgen.config.plugins import load_plugins
 from boltzgen.errors import ConfigError
+from boltzgen.potential.cohesion import check_cohesion
+from boltzgen.potential.symmetries import check_translation_invariant
 from boltzgen.system.builders.file_kinds import SYSTEM
 from boltzgen.system.builders.solvents import VACUUM, solvent_named
 from boltzgen.system.builders.structures import READERS, kind_of_file
@@ -41,6 +43,8 @@ def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = WANTED) ->
         parameters, said = _parameters(files, wanted)
         path.write_text(_text(name, parameters, []), encoding="utf-8")
         system = build_system(*load_workflow(str(path)))
+        check_translation_invariant(system)
+        check_cohesion(system)
         torsions = found_torsions(system)
         path.write_text(_text(name, parameters, torsions), encoding="utf-8")
         workflow, _ = load_workflow(str(path))

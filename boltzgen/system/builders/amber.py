@@ -48,7 +48,9 @@ def build_amber(
             "write it again, without extra points",
         ) from error
     own = [(atom.residue.name, atom.name) for atom in parameters.topology.atoms()]
-    structure = Structure(parameters.topology, found.positions, tuple(names) if names != own else ())
+    structure = Structure(
+        parameters.topology, found.positions, tuple(names) if names != own else (), found.notices
+    )
     structure, system = molecule_alone(
         prmtop, structure, system, found.box, options.implicit_solvent is not None
     )

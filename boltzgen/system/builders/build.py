@@ -9,7 +9,7 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from boltzgen.errors import MolecularSystemError
+from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
 from boltzgen.system.builders.amber import build_amber
 from boltzgen.system.builders.charmm import build_charmm
@@ -22,6 +22,8 @@ from boltzgen.system.builders.structures import READERS, Structure, checked_file
 from boltzgen.system.molecular_system import MolecularSystem
 
 DEFAULT = InputOptions()
+_MOST_ITERATIONS = 20_000
+"""Of a minimisation: some of coordinates with too few digits never end."""
 for _kind, _build in (
     (file_kinds.PDB, build_by_force_field),
     (file_kinds.MMCIF, build_by_force_field),
@@ -116,7 +118,7 @@ def minimise(openmm_system: openmm.System, positions: NDArray[np.float64]) -> ND
         openmm_system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
     )
     context.setPositions(positions)
-    openmm.LocalEnergyMinimizer.minimize(context, tolerance=0.01)
+    openmm.LocalEnergyMinimizer.minimize(context, 0.01, _MOST_ITERATIONS)
     found = nanometres(context.getState(positions=True).getPositions(asNumpy=True))
     return found - found.mean(axis=0)
 
@@ -165,7 +167,14 @@ def _finish(
         notices=structure.notices,
     )
     before = structure.positions.copy()
-    structure.positions[...] = minimise(system, before)
+    try:
+        structure.positions[...] = minimise(system, before)
+    except openmm.OpenMMException as error:
+        raise MolecularSystemError(
+            where,
+            f"gives forces that OpenMM cannot evaluate ({said_by(error)})",
+            "mend its parameters; implicit solvents need radii, as of `set default PBRadii` in tleap",
+        ) from error
     check_kept(where, first, before)
     return first
 

@@ -20,6 +20,7 @@ from boltzgen.system.builders.structures import Structure
 from boltzgen.system.labels import listed
 
 _STREAM = re.compile(r"^\s*read\s+(rtf|para)", re.IGNORECASE | re.MULTILINE)
+_LONE_PAIRS = re.compile(r"^\s*([1-9]\d*)\s+\d+\s+!NUMLP", re.MULTILINE)
 _RESIDUES = re.compile(r"^\s*(RESI|PRES)\s", re.IGNORECASE | re.MULTILINE)
 
 
@@ -30,6 +31,10 @@ def build_charmm(psf: Path, others: Sequence[Path], options: InputOptions) -> tu
     if not sets:
         raise MolecularSystemError(
             psf, "comes without parameters", "give its parameter files too (rtf, prm and streams)"
+        )
+    if counted := _LONE_PAIRS.search(psf.read_text(errors="replace")):
+        raise MolecularSystemError(
+            psf, f"has {counted.group(1)} lone pairs or Drude particles", "give a PSF without them"
         )
     try:
         with warnings.catch_warnings():
@@ -54,7 +59,7 @@ def build_charmm(psf: Path, others: Sequence[Path], options: InputOptions) -> tu
         ) from error
     structure, system = molecule_alone(
         psf,
-        Structure(read.topology, coordinates.positions),
+        Structure(read.topology, coordinates.positions, notices=coordinates.notices),
         system,
         coordinates.box,
         options.implicit_solvent is not None,

@@ -34,9 +34,11 @@ PRMTOP = FileKind("an Amber topology (prmtop)", IN_FILES)
 AMBER_COORDINATES = FileKind("a file of Amber coordinates", IN_FILES)
 NETCDF = FileKind("a NetCDF file, such as Amber's restarts and trajectories", IN_FILES, ".nc")
 GROMACS_TOPOLOGY = FileKind("a GROMACS topology (top)", IN_FILES)
+GROMACS_INCLUDE = FileKind("a part of a GROMACS topology (itp)", "give the topology (top) that includes it")
 GRO = FileKind("a GROMACS structure (gro)", IN_FILES)
 PSF = FileKind("a CHARMM or NAMD topology (PSF)", IN_FILES)
 CHARMM_COORDINATES = FileKind("CHARMM coordinates (crd)", IN_FILES)
+NAMD_COORDINATES = FileKind("NAMD coordinates (binary)", IN_FILES)
 CHARMM_PARAMETERS = FileKind("CHARMM parameters", IN_FILES)
 SYSTEM = FileKind("a serialised OpenMM System", IN_FILES)
 STATE = FileKind("a serialised OpenMM State", IN_FILES)
@@ -60,6 +62,13 @@ _MAGIC = {
 }
 
 
+_CHARMM = re.compile(
+    r"\A(\s*!.*\n|\s*\n)*\s*(read\s+(rtf|para)|MASS\s|(ATOMS|BONDS|ANGLES|NONBONDED)\b[^\[\]]*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""How CHARMM's parameters begin where they have no title: with a heading, below comments."""
+
+
 RECOGNISED: list[tuple[FileKind, Callable[[str], bool]]] = []
 """Kinds of text files that are looked for before all others."""
 
@@ -71,6 +80,8 @@ def kind_of(path: Path) -> FileKind:
     for magic, found in _MAGIC.items():
         if head.startswith(magic):
             return found
+    if len(head) == 4 + 24 * int.from_bytes(head[:4], "little") > 4 and path.stat().st_size == len(head):
+        return NAMD_COORDINATES
     if head[4:8] == b"CORD":
         return FileKind("a DCD trajectory", _TRAJECTORY, ".dcd")
     if b"\x00" in head:
@@ -96,14 +107,16 @@ def _of_text(text: str) -> FileKind:
         return FileKind("a PDBQT file", _TO_PDB) if re.search(r"^(ROOT|TORSDOF)", text, re.M) else PDB
     if lines[0].split()[:1] == ["PSF"]:
         return PSF
-    if lines[0].startswith("*") or re.match(r"\s*(read\s+(rtf|para)|MASS\s)", text, re.IGNORECASE):
+    if lines[0].startswith("*") or _CHARMM.search(text):
         return _of_charmm(lines)
     if "@<TRIPOS>" in text:
         return MOL2
     if any(line.rstrip().endswith(("V2000", "V3000")) for line in lines[:4]):
         return SDF
     if re.search(r"^\s*\[\s*(moleculetype|system|atoms|defaults)\s*\]", text, re.M) or "#include" in text:
-        return GROMACS_TOPOLOGY
+        whole = re.search(r"^\s*\[\s*(system|molecules)\s*\]", text, re.MULTILINE)
+        part = re.search(r"^\s*\[\s*(moleculetype|atoms|\w*types|nonbond_params)\s*\]", text, re.MULTILINE)
+        return GROMACS_INCLUDE if part and not whole else GROMACS_TOPOLOGY
     return _of_columns(lines)
 
 
@@ -133,9 +146,9 @@ def _of_columns(lines: list[str]) -> FileKind:
     if lines[0].strip().isdigit() and re.match(r"\s*[A-Za-z]{1,2}(\s+-?\d+\.\d*){3}", third):
         return FileKind("an XYZ file", f"{_TO_PDB}, with residues and CONECT records")
     if second and second[0].isdigit():
-        if len(second) == 1 and re.match(r".{15}[ \d]{5}\s*-?\d+\.\d+\s*-?\d+\.\d+\s*-?\d+\.\d+", third):
+        if len(second) == 1 and re.match(r".{15}[ \d]{5}(\s*(-?\d+\.\d+|nan|\*+)){3}", third):
             return GRO
-        if re.match(r"(\s*-?\d+\.\d{7})+\s*$", third):
+        if re.match(r"(\s*(-?\d+\.\d{7}|nan|\*{8,}))+\s*$", third, re.IGNORECASE):
             return AMBER_COORDINATES
     if re.match(r"(\s*-?\d+\.\d{3})+\s*$", lines[1] if len(lines) > 1 else ""):
         return FileKind("an Amber trajectory in ASCII", _TRAJECTORY)

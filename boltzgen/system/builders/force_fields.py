@@ -43,14 +43,14 @@ def build_by_force_field(
     path: Path, others: Sequence[Path], options: InputOptions
 ) -> tuple[Structure, openmm.System]:
     """Structure and System of a PDB or mmCIF file and OpenMM force fields, some of them beside it."""
+    for other in others:
+        checked_file(other, file_kinds.FORCE_FIELD)
     if options.implicit_solvent is not None:
         raise MolecularSystemError(
             "system.parameters.implicit_solvent",
             f"is for files that bring their parameters, and {path} brings none",
             "name the solvent among the force fields, as in forcefield: [amber14-all.xml, implicit/obc2.xml]",
         )
-    for other in others:
-        checked_file(other, file_kinds.FORCE_FIELD)
     structure = read_structure(path)
     check_no_solvent(path, structure.topology, structure.names)
     files = (*options.forcefield, *others)

@@ -8,9 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import openmm
-from openmm import app
 
 from boltzgen.errors import MolecularSystemError, said_by
+from boltzgen.system.builders import file_kinds
+from boltzgen.system.builders.gromacs_rules import (
+    GromacsTopology,
+    check_molecule_types,
+    check_sections,
+    tell_elements_by_mass,
+    zero_pairs_not_listed,
+)
 from boltzgen.system.builders.inputs import InputOptions
 from boltzgen.system.builders.restarts import coordinates_beside
 from boltzgen.system.builders.solutes import molecule_alone
@@ -25,19 +32,25 @@ def build_gromacs(
 ) -> tuple[Structure, openmm.System]:
     """Of a GROMACS topology (top) and coordinates; the itp files are those that it includes."""
     solvent = solvent_named(top, options.implicit_solvent)
+    others = [path for path in others if file_kinds.kind_of(path) is not file_kinds.GROMACS_INCLUDE]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            read = app.GromacsTopFile(str(top))
+            read = GromacsTopology(top)
+            notices = check_sections(top, read)
+            check_molecule_types(top, read)
             coordinates = coordinates_beside(top, read.topology, others)
             system = read.createSystem(**options.of_create_system())
     except MolecularSystemError:
         raise
     except Exception as error:  # OpenMM's readers raise whatever they come upon
         raise _refused(top, error) from error
+    if n_zeroed := zero_pairs_not_listed(read, system):
+        notices += (f"{top}: {n_zeroed} pairs over three bonds are not among [ pairs ] and do not interact",)
+    notices += tell_elements_by_mass(top, read.topology, system)
     structure, system = molecule_alone(
         top,
-        Structure(read.topology, coordinates.positions),
+        Structure(read.topology, coordinates.positions, notices=(*notices, *coordinates.notices)),
         system,
         coordinates.box,
         options.implicit_solvent is not None,

@@ -19,6 +19,10 @@ from boltzgen.system.builders.file_kinds import MOL2, SDF
 from boltzgen.system.builders.structures import kind_of_file
 from boltzgen.system.labels import listed
 
+_ELEMENTS = frozenset({"H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I"})
+"""Those that GAFF2 has types of; for others its programs take parameters of the nearest without a word."""
+_SHORTEST, _LONGEST = 0.6, 3.0
+"""Lengths of bonds [angstrom] in any molecule."""
 _SEED = 1
 """Of the conformer that RDKit makes: the same molecule always starts alike."""
 _LEAP = """source leaprc.gaff2
@@ -47,8 +51,10 @@ def ligand_of_smiles(smiles: str, radii: str) -> Ligand:
     """
     chem = _rdkit()
     molecule = chem.MolFromSmiles(smiles)
-    if molecule is None:
-        raise MolecularSystemError("--smiles", f"{smiles} is no SMILES", "quote it, as in 'CC(=O)O'")
+    if molecule is None or not molecule.GetNumAtoms():
+        raise MolecularSystemError(
+            "--smiles", f"{smiles or 'nothing'} is no SMILES", "quote it, as in 'CC(=O)O'"
+        )
     return _parametrised("--smiles", chem.AddHs(molecule), radii, [])
 
 
@@ -61,11 +67,11 @@ def ligand_of_file(path: Path, radii: str) -> Ligand:
     text, said = path.read_text(errors="replace"), list[str]()
     if kind not in (SDF, MOL2):
         raise MolecularSystemError(path, f"is {kind.name}", "give an SDF, MOL or MOL2 file")
-    if text.count("$$$$") > 1 or text.count("@<TRIPOS>MOLECULE") > 1:
+    if text.count("M  END") > 1 or text.count("@<TRIPOS>MOLECULE") > 1:
         raise MolecularSystemError(path, "holds several molecules", "give a file with one")
     read = chem.MolFromMolBlock if kind is SDF else chem.MolFromMol2Block
     molecule = read(text, removeHs=False)
-    if molecule is None:
+    if molecule is None or not molecule.GetNumAtoms():
         remedy = "write it again" if kind is SDF else "write it with SYBYL's atom types, or as SDF"
         raise MolecularSystemError(path, "holds no molecule that RDKit understands", remedy)
     if not molecule.GetConformer().Is3D():
@@ -75,8 +81,23 @@ def ligand_of_file(path: Path, radii: str) -> Ligand:
     if added := whole.GetNumAtoms() - molecule.GetNumAtoms():
         said.append(f"{path}: {added} hydrogens were put in")
     if whole.GetNumConformers():
+        _check_lengths(path, molecule)
         chem.AssignStereochemistryFrom3D(whole)
     return _parametrised(path, whole, radii, said)
+
+
+def _check_lengths(path: Path, molecule: Any) -> None:
+    """Refuse coordinates in another unit, or none."""
+    place = molecule.GetConformer().GetAtomPosition
+    for bond in molecule.GetBonds():
+        i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        apart = place(i).Distance(place(j))
+        if not _SHORTEST < apart < _LONGEST:
+            raise MolecularSystemError(
+                path,
+                f"has a bond of {apart:.2g} angstrom, between atoms {i} and {j} counted from 0",
+                "give the coordinates of a relaxed structure, in angstrom",
+            )
 
 
 def _parametrised(where: Path | str, molecule: Any, radii: str, said: list[str]) -> Ligand:
@@ -127,15 +148,42 @@ def _check(where: Path | str, molecule: Any) -> None:
     chem = _rdkit()
     if len(chem.GetMolFrags(molecule)) > 1:
         raise MolecularSystemError(where, "is several molecules", "give one, without its salt")
+    others = {atom.GetSymbol() for atom in molecule.GetAtoms()} - _ELEMENTS
+    if others:
+        raise MolecularSystemError(
+            where,
+            f"holds {listed(sorted(others))}, which GAFF2 does not describe",
+            "give a file with parameters",
+        )
+    for atom in molecule.GetAtoms():
+        for what, there in (
+            ("an unpaired electron", atom.GetNumRadicalElectrons()),
+            ("an isotope", atom.GetIsotope()),
+        ):
+            if there:
+                raise MolecularSystemError(
+                    where, f"has {what} at atom {atom.GetIdx()}, counted from 0", "give a molecule without"
+                )
     open_ = [
         f"{'centre' if 'Tetrahedral' in str(element.type) else 'bond'} {element.centeredOn}, counted from 0"
         for element in chem.FindPotentialStereo(molecule)
         if str(element.specified).endswith("Unspecified")
     ]
-    if open_:
+    if open_ and not molecule.GetNumConformers() and _has_several_isomers(molecule):
         raise MolecularSystemError(
             where, f"leaves open which isomer it is ({listed(open_)})", "write it with @ or @@, / or \\"
         )
+
+
+def _has_several_isomers(molecule: Any) -> bool:
+    """Whether more than one of those that are open can be built: caged centres and azides have but one."""
+    from rdkit.Chem.EnumerateStereoisomers import EnumerateStereoisomers, StereoEnumerationOptions
+
+    options = StereoEnumerationOptions(
+        tryEmbedding=True, onlyUnassigned=True, unique=True, maxIsomers=16, rand=_SEED
+    )
+    isomers = EnumerateStereoisomers(molecule, options=options)
+    return next(isomers, None) is not None and next(isomers, None) is not None
 
 
 def _embed(where: Path | str, molecule: Any) -> None:

@@ -10,7 +10,7 @@ import openmm
 from openmm import unit
 
 from boltzgen.errors import MolecularSystemError, said_by
-from boltzgen.system.bonds import harmonic_bonds
+from boltzgen.system.bonds import constrained_pairs, custom_bonds, harmonic_bonds
 from boltzgen.system.builders import file_kinds
 from boltzgen.system.builders.inputs import InputOptions
 from boltzgen.system.builders.solutes import check_no_solvent
@@ -41,11 +41,19 @@ def build_openmm_xml(
         system = openmm.XmlSerializer.deserialize(path.read_text())
     except Exception as error:  # OpenMM's readers raise whatever they come upon
         raise MolecularSystemError(
-            path, f"is an OpenMM System that cannot be read ({said_by(error)})", "is it complete?"
+            path,
+            f"is an OpenMM System that cannot be read ({said_by(error)})",
+            "write it again, without forces of plug-ins",
         ) from error
+    if any(isinstance(force, openmm.CustomExternalForce) for force in system.getForces()):
+        raise MolecularSystemError(
+            path,
+            "has a CustomExternalForce, which holds atoms to places",
+            "take it out: a molecule may be anywhere",
+        )
     structure = _structure(path, others, system.getNumParticles())
     _check_masses(path, structure, system)
-    _add_bonds(structure, system)
+    _match_bonds(path, structure, system)
     notices = (
         *_without_movers(path, system),
         *_without_box(path, system),
@@ -95,13 +103,24 @@ def _check_masses(path: Path, structure: Structure, system: openmm.System) -> No
             )
 
 
-def _add_bonds(structure: Structure, system: openmm.System) -> None:
-    """Add to the topology, in place, what the System has as chemical bonds and the file does not say."""
-    atoms = list(structure.topology.atoms())
-    known = {tuple(sorted((a.index, b.index))) for a, b in structure.topology.bonds()}
-    for (i, j), (length, stiffness) in harmonic_bonds(system).items():
-        if (i, j) not in known and length < CHEMICAL_NM and stiffness > CHEMICAL:
-            structure.topology.addBond(atoms[i], atoms[j])
+def _match_bonds(path: Path, structure: Structure, system: openmm.System) -> None:
+    """Add to the topology, in place, chemical bonds that the file does not say; refuse others that it has."""
+    atoms, labels = list(structure.topology.atoms()), Labels(structure.topology, structure.names)
+    known = {(min(a.index, b.index), max(a.index, b.index)) for a, b in structure.topology.bonds()}
+    chemical = {
+        pair
+        for pair, (length, stiffness) in harmonic_bonds(system).items()
+        if length < CHEMICAL_NM and stiffness > CHEMICAL
+    }
+    held = chemical | custom_bonds(system) | constrained_pairs(system)
+    if chemical and (loose := sorted(known - held)):
+        raise MolecularSystemError(
+            path,
+            f"has no bond {labels.bond(*(atoms[k] for k in loose[0]))}, which the structure has",
+            "give the structure that the System was made of, in its order of atoms",
+        )
+    for i, j in sorted(chemical - known):
+        structure.topology.addBond(atoms[i], atoms[j])
 
 
 def _without_movers(path: Path, system: openmm.System) -> list[str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import openmm
+from mdtraj.formats.gro import load_gro
 from numpy.typing import NDArray
-from openmm import app, unit
+from openmm import app
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.builders import file_kinds
@@ -25,33 +26,41 @@ class Coordinates:
 
     box
         Vectors of a periodic box [nm] ``(3, 3)``, if there is one.
+    notices
+        What was chosen in reading, a line each.
     """
 
     positions: NDArray[np.float64]
     box: NDArray[np.float64] | None = None
+    notices: tuple[str, ...] = ()
     elements: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
 
-def _box(vectors: unit.Quantity | None) -> NDArray[np.float64] | None:
-    """None where there is no box, and where one has no volume, as in a gro file of a molecule alone."""
-    box = None if vectors is None else nanometres(vectors)
-    return box if box is not None and np.linalg.det(box) > 0 else None
-
-
 def _of_amber(path: Path) -> Coordinates:
     read = app.AmberInpcrdFile(str(path))
-    return Coordinates(nanometres(read.getPositions(asNumpy=True)), _box(read.boxVectors))
+    box = None if read.boxVectors is None else nanometres(read.boxVectors)
+    return Coordinates(nanometres(read.getPositions(asNumpy=True)), box)
 
 
 def _of_gromacs(path: Path) -> Coordinates:
-    read = app.GromacsGroFile(str(path))
-    positions = nanometres(read.getPositions(asNumpy=True))
-    return Coordinates(positions, _box(read.getPeriodicBoxVectors()), names=tuple(read.atomNames))
+    """By MDTraj, which reads any number of decimals."""
+    read = load_gro(str(path))
+    vectors = None if read.unitcell_vectors is None else read.unitcell_vectors[0].astype(np.float64)
+    several = (f"{path}: of {read.n_frames} frames the first is taken",) if read.n_frames > 1 else ()
+    names = tuple(atom.name for atom in read.topology.atoms)
+    box = vectors if vectors is not None and np.linalg.det(vectors) > 0 else None
+    return Coordinates(read.xyz[0].astype(np.float64), box, several, names=names)
 
 
 def _of_charmm(path: Path) -> Coordinates:
-    return Coordinates(nanometres(app.CharmmCrdFile(str(path)).positions))
+    read = app.CharmmCrdFile(str(path))
+    return Coordinates(nanometres(read.positions), names=tuple(read.attype))
+
+
+def _of_namd(path: Path) -> Coordinates:
+    """A count, and positions in angstrom."""
+    return Coordinates(np.fromfile(path, dtype="<f8", offset=4).reshape(-1, 3) / 10.0)
 
 
 def _of_state(path: Path) -> Coordinates:
@@ -64,6 +73,7 @@ RESTARTS: dict[file_kinds.FileKind, Callable[[Path], Coordinates]] = {
     file_kinds.NETCDF: _of_amber,
     file_kinds.GRO: _of_gromacs,
     file_kinds.CHARMM_COORDINATES: _of_charmm,
+    file_kinds.NAMD_COORDINATES: _of_namd,
     file_kinds.STATE: _of_state,
 }
 """How files of coordinates without a topology are read."""
@@ -75,8 +85,10 @@ def read_coordinates(path: Path) -> Coordinates:
     kind = checked_file(path, *RESTARTS, *READERS, belongs=belongs)
     if kind in READERS:
         structure = read_structure(path)
-        box = _box(structure.topology.getPeriodicBoxVectors())
-        return Coordinates(structure.positions, box, elements_of(structure.topology))
+        names = tuple(atom.name for atom in structure.topology.atoms())
+        return Coordinates(
+            structure.positions, None, structure.notices, elements_of(structure.topology), names
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the reader of NetCDF
@@ -102,6 +114,10 @@ def coordinates_beside(described: Path, topology: app.Topology, others: Sequence
         )
     found = read_coordinates(others[0])
     check_pair(described, topology, others[0], found)
+    if not np.isfinite(found.positions).all():
+        raise MolecularSystemError(
+            others[0], "has positions that are not finite", "give those of a relaxed structure"
+        )
     return found
 
 
@@ -113,7 +129,8 @@ def elements_of(topology: app.Topology) -> tuple[str, ...]:
 def check_pair(described: Path, topology: app.Topology, path: Path, found: Coordinates) -> None:
     """Refuse coordinates of another number of atoms, of other elements, or in another order.
 
-    The order is told by names of heavy atoms that stand elsewhere in their residue of the topology.
+    The order is told by names that stand at another atom of their residue in the topology, but for hydrogens
+    of one atom, which programs number in their own ways.
     """
     if topology.getNumAtoms() != len(found.positions):
         raise MolecularSystemError(
@@ -126,9 +143,11 @@ def check_pair(described: Path, topology: app.Topology, path: Path, found: Coord
         if theirs and ours and theirs != ours:
             raise MolecularSystemError(path, f"atom {k} is {theirs}, and in {described} it is {ours}", remedy)
     labels = Labels(topology)
+    holders = {a: b for bond in topology.bonds() for a, b in (bond, bond[::-1])}
     for atom, name in zip(topology.atoms(), found.names, strict=False):
-        others = {other.name for other in atom.residue.atoms()}
-        if name != atom.name and name in others and not name.startswith("H"):
+        meant = next((other for other in atom.residue.atoms() if other.name == name), atom)
+        both_hydrogens = atom.element is meant.element is app.element.hydrogen
+        if meant is not atom and not (both_hydrogens and holders.get(meant) is holders.get(atom)):
             raise MolecularSystemError(
                 path, f"atom {atom.index} is {name}, and in {described} it is {labels.atom(atom)}", remedy
             )

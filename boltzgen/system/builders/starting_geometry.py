@@ -23,8 +23,8 @@ UNITS = (0.1, 10.0)
 """Factors by which coordinates of structures are wrong; others are too near to strain."""
 CHEMICAL, CHEMICAL_NM = 50_000.0, 0.25
 """Force constant [kJ/mol/nm^2] and length [nm] of a chemical bond, at least and at most."""
-TORN = 2.0
-"""Factor from which on a bond is none: two ends of a gap that a reader has joined."""
+TORN = 1.5
+"""Factor from which on a bond is none: a gap that a reader has closed, or atoms in another order."""
 TOLERANCE = 1.5
 """Factor that bonds may be away from their lengths, or from one of these factors."""
 
@@ -53,8 +53,8 @@ def check_geometry(where: Path | str, structure: Structure, system: openmm.Syste
             bond = f"{labels.bond(atoms[i], atoms[j])} are bonded and {apart:.2g} nm apart"
             raise MolecularSystemError(
                 where,
-                f"{bond}, as if what is between were missing",
-                "put in what is missing, or give one of the parts",
+                f"{bond}, as if something were missing there or atoms stood in another order",
+                "put in what is missing, or give the atoms in the order of their topology",
             )
 
 

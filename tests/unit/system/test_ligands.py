@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,10 @@ def drawn(folder: Path, smiles: str, *, hydrogens: bool = True, space: bool = Tr
         ("CC(=O)[O-].[Na+]", "--smiles: is several molecules; give one, without its salt"),
         ("CC(O)C(=O)O", "leaves open which isomer it is (centre 1, counted from 0); write it with @ or @@"),
         ("CC=CC", "leaves open which isomer it is (bond 1, counted from 0)"),
+        ("", "--smiles: nothing is no SMILES"),
+        ("C[Si](C)(C)C", "holds Si, which GAFF2 does not describe; give a file with parameters"),
+        ("C[CH2]", "has an unpaired electron at atom 1, counted from 0"),
+        ("[2H]C", "has an isotope at atom 0, counted from 0"),
     ],
 )
 def test_what_is_refused_before_a_program_is_called(smiles: str, told: str) -> None:
@@ -78,6 +83,28 @@ def test_files_that_hold_no_single_molecule(tmp_path: Path) -> None:
         ligand_of_file(path, "mbondi3")
     path.write_text(text.replace("V2000", "V2000", 1)[:200])
     with pytest.raises(MolecularSystemError, match="RDKit understands"):
+        ligand_of_file(path, "mbondi3")
+
+
+@pytest.mark.parametrize(
+    ("smiles", "several"),
+    [("CN=[N+]=[N-]", False), ("C1C2CC3CC1CC(C2)C3", False), ("CC(O)F", True), ("FC=CF", True)],
+)
+def test_isomers_that_cannot_be_do_not_count(smiles: str, several: bool) -> None:
+    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    assert ligands._has_several_isomers(molecule) == several
+
+
+@pytest.mark.usefixtures("pretended")
+def test_coordinates_in_another_unit_are_refused(tmp_path: Path) -> None:
+    path = drawn(tmp_path, "CCO")
+    number = re.compile(r"^( +-?\d+\.\d{4}){3}", re.MULTILINE)
+
+    def tenth(found: re.Match[str]) -> str:
+        return "".join(f"{float(x) / 10:10.4f}" for x in found.group().split())
+
+    path.write_text(number.sub(tenth, path.read_text()))
+    with pytest.raises(MolecularSystemError, match=r"has a bond of 0.15 angstrom, between atoms 0 and 1"):
         ligand_of_file(path, "mbondi3")
 
 
