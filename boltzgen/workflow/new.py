@@ -11,7 +11,7 @@ import yaml
 
 from boltzgen.config.load import load_workflow
 from boltzgen.config.plugins import load_plugins
-from boltzgen.errors import ConfigError
+from boltzgen.errors import ConfigError, MolecularSystemError, UserError
 from boltzgen.potential.cohesion import check_cohesion
 from boltzgen.potential.symmetries import check_translation_invariant
 from boltzgen.system.builders.file_kinds import SYSTEM
@@ -26,7 +26,7 @@ PROTEIN = "amber14-all.xml"
 """The force field of a structure where none is asked for: ff14SB and others of Amber."""
 
 
-def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = WANTED) -> tuple[Path, list[str]]:
+def write_workflow(name: str, given: Sequence[Path], wanted: Wanted = WANTED) -> tuple[Path, list[str]]:
     """Write ``NAME.yaml`` in the current directory; its path and what was chosen and found, a line each.
 
     The molecule is built first, as a run would build it. Raises UserError for files that cannot be used and
@@ -39,7 +39,7 @@ def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = WANTED) ->
     made: list[Path] = []
     try:
         write_new(path, "", made)
-        files, added = files_of_molecule(name, files, wanted, made)
+        files, added = files_of_molecule(name, given, wanted, made)
         parameters, said = _parameters(files, wanted)
         path.write_text(_text(name, parameters, []), encoding="utf-8")
         system = build_system(*load_workflow(str(path)))
@@ -49,13 +49,22 @@ def write_workflow(name: str, files: Sequence[Path], wanted: Wanted = WANTED) ->
         path.write_text(_text(name, parameters, torsions), encoding="utf-8")
         workflow, _ = load_workflow(str(path))
         with_variables(system, workflow.collective_variables, workflow.states)
-    except BaseException:
+    except BaseException as error:
         for file in made:
             file.unlink(missing_ok=True)
+        if isinstance(error, UserError) and len(made) > 1 and Path(error.where).name == made[1].name:
+            raise MolecularSystemError(
+                f"{_described(given, wanted)}, completed", error.what, error.remedy
+            ) from error
         raise
     charge = "" if system.net_charge is None else f", net charge {round(system.net_charge, 2) + 0.0:g}"
     told = f"; torsions found: {', '.join(t.name for t in torsions)}" if torsions else ""
     return path, [*added, *said, *system.notices, f"{system.n_atoms} atoms{charge}{told}"]
+
+
+def _described(given: Sequence[Path], wanted: Wanted) -> str:
+    """What was given, for messages about what was made of it."""
+    return str(given[0]) if given else "--smiles" if wanted.smiles is not None else "--sequence"
 
 
 def _parameters(files: Sequence[Path], wanted: Wanted) -> tuple[dict[str, object], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import openmm
 from openmm import app
 
@@ -27,6 +29,7 @@ _AMBIGUOUS = re.compile(
     r"Multiple non-identical matching templates found for residue (-?\d+) \(.*?\): (.*)\.$"
 )
 _UNDESCRIBED = re.compile(r"No parameters defined for atom type (\S+)")
+_BONDED_SULFURS_NM = 0.25
 _MOST_CHOICES = 100
 """Residues with several templates that are decided one after another."""
 
@@ -64,6 +67,15 @@ def _thiolates(path: Path, structure: Structure) -> list[str]:
     """A line for each cysteine without hydrogen or bond at its sulfur; an error where it is called CYX."""
     labels, said = Labels(structure.topology, structure.names), []
     bonded = [{a.residue, b.residue} for a, b in structure.topology.bonds() if {a.name, b.name} == {"SG"}]
+    sulfurs = [atom for atom in structure.topology.atoms() if atom.name == "SG"]
+    for one, other in itertools.combinations(sulfurs, 2):
+        apart = float(np.linalg.norm(structure.positions[one.index] - structure.positions[other.index]))
+        if apart < _BONDED_SULFURS_NM and {one.residue, other.residue} not in bonded:
+            raise MolecularSystemError(
+                path,
+                f"{labels.atom(one)} and {labels.atom(other)} are {apart:.2g} nm apart and not bonded",
+                "take out their hydrogens HG for a disulfide, or move them apart",
+            )
     for residue in structure.topology.residues():
         atoms = {atom.name: atom for atom in residue.atoms()}
         if "SG" not in atoms or "HG" in atoms or any(residue in pair for pair in bonded):

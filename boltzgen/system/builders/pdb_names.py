@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,22 @@ _ATOMS = ("ATOM  ", "HETATM")
 _NAME = slice(12, 16)
 _LONGEST = 4
 """Characters of an atom's name."""
+_PEPTIDE_BOND = 1.6
+"""Carbon and nitrogen nearer than this [angstrom] are bonded."""
+AMINO_ACIDS = (
+    *("ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE"),
+    *("LEU", "LYS", "MET", "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL"),
+)
+FORMS: dict[str, tuple[str, str | None]] = {
+    **dict.fromkeys(("HID", "HSD", "HISD", "HISA"), ("HIS", "HID")),
+    **dict.fromkeys(("HIE", "HSE", "HISE", "HISB"), ("HIS", "HIE")),
+    **dict.fromkeys(("HIP", "HSP", "HISP", "HISH"), ("HIS", "HIP")),
+    **dict.fromkeys(("ASH", "ASPP", "ASPH"), ("ASP", "ASH")),
+    **dict.fromkeys(("GLH", "GLUP", "GLUH"), ("GLU", "GLH")),
+    **dict.fromkeys(("LYN", "LSN", "LYSN"), ("LYS", "LYN")),
+    **dict.fromkeys(("CYX", "CYM", "CYS2"), ("CYS", "CYX")),
+}
+"""Standard residue and its form, as OpenMM calls them, of what Amber, CHARMM and GROMACS call residues."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,62 @@ def brought_together(lines: list[str]) -> tuple[list[str], int]:
         ordered += [] if k in moved else [line]
         ordered += next(([lines[j] for j in rows_of[at]] for at in apart if runs[at][2][-1] == k), [])
     return ordered, len(apart)
+
+
+def with_standard_residues(lines: list[str]) -> tuple[list[str], dict[int, str]]:
+    """``lines`` in which forms and ends of residues are called as the residue, and what they were called.
+
+    By number of the residue in the first model, from 0.
+    """
+    lines, called = list(lines), dict[int, str]()
+    for model, number, rows in _residues(lines):
+        name = lines[rows[0]][17:21].strip()
+        standard = standard_residue(name)
+        if standard == name:
+            continue
+        called |= {number: name} if model == 0 else {}
+        for k in rows:
+            lines[k] = f"{lines[k][:17]}{standard} {lines[k][21:]}"
+    return lines, called
+
+
+def standard_residue(name: str) -> str:
+    """What a form of a residue or an end of a chain (NALA) is called without that."""
+    if name in FORMS:
+        return FORMS[name][0]
+    inner = name[1:]
+    is_end = len(name) == _LONGEST and name[0] in "NC" and (inner in AMINO_ACIDS or inner in FORMS)
+    return standard_residue(inner) if is_end else name
+
+
+def joined_chains(lines: list[str]) -> tuple[list[str], int]:
+    """``lines`` in which what a peptide bond joins is one chain, and how many of them the file parts."""
+    lines, joints = list(lines), 0
+    runs = list(_residues(lines))
+    for (model, _, one), (other_model, _, other) in itertools.pairwise(runs):
+        carbon, nitrogen = _place(lines, one, "C"), _place(lines, other, "N")
+        ended = [k for k in range(one[-1], other[0]) if lines[k].startswith("TER")]
+        letter, after = lines[one[0]][21:22], lines[other[0]][21:22]
+        if model != other_model or carbon is None or nitrogen is None or not (ended or letter != after):
+            continue
+        if math.dist(carbon, nitrogen) > _PEPTIDE_BOND:
+            continue
+        joints += 1
+        for k in ended:
+            lines[k] = "REMARK\n"
+        end = next(
+            (k for k in range(other[-1], len(lines)) if lines[k].startswith(("TER", "ENDMDL"))), len(lines)
+        )
+        for k in range(other[0], end):
+            if lines[k].startswith(_ATOMS) and lines[k][21:22] == after:
+                lines[k] = f"{lines[k][:21]}{letter}{lines[k][22:]}"
+    return lines, joints
+
+
+def _place(lines: list[str], rows: list[int], name: str) -> tuple[float, ...] | None:
+    """Where an atom of a residue is [angstrom]."""
+    line = next((lines[k] for k in rows if lines[k][_NAME].strip() == name), None)
+    return None if line is None else tuple(float(line[k : k + 8]) for k in (30, 38, 46))
 
 
 def with_unique_names(lines: list[str]) -> tuple[list[str], list[Renamed]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import math
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import openmm
-from numpy.typing import NDArray
-from openmm import app, unit
+from openmm import app
 from pdbfixer import PDBFixer
 
 from boltzgen.errors import MolecularSystemError, said_by
+from boltzgen.system.builders.pdb_names import FORMS
+from boltzgen.system.builders.side_chains import check_arrangement, with_first_atoms
 from boltzgen.system.builders.solutes import check_no_solvent
 from boltzgen.system.builders.structures import Structure, read_structure
 from boltzgen.system.labels import Labels, listed
@@ -30,28 +31,11 @@ _FORMS: dict[str, list[tuple[set[str], str]]] = {
         ({"HE2"}, "with its hydrogen at NE2"),
     ],
     "CYS": [({"HG"}, ""), (set(), "in a disulfide")],
-    "LYS": [({"HZ1", "HZ2", "HZ3"}, ""), (set(), "without charge")],
+    "LYS": [({"HZ1", "HZ2", "HZ3"}, "with its charge"), (set(), "without charge")],
 }
 """Forms that residues have by pH and surroundings: the first of which all hydrogens are there."""
-
-_CALLED = {
-    **dict.fromkeys(("HID", "HSD", "HISD", "HISA"), ("HIS", "HID")),
-    **dict.fromkeys(("HIE", "HSE", "HISE", "HISB"), ("HIS", "HIE")),
-    **dict.fromkeys(("HIP", "HSP", "HISP", "HISH"), ("HIS", "HIP")),
-    **dict.fromkeys(("ASH", "ASPP", "ASPH"), ("ASP", "ASH")),
-    **dict.fromkeys(("GLH", "GLUP", "GLUH"), ("GLU", "GLH")),
-    **dict.fromkeys(("LYN", "LSN", "LYSN"), ("LYS", "LYN")),
-    **dict.fromkeys(("CYX", "CYS2"), ("CYS", "CYX")),
-}
-"""Standard residue and its form, as OpenMM calls them, of what Amber, CHARMM and GROMACS call residues."""
-_AROUND = {
-    ("", "CA"): ("N", "C", "CB"),
-    ("THR", "CB"): ("CA", "OG1", "CG2"),
-    ("ILE", "CB"): ("CA", "CG1", "CG2"),
-}
-"""Atoms around centres in the order in which they span a positive volume in L residues."""
-_UPRIGHT_NM3 = 0.0008
-"""A third of that volume, which is near 0.0025 nm^3."""
+_NEAR_NM = 0.22
+"""Atoms nearer than this may be bonded."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +63,18 @@ def completed(where: Path | str, structure: Structure, ph: float) -> Prepared | 
     variants = _variants(structure)
     try:
         fixer = _fixer(structure)
+        _leave_joined_ends(where, structure, fixer)
         heavy = _without_heavy_atoms(fixer, Labels(structure.topology, structure.names))
         if not heavy and not _lacks_hydrogens(structure.topology):
             return None
         _check_backbone(where, structure, fixer)
         _check_bonds(where, structure, fixer.topology)
-        fixer = _fixer(_with_beta_carbons(structure, fixer))
+        missing = {residue.index: {a.name for a in atoms} for residue, atoms in fixer.missingAtoms.items()}
+        fixer = _fixer(with_first_atoms(structure, missing))
+        _leave_joined_ends(where, structure, fixer)
         with _the_same_random_numbers():
             fixer.addMissingAtoms(seed=1)
-            _check_arrangement(where, structure, fixer)
+            check_arrangement(where, structure, fixer.topology, fixer.positions)
             modeller = app.Modeller(fixer.topology, fixer.positions)
             platform = openmm.Platform.getPlatformByName("Reference")
             modeller.addHydrogens(pH=ph, variants=variants, platform=platform)
@@ -99,7 +86,8 @@ def completed(where: Path | str, structure: Structure, ph: float) -> Prepared | 
         ) from error
     text = io.StringIO()
     app.PDBFile.writeFile(modeller.topology, modeller.positions, text, keepIds=True)
-    return Prepared(text.getvalue(), (*heavy, _hydrogens(structure, modeller.topology, ph)))
+    said = (*structure.notices, *heavy)
+    return Prepared(text.getvalue(), (*said, _hydrogens(structure, modeller.topology, ph)))
 
 
 def _variants(structure: Structure) -> list[str | None]:
@@ -108,9 +96,53 @@ def _variants(structure: Structure) -> list[str | None]:
     variants: list[str | None] = []
     for residue, atom in zip(structure.topology.residues(), first, strict=True):
         called = structure.names[atom][0] if structure.names else residue.name
-        residue.name, variant = _CALLED.get(called, (residue.name, None))
+        residue.name, variant = FORMS.get(called, (residue.name, _form_by_hydrogens(residue)))
         variants.append(variant)
     return variants
+
+
+def _form_by_hydrogens(residue: app.topology.Residue) -> str | None:
+    """The form that the hydrogens of a residue show; None without any, and where every form would do."""
+    names = {atom.name for atom in residue.atoms()}
+    if not any(atom.element is app.element.hydrogen for atom in residue.atoms()):
+        return None
+    for form, sign in (("HIP", {"HD1", "HE2"}), ("HID", {"HD1"}), ("HIE", {"HE2"})):
+        if residue.name == "HIS" and sign <= names:
+            return form
+    acids = {"ASP": ("HD2", "ASH"), "GLU": ("HE2", "GLH")}
+    if residue.name in acids:
+        hydrogen, form = acids[residue.name]
+        return form if hydrogen in names else residue.name
+    if residue.name == "LYS" and (count := len(names & {"HZ1", "HZ2", "HZ3"})):
+        return "LYS" if count == 3 else "LYN"
+    return None
+
+
+def _leave_joined_ends(where: Path | str, structure: Structure, fixer: PDBFixer) -> None:
+    """Take no residue for an end of its chain whose carbon is bonded on, as in a ring; in place.
+
+    Refuse one whose carbon is as near to another residue as if it were.
+    """
+    labels = Labels(structure.topology, structure.names)
+    joined = {
+        carbon.residue.index
+        for bond in structure.topology.bonds()
+        for carbon, other in (bond, bond[::-1])
+        if carbon.name == "C" and carbon.residue is not other.residue and other.name == "N"
+    }
+    fixer.missingTerminals = {r: t for r, t in fixer.missingTerminals.items() if r.index not in joined}
+    residues = list(structure.topology.residues())
+    for residue in fixer.missingTerminals:
+        for carbon in (atom for atom in residues[residue.index].atoms() if atom.name == "C"):
+            apart = np.linalg.norm(structure.positions - structure.positions[carbon.index], axis=1)
+            for atom in structure.topology.atoms():
+                if atom.name == "N" and atom.residue is not carbon.residue and apart[atom.index] < _NEAR_NM:
+                    both = f"{labels.atom(carbon)} and {labels.atom(atom)}"
+                    raise MolecularSystemError(
+                        where,
+                        f"{both} are {apart[atom.index]:.2g} nm apart and not bonded",
+                        "add a CONECT record for their bond, as of a ring, or move them apart",
+                    )
 
 
 def _check_backbone(where: Path | str, structure: Structure, fixer: PDBFixer) -> None:
@@ -132,57 +164,12 @@ def _fixer(structure: Structure) -> PDBFixer:
     """PDBFixer on what was read, gaps of the chain left as they are."""
     text = io.StringIO()
     app.PDBFile.writeFile(structure.topology, 10.0 * structure.positions, text, keepIds=True)
-    fixer = PDBFixer(pdbfile=io.StringIO(text.getvalue()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # told by the reader of structures
+        fixer = PDBFixer(pdbfile=io.StringIO(text.getvalue()))
     fixer.missingResidues = {}
     fixer.findMissingAtoms()
     return fixer
-
-
-def _with_beta_carbons(structure: Structure, fixer: PDBFixer) -> Structure:
-    """Side chains of which there is nothing hung on the backbone as in L residues.
-
-    PDBFixer lays a whole residue over what there is of one, so that the backbone's torsions decide.
-    """
-    lacking = {r.index for r, atoms in fixer.missingAtoms.items() if any(atom.name == "CB" for atom in atoms)}
-    topology, places = app.Topology(), list[NDArray[np.float64]]()
-    copies: dict[app.topology.Atom, app.topology.Atom] = {}
-    for chain in structure.topology.chains():
-        new_chain = topology.addChain(chain.id)
-        for residue in chain.residues():
-            new = topology.addResidue(residue.name, new_chain, residue.id, residue.insertionCode)
-            place = {atom.name: structure.positions[atom.index] for atom in residue.atoms()}
-            copies |= {atom: topology.addAtom(atom.name, atom.element, new) for atom in residue.atoms()}
-            places += [structure.positions[atom.index] for atom in residue.atoms()]
-            if residue.index in lacking and {"N", "CA", "C"} <= place.keys():
-                along, out = place["CA"] - place["N"], place["C"] - place["CA"]
-                topology.addAtom("CB", app.element.carbon, new)
-                places.append(place["CA"] + 0.568 * along - 0.541 * out - 5.827 * np.cross(along, out))
-    for one, other in structure.topology.bonds():
-        topology.addBond(copies[one], copies[other])
-    return Structure(topology, np.array(places))
-
-
-def _check_arrangement(where: Path | str, structure: Structure, fixer: PDBFixer) -> None:
-    """Refuse a centre that came out as the mirror image of its own: minimisation may turn it over."""
-    for residue, was in zip(fixer.topology.residues(), structure.topology.residues(), strict=True):
-        there, hand = {atom.name for atom in was.atoms()}, 1.0
-        place = {
-            atom.name: np.array(fixer.positions[atom.index].value_in_unit(unit.nanometer))
-            for atom in residue.atoms()
-        }
-        for centre in ("CA", "CB"):
-            around = _AROUND.get((residue.name, centre), _AROUND.get(("", centre), ()))
-            if not around or not {centre, *around} <= place.keys():
-                continue
-            volume = float(np.linalg.det([place[name] - place[centre] for name in around]))
-            if not {centre, *around} <= there and volume * hand < _UPRIGHT_NM3:
-                raise MolecularSystemError(
-                    where,
-                    f"cannot be completed: {centre} of {Labels(fixer.topology).residue(residue)} came out as "
-                    "its mirror image",
-                    "complete it by another program",
-                )
-            hand = math.copysign(1.0, volume)  # of D residues, everything is mirrored
 
 
 def _check_bonds(where: Path | str, structure: Structure, topology: app.Topology) -> None:
@@ -213,13 +200,16 @@ def _without_heavy_atoms(fixer: PDBFixer, labels: Labels) -> list[str]:
 
 
 def _lacks_hydrogens(topology: app.Topology) -> bool:
-    """Whether a residue that has hydrogens in every form has none here."""
+    """Whether a residue has fewer hydrogens than it has in every form and place of a chain."""
     app.Modeller._loadStandardHydrogenDefinitions()
     known = app.Modeller._residueHydrogens
     return any(
         residue.name in known
-        and known[residue.name].hydrogens
-        and not any(atom.element is app.element.hydrogen for atom in residue.atoms())
+        and sum(atom.element is app.element.hydrogen for atom in residue.atoms())
+        < sum(
+            hydrogen.variants is None and hydrogen.terminal is None
+            for hydrogen in known[residue.name].hydrogens
+        )
         for residue in topology.residues()
     )
 

@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 from openmm import app
 
 from boltzgen.errors import MolecularSystemError
+from boltzgen.system.builders.pdb_names import AMINO_ACIDS
 from boltzgen.system.builders.preparation import Prepared, completed
 from boltzgen.system.builders.structures import Structure
 from boltzgen.system.labels import listed
 
 FIRST, LAST = "ACE", "NME"
 """Caps: of the first residue and of the last."""
-RESIDUES = (
-    *("ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE"),
-    *("LEU", "LYS", "MET", "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL"),
-)
 PHI_DEG, PSI_DEG, OMEGA_DEG = -120.0, 130.0, 180.0
 """Torsions of the backbone in degrees, but for phi of proline."""
 PHI_PROLINE_DEG = -70.0
@@ -53,11 +50,11 @@ def _residues(sequence: str) -> list[str]:
     """Three-letter names; an error for what is none."""
     names = sequence.upper().split("-")
     inner = names[names[0] == FIRST : len(names) - (names[-1] == LAST)]
-    if unknown := [name for name in inner if name not in RESIDUES]:
+    if unknown := [name for name in inner if name not in AMINO_ACIDS]:
         raise MolecularSystemError(
             "--sequence",
             f"{unknown[0] or 'an empty name'} is no residue",
-            f"write it as {FIRST}-ALA-GLY-{LAST}, of {listed(RESIDUES, len(RESIDUES))}",
+            f"write it as {FIRST}-ALA-GLY-{LAST}, of {listed(AMINO_ACIDS, len(AMINO_ACIDS))}",
         )
     if names in ([FIRST], [LAST]):
         raise MolecularSystemError("--sequence", f"{sequence} is a cap alone", f"write {FIRST}-ALA-{LAST}")

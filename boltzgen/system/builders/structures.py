@@ -22,6 +22,8 @@ from boltzgen.system.builders.pdb_names import (
     brought_together,
     check_columns,
     check_numbers,
+    joined_chains,
+    with_standard_residues,
     with_unique_names,
 )
 from boltzgen.system.labels import Labels, Names, listed
@@ -119,15 +121,31 @@ def _of_pdb(path: Path, text: str) -> Structure:
     check_columns(path, lines)
     check_numbers(path, lines)
     lines, apart = brought_together(lines)
+    lines, n_joined = joined_chains(lines)
+    lines, called = with_standard_residues(lines)
     lines, renamed = with_unique_names(lines)
+    said = _told(path, lines, renamed, apart, n_joined)
     pdb, names = _pdb(lines)
     original = {(r.residue, r.name): r.original for r in renamed}
     topology = pdb.topology
-    file_names = [(res, original.get((key, name), name)) for key, res, name in names]
+    file_names = [(called.get(key, res), original.get((key, name), name)) for key, res, name in names]
     if renamed:
         _check_renamed(path, lines, pdb, {(r.residue, r.name) for r in renamed}, names, file_names)
     structure = _structure(path, pdb, file_names)
-    return Structure(topology, structure.positions, structure.names, _notices(path, lines, renamed, apart))
+    _check_disulfides(path, lines, topology)
+    return Structure(topology, structure.positions, structure.names, said)
+
+
+def _check_disulfides(path: Path, lines: list[str], topology: app.Topology) -> None:
+    """Refuse where SSBOND records name more disulfides than sulfurs are near each other."""
+    named = sum(line.startswith("SSBOND") for line in lines)
+    found = sum(a.name == b.name == "SG" for a, b in topology.bonds())
+    if named > found:
+        raise MolecularSystemError(
+            path,
+            f"names {named} disulfides (SSBOND), and {found} pairs of sulfur are bonded or within 0.3 nm",
+            "mend the structure, or take those records out",
+        )
 
 
 def _pdb(lines: list[str]) -> tuple[app.PDBFile, list[tuple[int, str, str]]]:
@@ -172,8 +190,10 @@ def _check_renamed(
             )
 
 
-def _notices(path: Path, lines: list[str], renamed: list[Renamed], apart: int) -> tuple[str, ...]:
+def _told(path: Path, lines: list[str], renamed: list[Renamed], apart: int, n_joined: int) -> tuple[str, ...]:
     notices = [f"{path}: atoms of {apart} residues stood apart and were brought together"] if apart else []
+    if n_joined:
+        notices.append(f"{path}: chains that {n_joined} peptide bonds join are read as one")
     if renamed:
         told = [f"{r.original} is {r.name}" for r in renamed]
         where = listed(r.label for r in renamed)

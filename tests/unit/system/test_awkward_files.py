@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from boltzgen.system.builders.preparation import prepared
 from boltzgen.system.builders.sequences import peptide_of_sequence
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.torsions import found_torsions
+from boltzgen.testing import check_system
 from boltzgen.workflow.molecule_files import Wanted
 from boltzgen.workflow.new import write_workflow
 
@@ -107,6 +109,12 @@ WRITTEN: dict[str, Lines] = {
     "a cap of Maestro": [line.replace("NME", "NMA") for line in ATOMS],
     "hydrogens below": sorted(ATOMS, key=is_hydrogen),
     "hydrogens after TER": [*(a for a in ATOMS if not is_hydrogen(a)), "TER", *filter(is_hydrogen, ATOMS)],
+    "TER below every residue": [
+        row for a, b in itertools.pairwise([*ATOMS, ""]) for row in [a, *["TER"] * (a[22:26] != b[22:26])]
+    ],
+    "chains of their own for caps": [
+        f"{a[:21]}{ {'ACE': 'X', 'NME': 'Y'}.get(a[17:20], 'A') }{a[22:]}" for a in ATOMS
+    ],
     "another order in residues": sorted(ATOMS, key=lambda line: (line[22:26], line[12:16])),
 }
 SAID = {
@@ -114,6 +122,8 @@ SAID = {
     "two models": "of 2 models the first",
     "hydrogens below": "atoms of 5 residues stood apart",
     "hydrogens after TER": "atoms of 5 residues stood apart",
+    "TER below every residue": "chains that 4 peptide bonds join are read as one",
+    "chains of their own for caps": "chains that 2 peptide bonds join are read as one",
 }
 
 
@@ -139,6 +149,51 @@ def as_mmcif(folder: Path, text: str, change: Callable[[app.Modeller], None] = l
     with path.open("w") as stream:
         app.PDBxFile.writeFile(modeller.topology, modeller.positions, stream)
     return path
+
+
+@pytest.mark.parametrize(
+    ("sequence", "old", "new", "charge"),
+    [
+        ("ACE-HIS-NME", "HIS", "HSD", 0),
+        ("ALA-GLY", " ALA", "NALA", 0),
+        ("ALA-GLY", "GLY ", "CGLY", 0),
+        ("ACE-LYS-NME", "LYS", "LYS", 1),
+    ],
+)
+def test_names_of_forms_and_ends(sequence: str, old: str, new: str, charge: int, tmp_path: Path) -> None:
+    def renamed(line: str) -> str:
+        name = line[17:21].replace(old.strip(), new) if old.strip() in line[17:20] else line[17:21]
+        return f"{line[:17]}{name.strip():<4}{line[21:]}"
+
+    lines = [renamed(line) for line in atoms_of(peptide_of_sequence(sequence, 7.0).pdb)]
+    system = from_pdb(saved(tmp_path, lines), FIELD, "my")
+    assert system.net_charge == pytest.approx(charge, abs=1e-6)
+    assert any(new in label for label, _ in system.names_in_file) or new == old
+
+
+def test_charged_ends_pass_the_checks_of_a_system(tmp_path: Path) -> None:
+    """Impropers of their carboxylates depend on the order of the oxygens, which are equivalent."""
+    path = tmp_path / "my.pdb"
+    path.write_text(peptide_of_sequence("ALA-ALA", 7.0).pdb)
+    result = check_system(from_pdb(path, FIELD, "my"))
+    assert 1e-3 < result.exchange_error < 2.0
+
+
+def test_a_hydrogen_that_lacks_is_put_in(tmp_path: Path) -> None:
+    made = prepared(saved(tmp_path, [a for a in ATOMS if a[12:16].strip() != "HB2"]), 7.0)
+    assert made is not None and made.added == ("2 hydrogens put in at pH 7",)
+
+
+RING = Path(__file__).parents[2] / "cases" / "08-cyclic-d-residue" / "aaad.pdb"
+
+
+def test_a_ring_is_whole_and_needs_its_bond(tmp_path: Path) -> None:
+    assert prepared(RING, 7.0) is None
+    for lines in (atoms_of(RING.read_text()), [a for a in atoms_of(RING.read_text()) if not is_hydrogen(a)]):
+        with pytest.raises(
+            UserError, match=r"C of ALA 4 and N of ALA 1 are 0.13 nm apart and not bonded; add a"
+        ):
+            prepared(saved(tmp_path, lines), 7.0)
 
 
 def test_mmcif(tmp_path: Path) -> None:
@@ -225,6 +280,20 @@ def test_disulfides_however_they_are_written(disulfide: str, tmp_path: Path) -> 
     for system in systems:
         sulfur = [{a.name, b.name} for a, b in system.topology.bonds()].count({"SG"})
         assert sulfur == 1 and system.net_charge == pytest.approx(0.0, abs=1e-6) and not system.notices
+
+
+def test_disulfides_that_are_not_there(disulfide: str, tmp_path: Path) -> None:
+    lines = atoms_of(peptide_of_sequence("ACE-CYS-GLY-GLY-CYS-NME", 7.0).pdb)
+    ssbond = "SSBOND   1 CYS A    2    CYS A    5                          1555   1555  2.04"
+    with pytest.raises(UserError, match=r"names 1 disulfides \(SSBOND\), and 0 pairs of sulfur are bonded"):
+        from_pdb(saved(tmp_path, [ssbond, *lines]), FIELD, "my")
+    hydrogens = [
+        called(f"{a[:30]}{float(a[30:38]) + 1.3:8.3f}{a[38:76]} H", "HG")
+        for a in atoms_of(disulfide)
+        if a[12:16].strip() == "SG"
+    ]
+    with pytest.raises(UserError, match=r"SG of CYS 2 and SG of CYS 5 are 0.2 nm apart and not bonded; take"):
+        from_pdb(saved(tmp_path, [*atoms_of(disulfide), *hydrogens]), FIELD, "my")
 
 
 def test_heavy_atoms_of_a_disulfide_are_completed(disulfide: str, tmp_path: Path) -> None:

@@ -86,6 +86,28 @@ def test_a_side_chain_of_which_there_is_nothing(tmp_path: Path) -> None:
         assert np.linalg.det([place[name] - place["CA"] for name in ("N", "C", "CB")]) > 1e-3, residue.name
 
 
+@pytest.mark.parametrize(
+    ("residue", "lacking"),
+    [
+        ("THR", ("CG2",)),
+        ("THR", ("OG1",)),
+        ("THR", ("CB", "OG1", "CG2")),
+        ("ILE", ("CG1", "CD1")),
+        ("ILE", ("CG2",)),
+        ("ILE", ("CB", "CG1", "CG2", "CD1")),
+    ],
+)
+def test_side_chains_with_a_centre_keep_it(residue: str, lacking: tuple[str, ...], tmp_path: Path) -> None:
+    whole = domain_of(built(tmp_path, prepared(peptide(tmp_path, f"ACE-{residue}-NME"), 7.0)))
+    made = prepared(peptide(tmp_path, f"ACE-{residue}-NME", lacking), 7.0)
+    system = built(tmp_path, made)
+    place = {a.name: system.positions[a.index] for a in system.topology.atoms() if a.residue.name == residue}
+    around = {"THR": ("CA", "OG1", "CG2"), "ILE": ("CA", "CG1", "CG2")}[residue]
+    for centre, others in (("CA", ("N", "C", "CB")), ("CB", around)):
+        assert np.linalg.det([place[name] - place[centre] for name in others]) > 1e-3
+    assert len(whole.elements) == len(domain_of(system).elements)
+
+
 def test_another_isomer_by_minimisation_is_refused(tmp_path: Path) -> None:
     """Drawn by PDBFixer, this backbone suits the mirror image of a proline only."""
     made = prepared(by_pdbfixer(tmp_path, "PRO", ("CB", "CG", "CD")), 7.0)
@@ -94,7 +116,7 @@ def test_another_isomer_by_minimisation_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_comes_out_mirrored_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "_with_beta_carbons", lambda structure, fixer: structure)
+    monkeypatch.setattr(preparation, "with_first_atoms", lambda structure, missing: structure)
     with pytest.raises(MolecularSystemError, match=r"CA of PRO 2 came out as its mirror image; complete"):
         peptide_of_sequence("ACE-PRO-GLY-NME", 7.0)
 

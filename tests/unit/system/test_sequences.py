@@ -14,12 +14,12 @@ from openmm import app, unit
 from boltzgen import geometry
 from boltzgen.errors import MolecularSystemError
 from boltzgen.system.builders.build import from_pdb
+from boltzgen.system.builders.pdb_names import AMINO_ACIDS
 from boltzgen.system.builders.sequences import (
     OMEGA_DEG,
     PHI_DEG,
     PHI_PROLINE_DEG,
     PSI_DEG,
-    RESIDUES,
     peptide_of_sequence,
 )
 
@@ -29,7 +29,7 @@ def read(pdb: str) -> tuple[app.Topology, np.ndarray]:
     return file.topology, np.array(file.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
 
 
-@pytest.mark.parametrize("part", [RESIDUES[:7], RESIDUES[7:14], RESIDUES[14:]])
+@pytest.mark.parametrize("part", [AMINO_ACIDS[:7], AMINO_ACIDS[7:14], AMINO_ACIDS[14:]])
 def test_every_residue_is_whole_and_l(part: tuple[str, ...]) -> None:
     topology, x = read(peptide_of_sequence("-".join(["ACE", *part, "NME"]), 7.0).pdb)
     field = app.ForceField("amber14-all.xml")
