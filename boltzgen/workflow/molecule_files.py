@@ -17,6 +17,8 @@ from boltzgen.system.builders.structures import READERS, kind_of_file
 
 SOLVENT = "OBC2"
 """The implicit solvent where none is asked for."""
+PH = 7.0
+"""At which hydrogens are put in where no other pH is asked for."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Wanted:
     forcefield: tuple[str, ...] = ()
     solvent: str | None = None
     temperature_k: float = 300.0
-    ph: float = 7.0
+    ph: float | None = None
     smiles: str | None = None
     sequence: str | None = None
 
@@ -47,16 +49,22 @@ def files_of_molecule(
     kinds = [kind_of_file(path) for path in files]
     solvent = solvent_named("--solvent", wanted.solvent or SOLVENT)
     radii = MODELS[solvent or SOLVENT].radii
+    ph = PH if wanted.ph is None else wanted.ph
+    is_small = wanted.smiles is not None or (len(files) == 1 and kinds[0] in (SDF, MOL2))
+    if is_small and wanted.ph is not None:
+        raise ConfigError("--ph", "is for a PDB or a sequence", "draw the molecule with the charges it has")
+    for path in _paths_of_ligand(name) if is_small else ():
+        _check_free(path)
     if wanted.smiles is not None:
         return _of_ligand(name, ligand_of_smiles(wanted.smiles, radii), made)
     if wanted.sequence is not None:
-        return _of_prepared(name, peptide_of_sequence(wanted.sequence, wanted.ph), made)
-    if len(files) == 1 and kinds[0] in (SDF, MOL2):
+        return _of_prepared(name, peptide_of_sequence(wanted.sequence, ph), made)
+    if is_small:
         return _of_ligand(name, ligand_of_file(files[0], radii), made)
     structures = [path for path, kind in zip(files, kinds, strict=True) if kind in READERS]
     if len(structures) != 1 or any(map(brings_parameters, kinds)):
         return list(files), []
-    whole = prepared(structures[0], wanted.ph)
+    whole = prepared(structures[0], ph)
     if whole is None:
         return list(files), []
     others = [file for file in files if file is not structures[0]]
@@ -81,10 +89,14 @@ def _check_one_description(files: Sequence[Path], wanted: Wanted) -> None:
 
 
 def _of_ligand(name: str, ligand: Ligand, made: list[Path]) -> tuple[list[Path], list[str]]:
-    paths = [Path(f"{name}.prmtop"), Path(f"{name}.rst7")]
+    paths = _paths_of_ligand(name)
     for path, text in zip(paths, (ligand.prmtop, ligand.rst7), strict=True):
         write_new(path, text, made)
     return paths, [*ligand.said, f"{paths[0]} and {paths[1]} written"]
+
+
+def _paths_of_ligand(name: str) -> list[Path]:
+    return [Path(f"{name}.prmtop"), Path(f"{name}.rst7")]
 
 
 def _of_prepared(name: str, whole: Prepared, made: list[Path]) -> tuple[list[Path], list[str]]:
@@ -93,9 +105,13 @@ def _of_prepared(name: str, whole: Prepared, made: list[Path]) -> tuple[list[Pat
     return [path], [*whole.added, f"{path} written"]
 
 
-def write_new(path: Path, text: str, made: list[Path]) -> None:
-    """Write a file that is not there yet, and add it to ``made``."""
+def _check_free(path: Path) -> None:
     if path.exists():
         raise ConfigError(path, "is there already", "choose another name, or remove it")
+
+
+def write_new(path: Path, text: str, made: list[Path]) -> None:
+    """Write a file that is not there yet, and add it to ``made``."""
+    _check_free(path)
     made.append(path)
     path.write_text(text, encoding="utf-8")

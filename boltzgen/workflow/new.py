@@ -22,6 +22,9 @@ from boltzgen.system.torsions import FoundTorsion, found_torsions
 from boltzgen.system.variables import with_variables
 from boltzgen.workflow.molecule_files import SOLVENT, WANTED, Wanted, files_of_molecule, write_new
 
+_STATES_OF_PHI = {"positive": "0.0, 3.1416", "negative": "-3.1416, 0.0"}
+_STATES = {"gauche": "-2.0, 2.0", "trans": "2.0, 4.2832"}
+"""Examples of states [rad]; an interval may go past pi."""
 PROTEIN = "amber14-all.xml"
 """The force field of a structure where none is asked for: ff14SB and others of Amber."""
 
@@ -105,6 +108,7 @@ def _text(name: str, parameters: dict[str, object], torsions: Sequence[FoundTors
     rows = [f"    {key}: {_flow(value)}" for key, value in parameters.items()]
     variables = [f"  {t.name}: {{kind: torsion, atoms: {list(t.atoms)}}}" for t in torsions]
     first = torsions[0].name if torsions else "phi"
+    states = _STATES_OF_PHI if first.startswith("phi") else _STATES
     return "\n".join(
         [
             "# yaml-language-server: $schema=boltzgen.schema.json",
@@ -124,8 +128,7 @@ def _text(name: str, parameters: dict[str, object], torsions: Sequence[FoundTors
             "",
             "# Regions of one variable. The first two give Delta F; rare ones are given weight in training.",
             "# states:",
-            f"#   positive: {{cv: {first}, intervals: [[0.0, 3.1416]]}}",
-            f"#   negative: {{cv: {first}, intervals: [[-3.1416, 0.0]]}}",
+            *(f"#   {state}: {{cv: {first}, intervals: [[{region}]]}}" for state, region in states.items()),
             "",
             "# MD of your own in place of the built-in simulation:",
             "# data: {trajectory: [md.dcd]}",

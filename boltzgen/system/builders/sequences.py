@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from openmm import app
 
 from boltzgen.errors import MolecularSystemError
-from boltzgen.system.builders.pdb_names import AMINO_ACIDS
+from boltzgen.system.builders.pdb_names import AMINO_ACIDS, FORMS, standard_residue
 from boltzgen.system.builders.preparation import Prepared, completed
 from boltzgen.system.builders.structures import Structure
 from boltzgen.system.labels import listed
 
 FIRST, LAST = "ACE", "NME"
 """Caps: of the first residue and of the last."""
+_FORMS = [name for name, (residue, _) in FORMS.items() if residue != "CYS"]
+"""Names that say which form of a residue is meant; a disulfide needs more than a sequence."""
 PHI_DEG, PSI_DEG, OMEGA_DEG = -120.0, 130.0, 180.0
 """Torsions of the backbone in degrees, but for phi of proline."""
 PHI_PROLINE_DEG = -70.0
@@ -50,7 +52,7 @@ def _residues(sequence: str) -> list[str]:
     """Three-letter names; an error for what is none."""
     names = sequence.upper().split("-")
     inner = names[names[0] == FIRST : len(names) - (names[-1] == LAST)]
-    if unknown := [name for name in inner if name not in AMINO_ACIDS]:
+    if unknown := [name for name in inner if name not in (*AMINO_ACIDS, *_FORMS)]:
         raise MolecularSystemError(
             "--sequence",
             f"{unknown[0] or 'an empty name'} is no residue",
@@ -68,7 +70,7 @@ def _backbone(names: list[str]) -> Structure:
     trace = [np.array([0.12, 0.05, 0.0]), np.array([0.1, -0.05, 0.02]), np.zeros(3)]  # before the first atom
     positions = []
     for number, name in enumerate(names, start=1):
-        residue = topology.addResidue(name, chain, str(number))
+        residue = topology.addResidue(standard_residue(name), chain, str(number))
         for atom in _trace(name):
             place = _from_three(trace[-3:], atom)
             trace.append(place)
@@ -79,7 +81,8 @@ def _backbone(names: list[str]) -> Structure:
             positions.append(_from_three(trace[-3:], oxygen))
             topology.addAtom("O", app.element.oxygen, residue)
     topology.createStandardBonds()
-    return Structure(topology, np.array(positions))
+    called = tuple((names[atom.residue.index], atom.name) for atom in topology.atoms())
+    return Structure(topology, np.array(positions), called)
 
 
 def _trace(name: str) -> list[_Placed]:

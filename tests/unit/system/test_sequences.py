@@ -84,6 +84,14 @@ def test_ends_without_caps_are_charged_and_ph_counts(tmp_path: Path) -> None:
     assert {"H2", "H3", "OXT", "HD2"} <= {atom.name for atom in topology.atoms()}
 
 
+def test_a_form_may_be_meant() -> None:
+    assert (
+        peptide_of_sequence("ACE-HIE-ASH-NME", 7.0)
+        .added[1]
+        .endswith("HIS 2 is with its hydrogen at NE2 and ASP 3 is with its hydrogen")
+    )
+
+
 def test_the_smallest_is_two_caps(tmp_path: Path) -> None:
     path = tmp_path / "nma.pdb"
     path.write_text(peptide_of_sequence("ACE-NME", 7.0).pdb)

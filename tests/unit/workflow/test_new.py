@@ -59,6 +59,9 @@ def test_a_file_that_runs_as_it_is(files: list[Path], wanted: Wanted, told: str)
         ("mine", [Path("absent.pdb")], Wanted(), "absent.pdb: no file of this name"),
         ("mine", [PDB], Wanted(solvent="tip3p"), "--solvent: unknown implicit_solvent tip3p; use one of"),
         ("mine", CHARMM, Wanted(("amber14-all.xml",)), "--forcefield: the files bring their parameters"),
+        ("mine", [], Wanted(smiles="CCO", ph=3.0), "--ph: is for a PDB or a sequence; draw the molecule"),
+        ("mine", [], Wanted(), "FILE: no file is given; give those of the molecule, --smiles or --sequence"),
+        ("mine", [PDB], Wanted(sequence="ACE-NME"), "--sequence: and FILE both describe a molecule"),
     ],
 )
 def test_what_cannot_be_used_leaves_nothing(
@@ -89,6 +92,16 @@ def test_what_a_structure_lacks_is_put_in_and_said(here: Path) -> None:
     with pytest.raises(UserError, match=r"mine_prepared.pdb: is there already"):
         write_workflow("mine", [heavy], Wanted())
     assert [file.name for file in here.iterdir()] == ["mine_prepared.pdb"]
+
+
+def test_states_to_begin_with_are_of_the_first_torsion(here: Path) -> None:
+    write_workflow("mine", [], Wanted(sequence="ACE-ALA-NME"))
+    text = (here / "mine.yaml").read_text()
+    assert "#   positive: {cv: phi, intervals: [[0.0, 3.1416]]}" in text
+    states = text.split("# states:\n")[1].split("\n\n")[0].replace("#", "")
+    (here / "mine.yaml").write_text(f"{text}\nstates:\n{states}\n")
+    system = build_system(*load_workflow("mine.yaml"))
+    assert [state.name for state in system.states] == ["positive", "negative"]
 
 
 def test_names_of_files_that_yaml_would_read_otherwise(here: Path) -> None:
