@@ -96,7 +96,7 @@ class Program:
 
     def _eager(self, x: Tensor) -> tuple[Tensor, Tensor]:
         started = time.perf_counter()
-        energy, force = _one_pass(self.forces, x.detach())
+        energy, force = energy_and_forces_of(self.forces, x.detach())
         self._eager_seconds += time.perf_counter() - started
         return energy.detach(), force.detach()
 
@@ -105,9 +105,9 @@ class Program:
         example = _filled(x, self.chunk)
         forces = self._fused_forces() if self.fused else self.forces
         try:
-            kernel = _compiled(lambda x: _one_pass(forces, x), example, self.fused)
+            kernel = _compiled(lambda x: energy_and_forces_of(forces, x), example, self.fused)
             with torch.no_grad():
-                ours, expected = kernel(example), _one_pass(self.forces, example.clone())
+                ours, expected = kernel(example), energy_and_forces_of(self.forces, example.clone())
             _check_same(ours, expected)
         except Exception as error:  # any failure of the compiler leaves a working, slower program
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -124,8 +124,11 @@ def _energy(forces: Terms, x: Tensor) -> Tensor:
     return sum((term(frame) for terms in forces.values() for term in terms), 0.0 * x.sum((0, 1)))
 
 
-def _one_pass(forces: Terms, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies ``(B,)`` and forces ``(n_atoms, 3, B)``."""
+def energy_and_forces_of(forces: Terms, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Energies ``(B,)`` and forces ``(n_atoms, 3, B)`` of ``(n_atoms, 3, B)`` positions.
+
+    An energy that is not a finite number is +inf, with forces of zero.
+    """
     with torch.enable_grad():
         x = x.requires_grad_(True)
         energy = _energy(forces, x)

@@ -7,14 +7,16 @@ hundred configurations in one pass of torch take little more than one.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from boltzgen.config.schema import SimulateSettings
 from boltzgen.potential import Potential, make_potential
+from boltzgen.potential.batched import BatchedEvaluator
+from boltzgen.runtime.random_streams import numbered_generator
+from boltzgen.simulate.langevin import Langevin, Part, number_of_parts
 from boltzgen.simulate.recorder import Advance, Recorder
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.units import thermal_energy
@@ -29,35 +31,21 @@ COMPILE_ENERGIES_FROM = 1_000_000
 class BatchedReplicas:
     """Configurations of ``n_independent`` sets of replicas at ``R`` temperatures each, and how they move.
 
-    Row ``set * R + temperature`` of each tensor. BAOAB splitting (Leimkuhler and Matthews 2013): positions
-    are sampled as by OpenMM's LangevinMiddle, and velocities belong to the same time as positions.
+    Row ``set * R + temperature`` of positions and energies. The last part may hold replicas more than asked
+    for, so that all are of one size.
 
-    x
-        Positions [nm], float64 ``(n_independent * R, n_atoms, 3)``.
-    masses
-        ``(n_atoms, 1)`` [dalton].
     temperatures
         Of a set of replicas [K], ``(R,)``.
     """
 
-    potential: Potential
-    x: Tensor
-    masses: Tensor
+    dynamics: Langevin
+    parts: list[Part]
     temperatures: Tensor
+    n_independent: int
     generator: torch.Generator
-    v: Tensor = field(init=False)
     n_accepted: int = 0
     n_proposed: int = 0
     n_exchanges: int = 0
-
-    def __post_init__(self) -> None:
-        """Velocities [nm/ps] of each temperature, and the forces of the start."""
-        self.kT = thermal_energy(1.0) * self.temperatures
-        self.n_independent = len(self.x) // len(self.kT)
-        kT = self.kT.repeat(self.n_independent)[:, None, None]
-        self.thermal = (kT / self.masses).sqrt()
-        self.v = self.thermal * self._noise()
-        self.energy, self.acceleration = self._evaluate()
 
     @classmethod
     def at_reference(
@@ -65,50 +53,68 @@ class BatchedReplicas:
     ) -> BatchedReplicas:
         """All replicas, at ``temperatures`` [K] ``(R,)``, at the reference configuration."""
         n = n_independent * len(temperatures)
-        masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]
-        return cls(
-            batched_potential(system, n, compiled),
-            torch.as_tensor(system.positions).expand(n, -1, -1).clone(),
-            torch.tensor(masses, dtype=torch.float64)[:, None],
-            temperatures,
-            torch.Generator().manual_seed(seed),
+        evaluator = batched_potential(system, n, compiled=False).evaluator
+        assert isinstance(evaluator, BatchedEvaluator)
+        masses = torch.tensor(
+            [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)],
+            dtype=torch.float64,
         )
+        dynamics = Langevin(evaluator, masses, compiled)
+        n_parts = number_of_parts(n) if compiled else 1
+        each = -(-n // n_parts)
+        kT = thermal_energy(1.0) * temperatures.repeat(n_independent + n_parts)[: each * n_parts]
+        thermal = (kT / masses[:, None, None]).sqrt()
+        x = torch.as_tensor(system.positions)[:, :, None].expand(-1, -1, each)
+        parts = [
+            dynamics.started(x.contiguous(), thermal[..., k * each : (k + 1) * each].contiguous(), generator)
+            for k, generator in enumerate(numbered_generator(seed, 1 + part) for part in range(n_parts))
+        ]
+        return cls(dynamics, parts, temperatures, n_independent, numbered_generator(seed, 0))
+
+    @property
+    def x(self) -> Tensor:
+        """Positions [nm] ``(n_independent * R, n_atoms, 3)``, float64."""
+        return self._joined("x").permute(2, 0, 1)[: self._n].contiguous()
+
+    @property
+    def energy(self) -> Tensor:
+        """Energies [kJ/mol] ``(n_independent * R,)``."""
+        return self._joined("energy")[: self._n]
 
     def step(self, n: int, dt: float, friction: float) -> None:
         """``n`` steps of ``dt`` [ps] with ``friction`` [1/ps]."""
-        keep = float(np.exp(-friction * dt))
-        noise = (1.0 - keep**2) ** 0.5 * self.thermal
-        for _ in range(n):
-            self.v += 0.5 * dt * self.acceleration
-            self.x += 0.5 * dt * self.v
-            self.v = keep * self.v + noise * self._noise()
-            self.x += 0.5 * dt * self.v
-            self.energy, self.acceleration = self._evaluate()
-            self.v += 0.5 * dt * self.acceleration
+        self.dynamics.move(self.parts, n, dt, friction)
 
     def exchange(self) -> None:
         """Every other pair of neighbours exchanges by the Metropolis rule; the others next time."""
-        n_temperatures = len(self.kT)
+        n_temperatures, kT = len(self.temperatures), thermal_energy(1.0) * self.temperatures
         energy = self.energy.view(self.n_independent, n_temperatures)
         order = torch.arange(n_temperatures).repeat(self.n_independent, 1)
         low = torch.arange(self.n_exchanges % 2, n_temperatures - 1, 2)
         self.n_exchanges += 1
-        log_ratio = (1.0 / self.kT[low] - 1.0 / self.kT[low + 1]) * (energy[:, low] - energy[:, low + 1])
+        log_ratio = (1.0 / kT[low] - 1.0 / kT[low + 1]) * (energy[:, low] - energy[:, low + 1])
         uniform = torch.rand(log_ratio.shape, dtype=log_ratio.dtype, generator=self.generator)
         which, pair = (uniform.log() < log_ratio).nonzero(as_tuple=True)
         order[which, low[pair]], order[which, low[pair] + 1] = low[pair] + 1, low[pair]
         self.n_accepted, self.n_proposed = self.n_accepted + len(pair), self.n_proposed + log_ratio.numel()
         rows = (order + n_temperatures * torch.arange(self.n_independent)[:, None]).flatten()
-        scale = (self.temperatures / self.temperatures[order]).sqrt().flatten()[:, None, None]
-        self.x, self.v = self.x[rows], scale * self.v[rows]
-        self.energy, self.acceleration = self.energy[rows], self.acceleration[rows]
+        scale = (self.temperatures / self.temperatures[order]).sqrt().flatten()
+        self._reorder(rows, scale)
 
-    def _noise(self) -> Tensor:
-        return torch.randn(self.x.shape, generator=self.generator, dtype=torch.float32).double()
+    def _reorder(self, rows: Tensor, scale: Tensor) -> None:
+        """Give each replica the configuration of ``rows``, with velocities times ``scale``."""
+        for name in ("x", "v", "acceleration", "energy"):
+            whole = self._joined(name)
+            whole[..., : self._n] = whole[..., rows] * (scale if name == "v" else 1.0)
+            for part, columns in zip(self.parts, whole.chunk(len(self.parts), -1), strict=True):
+                setattr(part, name, columns.contiguous())
 
-    def _evaluate(self) -> tuple[Tensor, Tensor]:
-        energy, forces = self.potential.energy_and_forces(self.x)
-        return energy.double(), forces.double() / self.masses
+    @property
+    def _n(self) -> int:
+        return self.n_independent * len(self.temperatures)
+
+    def _joined(self, name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in self.parts], -1)
 
 
 def run_batched(

@@ -1,0 +1,113 @@
+"""Dynamics of many replicas: OpenMM's splitting, equipartition, exchanges that change no distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+import openmm
+import pytest
+import torch
+
+from boltzgen.simulate import langevin
+from boltzgen.simulate.batched_replicas import BatchedReplicas
+from boltzgen.simulate.langevin import number_of_parts
+from boltzgen.system.molecular_system import MolecularSystem
+from boltzgen.system.registry import load_system
+
+DT = 0.001
+
+
+def replicas(system: MolecularSystem, n: int, *kelvin: float, compiled: bool = False) -> BatchedReplicas:
+    temperatures = torch.tensor(kelvin or (300.0,), dtype=torch.float64)
+    return BatchedReplicas.at_reference(system, temperatures, n, seed=1, compiled=compiled)
+
+
+@pytest.mark.parametrize("name", ["harmonic_dimer", "alanine_dipeptide"])
+def test_without_friction_positions_are_openmm_s(name: str) -> None:
+    """The same start, so that a kick or a drift of another length shows after a few steps."""
+    system = load_system(name)
+    moved = replicas(system, 2)
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 0.0, DT)
+    context = openmm.Context(system.openmm_system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(moved.x[1].numpy())
+    context.setVelocities(moved.parts[0].v[..., 1].numpy())
+    moved.step(50, DT, 0.0)
+    integrator.step(50)
+    state = context.getState(positions=True, energy=True)
+    expected = state.getPositions(asNumpy=True)._value
+    assert np.abs(expected - system.positions).max() > 0.005
+    assert np.abs(moved.x[1].numpy() - expected).max() < 2e-5
+    assert float(moved.energy[1]) == pytest.approx(state.getPotentialEnergy()._value, abs=0.01)
+
+
+def test_without_friction_energy_is_conserved() -> None:
+    moved = replicas(load_system("alanine_dipeptide"), 8)
+    masses = moved.dynamics.masses[:, None, None]
+
+    def total() -> torch.Tensor:
+        part = moved.parts[0]
+        v = part.v + 0.5 * DT / 4 * part.acceleration  # kicks are a half step behind
+        return part.energy + 0.5 * (masses * v.square()).sum((0, 1))
+
+    moved.step(1, DT / 4, 0.0)
+    before = total()
+    moved.step(1000, DT / 4, 0.0)
+    assert float((total() - before).abs().max()) < 0.5  # of 80 kJ/mol of kinetic energy
+
+
+def test_both_energies_are_those_of_the_temperature() -> None:
+    """A harmonic bond: 1/2 kT of stretch, by this splitting at any step, and 1/2 kT for each velocity."""
+    system = load_system("harmonic_dimer")
+    moved = replicas(system, 512)
+    moved.step(2000, DT, 20.0)
+    stretch, kinetic = [], []
+    for _ in range(60):
+        moved.step(100, DT, 20.0)
+        stretch.append(float(moved.energy.mean()) / system.kT)
+        part = moved.parts[0]
+        v = part.v + 0.5 * DT * part.acceleration
+        kinetic.append(float((moved.dynamics.masses[:, None, None] * v.square()).mean()) / system.kT)
+    for found, expected in ((stretch, 0.5), (kinetic, 1.0)):
+        error = np.std(found) / np.sqrt(len(found) / 4)  # blocks of four hold what is correlated
+        assert error < 0.01 and abs(np.mean(found) - expected) < 4 * error, (np.mean(found), error)
+
+
+def test_exchanges_change_no_distribution() -> None:
+    """Replicas in equilibrium exchange many times without moving: mean energies stay where they are."""
+    system = load_system("harmonic_dimer")
+    moved = replicas(system, 2000, 300.0, 450.0, 675.0)
+    moved.step(3000, DT, 20.0)
+    mean = moved.energy.view(2000, 3).mean(0)
+    for _ in range(20):
+        moved.exchange()
+    after = moved.energy.view(2000, 3)
+    assert 0.3 < moved.n_accepted / moved.n_proposed < 0.95
+    error = after.std(0) / 2000**0.5
+    assert ((after.mean(0) - mean).abs() < 4 * 2**0.5 * error).all()
+    assert (mean[1:] - mean[:-1] > 10 * error[1:]).all()  # what an exchange at will would even out
+
+
+def test_velocities_are_those_of_the_new_temperature() -> None:
+    moved = replicas(load_system("harmonic_dimer"), 4000, 300.0, 900.0)
+    moved.exchange()
+    part = moved.parts[0]
+    spread = (part.v / part.thermal).square().mean((0, 1)).view(4000, 2).mean(0)
+    assert (spread - 1.0).abs().max() < 4 * (2.0 / (6 * 4000)) ** 0.5
+
+
+def test_the_number_of_parts_is_that_of_the_replicas() -> None:
+    """Not of the cores, whose number would decide which random numbers a replica gets."""
+    assert [number_of_parts(n) for n in (1, 10, 16, 40, 64, 512)] == [1, 1, 2, 2, 2, 16]
+    moved = replicas(load_system("harmonic_dimer"), 11, 300.0, 400.0, 500.0, compiled=True)
+    assert moved.x.shape == (33, 2, 3) and [part.x.shape[-1] for part in moved.parts] == [17, 17]
+    assert torch.equal(moved.parts[1].thermal[0, 0, -1], moved.parts[0].thermal[0, 0, 0])  # one too many
+
+
+def test_compiled_steps_are_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = load_system("harmonic_dimer")
+    one, other = (replicas(system, 20, compiled=True) for _ in range(2))
+    monkeypatch.setattr(langevin, "_compiled", lambda fused, eager, example: eager)
+    other.step(20, DT, 5.0)
+    monkeypatch.undo()
+    one.step(20, DT, 5.0)
+    assert one.dynamics._step is not one.dynamics._eager
+    assert (one.x - other.x).abs().max() < 1e-5 and (one.energy - other.energy).abs().max() < 1e-3
