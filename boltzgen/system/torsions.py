@@ -19,6 +19,7 @@ FLAT = 0.2
 _PEPTIDE = {
     "phi": dihedral.indices_phi,
     "psi": dihedral.indices_psi,
+    "omega": dihedral.indices_omega,
     "chi1": dihedral.indices_chi1,
     "chi2": dihedral.indices_chi2,
     "chi3": dihedral.indices_chi3,
@@ -41,8 +42,9 @@ class FoundTorsion:
 def found_torsions(system: MolecularSystem) -> list[FoundTorsion]:
     """Torsions about every bond that turns between conformers, those of a peptide's backbone first.
 
-    Left out are bonds of rings, bonds that do not turn (double bonds and amides) and those whose one end
-    looks the same after a part of a turn: methyl groups, carboxylates, phenyl rings.
+    Left out are bonds of rings, bonds that do not turn (double bonds and amides, but for those before prolines
+    and the like, of which both arrangements are populated) and those whose one end looks the same after a
+    part of a turn: methyl groups, carboxylates, phenyl rings.
     """
     graph = element_graph(system)
     turning = _turning(system, graph)
@@ -70,7 +72,8 @@ def _peptide_torsions(topology: mdtraj.Topology) -> list[tuple[str, Four]]:
 
 def _turning(system: MolecularSystem, graph: nx.Graph) -> set[frozenset[int]]:
     """Bonds about which two ends turn that are told apart by it."""
-    rigid = {frozenset(e.atoms) for e in stereo_elements(system)[0] if len(e.atoms) == 2}
+    elements, _ = stereo_elements(system)
+    rigid = {frozenset(e.atoms) for e in elements if len(e.atoms) == 2 and not e.crossed}
     bridges = {frozenset(bond) for bond in nx.bridges(graph)}
     colours = nx.weisfeiler_lehman_subgraph_hashes(graph, node_attr="label", iterations=graph.order())
     classes = {atom: hashes[-1] for atom, hashes in colours.items()}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers.molecules import biaryl, ethene, grown, ring
 
+from boltzgen.system.builders.build import from_pdb
+from boltzgen.system.builders.sequences import peptide_of_sequence
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 from boltzgen.system.torsions import found_torsions
@@ -52,6 +56,13 @@ def test_peptides_have_the_names_of_their_field() -> None:
     ]
     names = [t.name for t in found_torsions(load_system("alanine_peptide", {"residues": 3}))]
     assert names == ["phi_2", "psi_2", "phi_3", "psi_3", "phi_4", "psi_4"]
+
+
+def test_an_amide_before_proline_turns(tmp_path: Path) -> None:
+    path = tmp_path / "my.pdb"
+    path.write_text(peptide_of_sequence("ACE-GLY-PRO-NME", 7.0).pdb)
+    names = [t.name for t in found_torsions(from_pdb(path, ["amber14-all.xml"], "my"))]
+    assert names == ["phi_2", "psi_2", "omega", "phi_3", "psi_3"]
 
 
 def test_every_torsion_is_four_bonded_atoms_of_a_name_of_its_own() -> None:
