@@ -42,9 +42,9 @@ class FoundTorsion:
 def found_torsions(system: MolecularSystem) -> list[FoundTorsion]:
     """Torsions about every bond that turns between conformers, those of a peptide's backbone first.
 
-    Left out are bonds of rings, bonds that do not turn (double bonds and amides, but for those before prolines
-    and the like, of which both arrangements are populated) and those whose one end looks the same after a
-    part of a turn: methyl groups, carboxylates, phenyl rings.
+    Left out are bonds of rings, bonds that do not turn (double bonds and amides, but for those before
+    prolines and the like, of which both arrangements are populated) and those whose one end looks the same
+    after a part of a turn: methyl groups, carboxylates, phenyl rings.
     """
     graph = element_graph(system)
     turning = _turning(system, graph)

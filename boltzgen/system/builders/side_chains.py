@@ -35,15 +35,20 @@ def with_first_atoms(structure: Structure, missing: Mapping[int, set[str]]) -> S
     topology, places = app.Topology(), list[NDArray[np.float64]]()
     copies: dict[app.topology.Atom, app.topology.Atom] = {}
     for chain in structure.topology.chains():
-        new_chain = topology.addChain(chain.id)
+        new_chain, before = topology.addChain(chain.id), Places()
         for residue in chain.residues():
             new = topology.addResidue(residue.name, new_chain, residue.id, residue.insertionCode)
             copies |= {atom: topology.addAtom(atom.name, atom.element, new) for atom in residue.atoms()}
             place = {atom.name: structure.positions[atom.index] for atom in residue.atoms()}
             places += [structure.positions[atom.index] for atom in residue.atoms()]
-            for name, where in _first_atoms(residue.name, place, missing.get(residue.index, set())).items():
+            lacking = missing.get(residue.index, set())
+            first = _first_atoms(residue.name, place, lacking)
+            if residue.name == "PRO" and "CD" in lacking and "C" in before and {"N", "CA"} <= place.keys():
+                first["CD"] = _third_in_plane(place["N"], before["C"], place["CA"])
+            for name, where in first.items():
                 topology.addAtom(name, app.Element.getBySymbol(name[0]), new)
                 places.append(where)
+            before = place
     for one, other in structure.topology.bonds():
         topology.addBond(copies[one], copies[other])
     return Structure(topology, np.array(places))
@@ -72,6 +77,13 @@ def _first_atoms(residue: str, place: Places, missing: set[str]) -> Places:
             hand * math.sin(half) * normal - math.cos(half) * across
         )
     return found
+
+
+def _third_in_plane(
+    nitrogen: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The carbon that makes three flat neighbours of a nitrogen."""
+    return np.asarray(nitrogen - _TO_CARBON_NM * _unit(_unit(one - nitrogen) + _unit(other - nitrogen)))
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:

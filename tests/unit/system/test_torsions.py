@@ -62,7 +62,7 @@ def test_an_amide_before_proline_turns(tmp_path: Path) -> None:
     path = tmp_path / "my.pdb"
     path.write_text(peptide_of_sequence("ACE-GLY-PRO-NME", 7.0).pdb)
     names = [t.name for t in found_torsions(from_pdb(path, ["amber14-all.xml"], "my"))]
-    assert names == ["phi_2", "psi_2", "omega", "phi_3", "psi_3"]
+    assert names == ["phi_2", "psi_2", "phi_3", "psi_3", "omega"]
 
 
 def test_every_torsion_is_four_bonded_atoms_of_a_name_of_its_own() -> None:
