@@ -13,7 +13,7 @@ from torch import Tensor
 from boltzgen.potential import compound, custom, forces
 from boltzgen.potential.coordinates import Unsupported
 from boltzgen.potential.of_torch import torch_functions
-from boltzgen.potential.program import OnePass, Program, energy_and_forces_of
+from boltzgen.potential.program import OnePass, Program
 from boltzgen.potential.terms import Layout, Term
 from boltzgen.system.molecular_system import WITHOUT_ENERGY
 
@@ -106,14 +106,9 @@ class BatchedEvaluator:
         """
         return self._program(x.device).energy_and_forces(x.detach().to(self.dtype))
 
-    def one_pass(self, device: torch.device, fused: bool) -> OnePass:
-        """``(n_atoms, 3, B)`` positions to energies ``(B,)`` and forces ``(n_atoms, 3, B)``, uncompiled.
-
-        fused
-            With terms for a compiler, which merges their operations (see Sum).
-        """
-        terms = compile_forces(self.system, torch.empty(0, dtype=self.dtype, device=device), fused)
-        return lambda x: energy_and_forces_of(terms, x)
+    def one_pass(self, device: torch.device, to_compile: bool) -> OnePass:
+        """See `boltzgen.potential.program.Program.one_pass`."""
+        return self._program(device).one_pass(to_compile)
 
     def _program(self, device: torch.device) -> Program:
         if device not in self._programs:

@@ -65,6 +65,11 @@ class Program:
         self._kernel: OnePass | None = None
         self.fused = like.device.type == "cpu" and n_atoms <= LARGEST_FUSED
 
+    def one_pass(self, to_compile: bool) -> OnePass:
+        """Energies and forces by plain tensor operations, on their own or as a part of what is compiled."""
+        forces = self._fused_forces() if to_compile and self.fused else self.forces
+        return lambda x: _one_pass(forces, x)
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies ``(B,)`` of ``(n_atoms, 3, B)`` positions."""
         return _energy(self.forces, x)
@@ -96,18 +101,17 @@ class Program:
 
     def _eager(self, x: Tensor) -> tuple[Tensor, Tensor]:
         started = time.perf_counter()
-        energy, force = energy_and_forces_of(self.forces, x.detach())
+        energy, force = _one_pass(self.forces, x.detach())
         self._eager_seconds += time.perf_counter() - started
         return energy.detach(), force.detach()
 
     def _compile(self, x: Tensor) -> None:
         """Trace one pass of a full chunk, gradient included, and fuse it; stay eager if that fails."""
         example = _filled(x, self.chunk)
-        forces = self._fused_forces() if self.fused else self.forces
         try:
-            kernel = _compiled(lambda x: energy_and_forces_of(forces, x), example, self.fused)
+            kernel = _compiled(self.one_pass(to_compile=True), example, self.fused)
             with torch.no_grad():
-                ours, expected = kernel(example), energy_and_forces_of(self.forces, example.clone())
+                ours, expected = kernel(example), _one_pass(self.forces, example.clone())
             _check_same(ours, expected)
         except Exception as error:  # any failure of the compiler leaves a working, slower program
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -124,7 +128,7 @@ def _energy(forces: Terms, x: Tensor) -> Tensor:
     return sum((term(frame) for terms in forces.values() for term in terms), 0.0 * x.sum((0, 1)))
 
 
-def energy_and_forces_of(forces: Terms, x: Tensor) -> tuple[Tensor, Tensor]:
+def _one_pass(forces: Terms, x: Tensor) -> tuple[Tensor, Tensor]:
     """Energies ``(B,)`` and forces ``(n_atoms, 3, B)`` of ``(n_atoms, 3, B)`` positions.
 
     An energy that is not a finite number is +inf, with forces of zero.

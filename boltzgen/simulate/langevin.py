@@ -16,7 +16,6 @@ from torch import Tensor
 
 from boltzgen.errors import said_by
 from boltzgen.potential.batched import BatchedEvaluator
-from boltzgen.potential.program import LARGEST_FUSED
 from boltzgen.runtime.graph_compiler import compiled_part, traced
 from boltzgen.runtime.threads import LARGEST_PART, workers
 
@@ -74,7 +73,7 @@ class Langevin:
 
     def __init__(self, evaluator: BatchedEvaluator, masses: Tensor, compiled: bool) -> None:
         self.evaluator, self.masses, self.compiled = evaluator, masses, compiled
-        self._eager = _step(evaluator, masses, fused=False)
+        self._eager = _step(evaluator, masses, to_compile=False)
         self._step: Step | None = None
 
     def started(self, x: Tensor, thermal: Tensor, generator: torch.Generator) -> Part:
@@ -96,7 +95,7 @@ class Langevin:
         if self.compiled:
             example = [part.x, part.v, part.acceleration, part.thermal, torch.zeros_like(part.x).float()]
             constants = torch.tensor([1e-3, 0.9, 0.4], dtype=torch.float64)
-            fused = _step(self.evaluator, self.masses, fused=len(self.masses) <= LARGEST_FUSED)
+            fused = _step(self.evaluator, self.masses, to_compile=True)
             try:
                 self._step = _compiled(fused, self._eager, [*example, constants])
             except Exception as error:  # any failure of the compiler leaves a working, slower program
@@ -109,9 +108,9 @@ def number_of_parts(n: int) -> int:
     return max(math.ceil(n / LARGEST_PART), 2 if n >= LARGEST_PART // 2 else 1)
 
 
-def _step(evaluator: BatchedEvaluator, masses: Tensor, fused: bool) -> Step:
-    """One step as a function of tensors; those of ``fused`` terms are for the compiler."""
-    one_pass = evaluator.one_pass(torch.device("cpu"), fused)
+def _step(evaluator: BatchedEvaluator, masses: Tensor, to_compile: bool) -> Step:
+    """One step as a function of tensors."""
+    one_pass = evaluator.one_pass(torch.device("cpu"), to_compile)
     heavy = masses[:, None, None]
 
     def step(

@@ -29,8 +29,8 @@ def build_amber(
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             parameters = app.AmberPrmtopFile(str(prmtop))
-            by_radii = solvent is not None and not surroundings(parameters.topology)[0]
-            model = MODELS[solvent].option if solvent is not None and by_radii else None
+            solvated = bool(surroundings(parameters.topology)[0])
+            model = None if solvent is None or solvated else MODELS[solvent].option
             found = coordinates_beside(prmtop, parameters.topology, others)
             system = parameters.createSystem(implicitSolvent=model, **options.of_create_system())
         loader = PrmtopLoader(str(prmtop))
@@ -56,13 +56,13 @@ def build_amber(
     )
     if solvent is None:
         return structure, system
-    if by_radii:
-        differ = any("GB parameters" in str(warning.message) for warning in said)
-        told = _told_radii(prmtop, solvent, differ)
-    else:  # radii of a file for explicit water are whatever its program puts there
+    if solvated:  # radii of a file for explicit water are whatever its program puts there
         add_solvent(system, structure.topology, solvent, options.nonbonded_cutoff_nm)
-        told = (f"{prmtop}: radii are {MODELS[solvent].radii}, with which {solvent} was fitted",)
-    return replace(structure, notices=(*structure.notices, *told)), system
+        said_of_radii = [f"{prmtop}: radii are {MODELS[solvent].radii}, with which {solvent} was fitted"]
+    else:
+        differ = any("GB parameters" in str(warning.message) for warning in said)
+        said_of_radii = [*_told_radii(prmtop, solvent, differ)]
+    return replace(structure, notices=(*structure.notices, *said_of_radii)), system
 
 
 def _told_radii(prmtop: Path, solvent: str, differ: bool) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ _MAGIC = {
 
 
 _CHARMM = re.compile(
-    r"\A(\s*!.*\n|\s*\n)*\s*(read\s+(rtf|para)|MASS\s|(ATOMS|BONDS|ANGLES|NONBONDED)\b[^\[\]]*$)",
+    r"\A([ \t]*(!.*)?\r?\n)*[ \t]*(read\s+(rtf|para)|MASS\s|(ATOMS|BONDS|ANGLES|NONBONDED)\b[^\[\]\n]*$)",
     re.IGNORECASE | re.MULTILINE,
 )
 """How CHARMM's parameters begin where they have no title: with a heading, below comments."""

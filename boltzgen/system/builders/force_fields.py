@@ -59,6 +59,7 @@ def build_by_force_field(
     files = (*options.forcefield, *others)
     made = parametrised(path, structure, files, options.of_create_system(), options.residue_templates)
     check_one_molecule(path, structure.topology)
+    _check_sulfurs(path, structure)
     notices = (*structure.notices, *made.notices, *_thiolates(path, structure))
     return replace(structure, notices=notices), made.system
 
@@ -66,29 +67,42 @@ def build_by_force_field(
 def _thiolates(path: Path, structure: Structure) -> list[str]:
     """A line for each cysteine without hydrogen or bond at its sulfur; an error where it is called CYX."""
     labels, said = Labels(structure.topology, structure.names), []
-    bonded = [{a.residue, b.residue} for a, b in structure.topology.bonds() if {a.name, b.name} == {"SG"}]
-    sulfurs = [atom for atom in structure.topology.atoms() if atom.name == "SG"]
-    for one, other in itertools.combinations(sulfurs, 2):
-        apart = float(np.linalg.norm(structure.positions[one.index] - structure.positions[other.index]))
-        if apart < _BONDED_SULFURS_NM and {one.residue, other.residue} not in bonded:
+    bonded = {atom for bond in _disulfides(structure.topology) for atom in bond}
+    for sulfur in _sulfurs(structure.topology):
+        if sulfur in bonded or any(atom.name == "HG" for atom in sulfur.residue.atoms()):
+            continue
+        label = labels.residue(sulfur.residue)
+        called = structure.names[sulfur.index][0] if structure.names else sulfur.residue.name
+        if called in ("CYX", "CYS2"):
+            raise MolecularSystemError(
+                path,
+                f"{label} is named as in a disulfide, and no other sulfur is near",
+                "mend the structure, or call it CYS and put in HG",
+            )
+        said.append(f"{path}: {label} has no HG and no disulfide, and is a thiolate")
+    return said
+
+
+def _check_sulfurs(path: Path, structure: Structure) -> None:
+    """Refuse sulfurs of cysteines that are as near as in a disulfide and not bonded."""
+    labels, x = Labels(structure.topology, structure.names), structure.positions
+    bonded = {frozenset(bond) for bond in _disulfides(structure.topology)}
+    for one, other in itertools.combinations(_sulfurs(structure.topology), 2):
+        apart = float(np.linalg.norm(x[one.index] - x[other.index]))
+        if apart < _BONDED_SULFURS_NM and frozenset((one, other)) not in bonded:
             raise MolecularSystemError(
                 path,
                 f"{labels.atom(one)} and {labels.atom(other)} are {apart:.2g} nm apart and not bonded",
                 "take out their hydrogens HG for a disulfide, or move them apart",
             )
-    for residue in structure.topology.residues():
-        atoms = {atom.name: atom for atom in residue.atoms()}
-        if "SG" not in atoms or "HG" in atoms or any(residue in pair for pair in bonded):
-            continue
-        called = structure.names[atoms["SG"].index][0] if structure.names else residue.name
-        if called in ("CYX", "CYS2"):
-            raise MolecularSystemError(
-                path,
-                f"{labels.residue(residue)} is named as in a disulfide, and no other sulfur is near",
-                "mend the structure, or call it CYS and put in HG",
-            )
-        said.append(f"{path}: {labels.residue(residue)} has no HG and no disulfide, and is a thiolate")
-    return said
+
+
+def _sulfurs(topology: app.Topology) -> list[app.topology.Atom]:
+    return [atom for atom in topology.atoms() if atom.name == "SG"]
+
+
+def _disulfides(topology: app.Topology) -> list[tuple[app.topology.Atom, app.topology.Atom]]:
+    return [(a, b) for a, b in topology.bonds() if a.name == b.name == "SG"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import openmm
 from openmm import app, unit
 
 from boltzgen.errors import MolecularSystemError
+from boltzgen.system.builders.masses import ISOTOPES, unlike_their_masses
 from boltzgen.system.labels import listed
 
 _READ = frozenset(
@@ -36,8 +37,6 @@ _READ = frozenset(
 _RESTRAINTS = "position_restraints"
 _LINKED_BY = 3
 """Bonds between atoms of a pair, and GROMACS's nrexcl for molecules."""
-_ISOTOPES, _HEAVIEST_HYDROGEN = 1.5, 4.5
-"""Masses [Da] of one element differ by less; hydrogens with shared mass weigh less."""
 
 
 class GromacsTopology(app.GromacsTopFile):  # type: ignore[misc]
@@ -51,12 +50,16 @@ class GromacsTopology(app.GromacsTopFile):  # type: ignore[misc]
         super()._processLine(line, file)
         self.sections |= {self._currentCategory} - {None}
 
-    def molecules(self) -> Iterator[tuple[int, str, Any]]:
-        """Index of the first atom, name and type of every molecule."""
+    def types(self) -> dict[str, Any]:
+        """The types of molecules that there are, by name."""
+        return {name: self._moleculeTypes[name] for name, _ in self._molecules}
+
+    def molecules(self) -> Iterator[tuple[int, str]]:
+        """Index of the first atom and name of the type of every molecule."""
         first = 0
         for name, count in self._molecules:
             for _ in range(count):
-                yield first, name, self._moleculeTypes[name]
+                yield first, name
                 first += len(self._moleculeTypes[name].atoms)
 
 
@@ -72,7 +75,7 @@ def check_sections(where: Path, read: GromacsTopology) -> tuple[str, ...]:
 
 def check_molecule_types(where: Path, read: GromacsTopology) -> None:
     """Refuse molecules whose exclusions or constraints the reader takes for others."""
-    for _, name, kind in read.molecules():
+    for name, kind in read.types().items():
         if len(kind.atoms) <= _LINKED_BY:  # water and ions
             continue
         if kind.nrexcl != _LINKED_BY:
@@ -100,21 +103,30 @@ def zero_pairs_not_listed(read: GromacsTopology, system: openmm.System) -> int:
         for force in forces
         for k in range(force.getNumExceptions())
     }
+    unlisted = {name: _not_listed(kind) for name, kind in read.types().items()}
     zeroed = 0
-    for first, _, kind in read.molecules():
-        graph = nx.Graph((int(b[0]) - 1, int(b[1]) - 1) for b in kind.bonds)
-        listed_pairs = {frozenset((int(p[0]) - 1, int(p[1]) - 1)) for p in kind.pairs}
-        for atom, lengths in nx.all_pairs_shortest_path_length(graph, cutoff=_LINKED_BY):
-            for other in (j for j, n in lengths.items() if n == _LINKED_BY and j > atom):
-                pair = frozenset((first + atom, first + other))
-                if frozenset((atom, other)) in listed_pairs or pair not in exceptions:
-                    continue
-                force, k = exceptions[pair]
-                i, j, charge, sigma, epsilon = force.getExceptionParameters(k)
-                if charge._value != 0.0 or epsilon._value != 0.0:
-                    force.setExceptionParameters(k, i, j, 0.0, sigma, 0.0)
-                    zeroed += 1
+    for first, name in read.molecules():
+        for atom, other in unlisted[name]:
+            force, k = exceptions.get(frozenset((first + atom, first + other)), (None, 0))
+            if force is None:
+                continue
+            i, j, charge, sigma, epsilon = force.getExceptionParameters(k)
+            if charge._value != 0.0 or epsilon._value != 0.0:
+                force.setExceptionParameters(k, i, j, 0.0, sigma, 0.0)
+                zeroed += 1
     return zeroed
+
+
+def _not_listed(kind: Any) -> list[tuple[int, int]]:
+    """Pairs of atoms of a molecule, from 0, that are three bonds apart and not among its [ pairs ]."""
+    graph = nx.Graph((int(bond[0]) - 1, int(bond[1]) - 1) for bond in kind.bonds)
+    pairs = {frozenset((int(pair[0]) - 1, int(pair[1]) - 1)) for pair in kind.pairs}
+    return [
+        (atom, other)
+        for atom, lengths in nx.all_pairs_shortest_path_length(graph, cutoff=_LINKED_BY)
+        for other, n_bonds in lengths.items()
+        if n_bonds == _LINKED_BY and other > atom and frozenset((atom, other)) not in pairs
+    ]
 
 
 def tell_elements_by_mass(where: Path, topology: app.Topology, system: openmm.System) -> tuple[str, ...]:
@@ -122,19 +134,11 @@ def tell_elements_by_mass(where: Path, topology: app.Topology, system: openmm.Sy
 
     Atom types without an atomic number leave the reader to guess by the first letter.
     """
-    masses = [system.getParticleMass(k).value_in_unit(unit.dalton) for k in range(system.getNumParticles())]
-    atoms = list(topology.atoms())
-    shared = any(
-        atom.element is app.element.hydrogen and mass > 2.0 for atom, mass in zip(atoms, masses, strict=True)
-    )
+    unlike, shared = unlike_their_masses(topology, system)
     told = []
-    for atom, mass in zip(atoms, masses, strict=True):
-        own = None if atom.element is None else atom.element.mass.value_in_unit(unit.dalton)
-        hydrogen = atom.element is app.element.hydrogen and mass < _HEAVIEST_HYDROGEN
-        if mass <= 0.0 or hydrogen or (own is not None and (shared or abs(mass - own) < _ISOTOPES)):
-            continue
+    for atom, mass in unlike:
         found = app.Element.getByMass(mass)
-        if shared or found is None or abs(found.mass.value_in_unit(unit.dalton) - mass) > _ISOTOPES:
+        if shared or found is None or abs(found.mass.value_in_unit(unit.dalton) - mass) > ISOTOPES:
             raise MolecularSystemError(
                 where,
                 f"does not tell the element of {atom.name}, which weighs {mass:.4g} Da",

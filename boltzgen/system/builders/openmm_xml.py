@@ -7,22 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import openmm
-from openmm import unit
 
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.system.bonds import constrained_pairs, custom_bonds, harmonic_bonds
 from boltzgen.system.builders import file_kinds
 from boltzgen.system.builders.inputs import InputOptions
+from boltzgen.system.builders.masses import unlike_their_masses
 from boltzgen.system.builders.solutes import check_no_solvent
 from boltzgen.system.builders.starting_geometry import CHEMICAL, CHEMICAL_NM
 from boltzgen.system.builders.structures import READERS, Structure, read_structure
 from boltzgen.system.labels import Labels
 from boltzgen.system.molecular_system import WITHOUT_ENERGY
-
-_ISOTOPES = 1.5
-"""Masses of one element differ by less [Da]."""
-_HEAVIEST_DEUTERIUM, _HEAVIEST_HYDROGEN = 2.1, 4.5
-"""Where mass is shared with hydrogens, one weighs more than the former and none more than the latter [Da]."""
 
 
 def build_openmm_xml(
@@ -83,24 +78,14 @@ def _structure(path: Path, others: Sequence[Path], n_particles: int) -> Structur
 
 def _check_masses(path: Path, structure: Structure, system: openmm.System) -> None:
     """Refuse a structure whose elements are not those of the masses, which may be shared with hydrogens."""
-    masses = [system.getParticleMass(i).value_in_unit(unit.dalton) for i in range(system.getNumParticles())]
-    elements = [atom.element for atom in structure.topology.atoms()]
-    light = [e is not None and e.symbol in ("H", "D") for e in elements]
-    shared = any(mass > _HEAVIEST_DEUTERIUM for mass, hydrogen in zip(masses, light, strict=True) if hydrogen)
+    unlike, _ = unlike_their_masses(structure.topology, system)
     labels = Labels(structure.topology, structure.names)
-    for atom, element, mass, hydrogen in zip(
-        structure.topology.atoms(), elements, masses, light, strict=True
-    ):
-        if element is None or mass <= 0.0:
-            continue
-        its_own = element.mass.value_in_unit(unit.dalton)
-        fits = mass < _HEAVIEST_HYDROGEN if hydrogen else (shared and mass > _HEAVIEST_DEUTERIUM)
-        if not (fits or abs(mass - its_own) < _ISOTOPES):
-            raise MolecularSystemError(
-                path,
-                f"particle {atom.index} weighs {mass:.4g} Da, and in the structure it is {labels.atom(atom)}",
-                "give the structure that the System was made of",
-            )
+    for atom, mass in ((atom, mass) for atom, mass in unlike if atom.element is not None):
+        raise MolecularSystemError(
+            path,
+            f"particle {atom.index} weighs {mass:.4g} Da, and in the structure it is {labels.atom(atom)}",
+            "give the structure that the System was made of",
+        )
 
 
 def _match_bonds(path: Path, structure: Structure, system: openmm.System) -> None:

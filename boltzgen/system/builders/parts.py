@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import networkx as nx
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from openmm import app
+from openmm import app, unit
 
 from boltzgen.system.builders.structures import Structure
 from boltzgen.system.molecular_system import WITHOUT_ENERGY
@@ -77,23 +78,13 @@ def _keep_positions(terms: ElementTree.Element, atoms: Sequence[int]) -> None:
 
 def part_of_structure(structure: Structure, atoms: Sequence[int]) -> Structure:
     """Some atoms of a structure, with the bonds among them."""
-    topology, wanted = app.Topology(), set(atoms)
-    copies: dict[app.topology.Atom, app.topology.Atom] = {}
-    for chain in structure.topology.chains():
-        new_chain = None
-        for residue in chain.residues():
-            kept = [atom for atom in residue.atoms() if atom.index in wanted]
-            if not kept:
-                continue
-            new_chain = new_chain or topology.addChain(chain.id)
-            new = topology.addResidue(residue.name, new_chain, residue.id, residue.insertionCode)
-            copies |= {atom: topology.addAtom(atom.name, atom.element, new, atom.id) for atom in kept}
-    for bond in structure.topology.bonds():
-        if bond[0] in copies and bond[1] in copies:
-            topology.addBond(copies[bond[0]], copies[bond[1]], bond.type, bond.order)
-    topology.setPeriodicBoxVectors(structure.topology.getPeriodicBoxVectors())
+    wanted = set(atoms)
+    modeller = app.Modeller(structure.topology, structure.positions * unit.nanometer)
+    modeller.delete([atom for atom in structure.topology.atoms() if atom.index not in wanted])
     names = tuple(structure.names[atom] for atom in atoms) if structure.names else ()
-    return Structure(topology, structure.positions[list(atoms)], names, structure.notices)
+    return replace(
+        structure, topology=modeller.topology, positions=structure.positions[list(atoms)], names=names
+    )
 
 
 def put_together(structure: Structure, box_nm: NDArray[np.float64]) -> bool:

@@ -115,7 +115,7 @@ def with_standard_residues(lines: list[str]) -> tuple[list[str], dict[int, str]]
     lines, called = list(lines), dict[int, str]()
     for model, number, rows in _residues(lines):
         name = lines[rows[0]][17:21].strip()
-        standard = standard_residue(name)
+        standard, _ = form_of(name)
         if standard == name:
             continue
         called |= {number: name} if model == 0 else {}
@@ -124,13 +124,13 @@ def with_standard_residues(lines: list[str]) -> tuple[list[str], dict[int, str]]
     return lines, called
 
 
-def standard_residue(name: str) -> str:
-    """What a form of a residue or an end of a chain (NALA) is called without that."""
+def form_of(name: str) -> tuple[str, str | None]:
+    """The residue of a name that says its form, that it ends a chain (NALA) or both, and the form."""
     if name in FORMS:
-        return FORMS[name][0]
+        return FORMS[name]
     inner = name[1:]
     is_end = len(name) == _LONGEST and name[0] in "NC" and (inner in AMINO_ACIDS or inner in FORMS)
-    return standard_residue(inner) if is_end else name
+    return form_of(inner) if is_end else (name, None)
 
 
 def joined_chains(lines: list[str]) -> tuple[list[str], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from openmm import app
 from pdbfixer import PDBFixer
 
 from boltzgen.errors import MolecularSystemError, said_by
-from boltzgen.system.builders.pdb_names import FORMS
+from boltzgen.system.builders.pdb_names import form_of
 from boltzgen.system.builders.side_chains import check_arrangement, with_first_atoms
 from boltzgen.system.builders.solutes import check_no_solvent
 from boltzgen.system.builders.structures import Structure, read_structure
@@ -63,7 +64,7 @@ def completed(where: Path | str, structure: Structure, ph: float) -> Prepared | 
     variants = _variants(structure)
     try:
         fixer = _fixer(structure)
-        _leave_joined_ends(where, structure, fixer)
+        _check_ends(where, structure, fixer)
         heavy = _without_heavy_atoms(fixer, Labels(structure.topology, structure.names))
         if not heavy and not _lacks_hydrogens(structure.topology):
             return None
@@ -71,7 +72,6 @@ def completed(where: Path | str, structure: Structure, ph: float) -> Prepared | 
         _check_bonds(where, structure, fixer.topology)
         missing = {residue.index: {a.name for a in atoms} for residue, atoms in fixer.missingAtoms.items()}
         fixer = _fixer(with_first_atoms(structure, missing))
-        _leave_joined_ends(where, structure, fixer)
         with _the_same_random_numbers():
             fixer.addMissingAtoms(seed=1)
             check_arrangement(where, structure, fixer.topology, fixer.positions)
@@ -96,8 +96,8 @@ def _variants(structure: Structure) -> list[str | None]:
     variants: list[str | None] = []
     for residue, atom in zip(structure.topology.residues(), first, strict=True):
         called = structure.names[atom][0] if structure.names else residue.name
-        residue.name, variant = FORMS.get(called, (residue.name, _form_by_hydrogens(residue)))
-        variants.append(variant)
+        residue.name, _ = form_of(residue.name)
+        variants.append(form_of(called)[1] or _form_by_hydrogens(residue))
     return variants
 
 
@@ -118,31 +118,21 @@ def _form_by_hydrogens(residue: app.topology.Residue) -> str | None:
     return None
 
 
-def _leave_joined_ends(where: Path | str, structure: Structure, fixer: PDBFixer) -> None:
-    """Take no residue for an end of its chain whose carbon is bonded on, as in a ring; in place.
-
-    Refuse one whose carbon is as near to another residue as if it were.
-    """
-    labels = Labels(structure.topology, structure.names)
-    joined = {
-        carbon.residue.index
-        for bond in structure.topology.bonds()
-        for carbon, other in (bond, bond[::-1])
-        if carbon.name == "C" and carbon.residue is not other.residue and other.name == "N"
-    }
-    fixer.missingTerminals = {r: t for r, t in fixer.missingTerminals.items() if r.index not in joined}
-    residues = list(structure.topology.residues())
-    for residue in fixer.missingTerminals:
-        for carbon in (atom for atom in residues[residue.index].atoms() if atom.name == "C"):
-            apart = np.linalg.norm(structure.positions - structure.positions[carbon.index], axis=1)
-            for atom in structure.topology.atoms():
-                if atom.name == "N" and atom.residue is not carbon.residue and apart[atom.index] < _NEAR_NM:
-                    both = f"{labels.atom(carbon)} and {labels.atom(atom)}"
-                    raise MolecularSystemError(
-                        where,
-                        f"{both} are {apart[atom.index]:.2g} nm apart and not bonded",
-                        "add a CONECT record for their bond, as of a ring, or move them apart",
-                    )
+def _check_ends(where: Path | str, structure: Structure, fixer: PDBFixer) -> None:
+    """Refuse an end of a chain whose carbon is as near to another nitrogen as if it were bonded on."""
+    labels, x = Labels(structure.topology, structure.names), structure.positions
+    ends = {residue.index for residue in fixer.missingTerminals}
+    atoms = list(structure.topology.atoms())
+    carbons = [atom for atom in atoms if atom.name == "C" and atom.residue.index in ends]
+    nitrogens = [atom for atom in atoms if atom.name == "N"]
+    for carbon, nitrogen in itertools.product(carbons, nitrogens):
+        apart = float(np.linalg.norm(x[carbon.index] - x[nitrogen.index]))
+        if carbon.residue is not nitrogen.residue and apart < _NEAR_NM:
+            raise MolecularSystemError(
+                where,
+                f"{labels.atom(carbon)} and {labels.atom(nitrogen)} are {apart:.2g} nm apart and not bonded",
+                "add a CONECT record for their bond, as of a ring, or move them apart",
+            )
 
 
 def _check_backbone(where: Path | str, structure: Structure, fixer: PDBFixer) -> None:
@@ -161,7 +151,7 @@ def _check_backbone(where: Path | str, structure: Structure, fixer: PDBFixer) ->
 
 
 def _fixer(structure: Structure) -> PDBFixer:
-    """PDBFixer on what was read, gaps of the chain left as they are."""
+    """PDBFixer on what was read: gaps of the chain are left as they are, and what is bonded on is no end."""
     text = io.StringIO()
     app.PDBFile.writeFile(structure.topology, 10.0 * structure.positions, text, keepIds=True)
     with warnings.catch_warnings():
@@ -169,6 +159,13 @@ def _fixer(structure: Structure) -> PDBFixer:
         fixer = PDBFixer(pdbfile=io.StringIO(text.getvalue()))
     fixer.missingResidues = {}
     fixer.findMissingAtoms()
+    joined = {
+        carbon.residue.index
+        for bond in structure.topology.bonds()
+        for carbon, other in (bond, bond[::-1])
+        if carbon.name == "C" and other.name == "N" and carbon.residue is not other.residue
+    }
+    fixer.missingTerminals = {r: t for r, t in fixer.missingTerminals.items() if r.index not in joined}
     return fixer
 
 

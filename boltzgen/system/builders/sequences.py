@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from boltzgen.errors import MolecularSystemError
-from boltzgen.system.builders.pdb_names import AMINO_ACIDS, FORMS, standard_residue
+from boltzgen.system.builders.pdb_names import AMINO_ACIDS, FORMS, form_of
 from boltzgen.system.builders.preparation import Prepared, completed
 from boltzgen.system.builders.structures import Structure
 from boltzgen.system.labels import listed
@@ -70,7 +70,7 @@ def _backbone(names: list[str]) -> Structure:
     trace = [np.array([0.12, 0.05, 0.0]), np.array([0.1, -0.05, 0.02]), np.zeros(3)]  # before the first atom
     positions = []
     for number, name in enumerate(names, start=1):
-        residue = topology.addResidue(standard_residue(name), chain, str(number))
+        residue = topology.addResidue(form_of(name)[0], chain, str(number))
         for atom in _trace(name):
             place = _from_three(trace[-3:], atom)
             trace.append(place)

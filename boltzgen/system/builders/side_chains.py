@@ -41,10 +41,7 @@ def with_first_atoms(structure: Structure, missing: Mapping[int, set[str]]) -> S
             copies |= {atom: topology.addAtom(atom.name, atom.element, new) for atom in residue.atoms()}
             place = {atom.name: structure.positions[atom.index] for atom in residue.atoms()}
             places += [structure.positions[atom.index] for atom in residue.atoms()]
-            lacking = missing.get(residue.index, set())
-            first = _first_atoms(residue.name, place, lacking)
-            if residue.name == "PRO" and "CD" in lacking and "C" in before and {"N", "CA"} <= place.keys():
-                first["CD"] = _third_in_plane(place["N"], before["C"], place["CA"])
+            first = _first_atoms(residue.name, place, before, missing.get(residue.index, set()))
             for name, where in first.items():
                 topology.addAtom(name, app.Element.getBySymbol(name[0]), new)
                 places.append(where)
@@ -54,36 +51,30 @@ def with_first_atoms(structure: Structure, missing: Mapping[int, set[str]]) -> S
     return Structure(topology, np.array(places))
 
 
-def _first_atoms(residue: str, place: Places, missing: set[str]) -> Places:
-    """Names and places [nm] of what is put in."""
+def _first_atoms(residue: str, place: Places, before: Places, missing: set[str]) -> Places:
+    """Names and places [nm] of what is put in, by what there is of a residue and of the one before it."""
     found: Places = {}
     if "CB" in missing and {"N", "CA", "C"} <= place.keys():
         along, out = place["CA"] - place["N"], place["C"] - place["CA"]
         found["CB"] = place["CA"] + 0.568 * along - 0.541 * out - 5.827 * np.cross(along, out)
+    if residue == "PRO" and "CD" in missing and "C" in before and {"N", "CA"} <= place.keys():
+        across = _unit(before["C"] - place["N"]) + _unit(place["CA"] - place["N"])
+        found["CD"] = place["N"] - _TO_CARBON_NM * _unit(across)
     around = _AROUND.get(f"{residue} CB", ())
-    one_missing = [name for name in around[1:] if name in missing]
-    if (
-        len(one_missing) == 1
-        and {"CB", "N", "CA", "C", *around} - missing <= place.keys()
-        and "CB" not in missing
-    ):
-        hand = _hand(place)
-        k = around.index(one_missing[0])
-        u, v = (_unit(place[around[j % 3]] - place["CB"]) for j in (k + 1, k + 2))
-        across, normal = _unit(u + v), _unit(np.cross(u, v))
-        length = _TO_OXYGEN_NM if one_missing[0][0] == "O" else _TO_CARBON_NM
-        half = math.radians(109.5 / 2)
-        found[one_missing[0]] = place["CB"] + length * (
-            hand * math.sin(half) * normal - math.cos(half) * across
-        )
+    lacking = [name for name in around[1:] if name in missing]
+    if len(lacking) == 1 and {"N", "CA", "C", "CB", *around} - set(lacking) <= place.keys():
+        found[lacking[0]] = _third_at_beta(place, around, lacking[0])
     return found
 
 
-def _third_in_plane(
-    nitrogen: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The carbon that makes three flat neighbours of a nitrogen."""
-    return np.asarray(nitrogen - _TO_CARBON_NM * _unit(_unit(one - nitrogen) + _unit(other - nitrogen)))
+def _third_at_beta(place: Places, around: tuple[str, ...], name: str) -> NDArray[np.float64]:
+    """The place of one of the three atoms around CB by the other two, mirrored in D residues."""
+    k = around.index(name)
+    u, v = (_unit(place[around[j % 3]] - place["CB"]) for j in (k + 1, k + 2))
+    hand = math.copysign(1.0, _volume(place, "CA", _AROUND["CA"]))
+    half, length = math.radians(109.5 / 2), _TO_OXYGEN_NM if name[0] == "O" else _TO_CARBON_NM
+    out = hand * math.sin(half) * _unit(np.cross(u, v)) - math.cos(half) * _unit(u + v)
+    return np.asarray(place["CB"] + length * out)
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -92,11 +83,6 @@ def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _volume(place: Places, centre: str, around: tuple[str, ...]) -> float:
     return float(np.linalg.det([place[name] - place[centre] for name in around]))
-
-
-def _hand(place: Places) -> float:
-    """-1 for D residues, of which everything is mirrored."""
-    return math.copysign(1.0, _volume(place, "CA", _AROUND["CA"])) if "CB" in place else 1.0
 
 
 def check_arrangement(
@@ -121,4 +107,4 @@ def check_arrangement(
                     "mirror image",
                     "complete it by another program",
                 )
-            hand = math.copysign(1.0, volume)
+            hand = math.copysign(1.0, volume)  # of D residues, everything is mirrored

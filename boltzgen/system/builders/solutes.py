@@ -20,11 +20,11 @@ _WITHOUT = "take out all but the molecule; an implicit solvent may stand for wat
 _UNNAMED = "name an implicit solvent (vacuum is one) for the molecule that is left without them"
 
 
-def check_no_solvent(where: Path, topology: app.Topology, names: Names = (), remedy: str = _WITHOUT) -> None:
+def check_no_solvent(where: Path, topology: app.Topology, names: Names = ()) -> None:
     """MolecularSystemError, one line, for water and for ions, whatever they are called."""
     _, told = surroundings(topology, names)
     if told:
-        raise MolecularSystemError(where, f"holds {told}", remedy)
+        raise MolecularSystemError(where, f"holds {told}", _WITHOUT)
 
 
 def check_one_molecule(where: Path, topology: app.Topology) -> None:

@@ -221,6 +221,7 @@ def test_residues_of_an_mmcif_file_are_in_one_place(tmp_path: Path) -> None:
         ("HIS", "HSE", "with its hydrogen at NE2", 0),
         ("HIS", "HIE", "with its hydrogen at NE2", 0),
         ("HIS", "HSP", "with hydrogens at both nitrogens", 1),
+        ("HIS", "NHIE", "with its hydrogen at NE2", 0),
         ("ASP", "ASH", "with its hydrogen", 0),
         ("GLU", "GLH", "with its hydrogen", 0),
         ("LYS", "LYN", "without charge", 0),
@@ -231,7 +232,7 @@ def test_residues_of_an_mmcif_file_are_in_one_place(tmp_path: Path) -> None:
 def test_names_say_which_form_is_meant(
     sequence: str, name: str, form: str, charge: int, tmp_path: Path
 ) -> None:
-    lines = [line.replace(sequence, name) for line in heavy(f"ACE-{sequence}-NME")]
+    lines = [line.replace(f"{sequence} ", f"{name:<4}") for line in heavy(f"ACE-{sequence}-NME")]
     made = prepared(saved(tmp_path, lines), 7.0)
     assert made is not None and form in made.added[-1]
     whole = tmp_path / "whole.pdb"

@@ -13,6 +13,7 @@ from openmm import app
 
 from boltzgen.errors import MolecularSystemError
 from boltzgen.system.builders.build import from_files
+from boltzgen.system.builders.file_kinds import CHARMM_PARAMETERS, kind_of
 from boltzgen.system.builders.inputs import InputOptions
 from boltzgen.system.molecular_system import MolecularSystem
 
@@ -225,3 +226,11 @@ def test_forces_that_cannot_be_evaluated_name_the_file(tmp_path: Path, built: Bu
     text = radii.sub(r"\1" + "  0.00000000E+00" * 5, PRMTOP.read_text())
     with pytest.raises(MolecularSystemError, match=r"my.prmtop: gives forces .* cannot evaluate \(.*radius"):
         built(PRMTOP.with_suffix(".crd"), my_prmtop=text, options=InputOptions("OBC2"))
+
+
+def test_blank_lines_do_not_keep_a_reader_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "blank.txt"
+    path.write_text("\n" * 10_000 + "nothing\n")
+    assert kind_of(path).name == "a text file"
+    path.write_text("\n" * 100 + "! mine\n\nATOMS\n")
+    assert kind_of(path) is CHARMM_PARAMETERS
