@@ -49,8 +49,10 @@ def _of_data(data: DataSettings, pretrained: str | None) -> Iterator[ConfigError
 
 
 def _of_simulation(simulate: SimulateSettings) -> Iterator[ConfigError]:
-    step, frame, swap = simulate.timestep_fs / 1000, simulate.frame_interval_ps, simulate.swap_interval_ps
-    exchanging = simulate.method == "parallel_tempering" and simulate.n_temperatures > 1
+    step, frame, swap = simulate.timestep_fs or 1.0, simulate.frame_interval_ps, simulate.swap_interval_ps
+    step = step / 1000
+    alone = 1 if simulate.method == "parallel_tempering" else None
+    exchanging = simulate.method != "langevin" and simulate.n_temperatures not in (1, alone)
     intervals = {"frame_interval_ps": frame} | ({"swap_interval_ps": swap} if exchanging else {})
     for name, interval in intervals.items():
         if not _divides(step, interval):
@@ -72,6 +74,18 @@ def _of_simulation(simulate: SimulateSettings) -> Iterator[ConfigError]:
             f"{simulate.production_ps:g} ps is shorter than the {longest:g} ps between frames or swaps",
             "simulate longer",
         )
+    for key, given in (
+        ("method", simulate.method == "flat_histogram"),
+        ("minutes", simulate.minutes is not None),
+    ):
+        if given and simulate.platform not in ("auto", "batched"):
+            yield ConfigError(
+                f"simulate.{key}",
+                f"is only for batched replicas, and simulate.platform is {simulate.platform}",
+                "leave simulate.platform out",
+            )
+    if simulate.bias and simulate.method != "flat_histogram":
+        yield ConfigError("simulate.bias", f"is not used by {simulate.method}", "use method flat_histogram")
     n_frames = simulate.n_runs * simulate.production_ps / frame
     if n_frames < LEAST_FRAMES:
         yield ConfigError(

@@ -81,22 +81,43 @@ class DataSettings(Settings):
 class SimulateSettings(Settings):
     """Molecular dynamics that makes the training ensemble."""
 
-    method: Literal["parallel_tempering", "langevin"] = "parallel_tempering"
-    timestep_fs: float = Field(
-        1.0, gt=0, le=100, description="LangevinMiddle time step; bonds are not constrained"
+    method: Literal["parallel_tempering", "flat_histogram", "langevin"] = Field(
+        "parallel_tempering",
+        description="replica exchange with hotter replicas; a learned bias under which every value of some "
+        "collective variables is equally likely, with more than one n_temperatures both; or plain dynamics",
+    )
+    bias: tuple[str, ...] = Field(
+        (),
+        description="collective variables that flat_histogram makes uniform, one by one; those of the states "
+        "if none are named",
+    )
+    timestep_fs: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="LangevinMiddle time step; bonds are not constrained. By default 1 fs by OpenMM, and at "
+        "most 2 fs by batched replicas, which give every atom the mean mass",
     )
     friction_per_ps: Positive = Field(1.0, description="Langevin friction")
     n_runs: Count = Field(
         2, description="independent runs, one process each; their spread gives the MD error"
     )
-    n_temperatures: Count = Field(
-        5, description="temperatures of parallel tempering, the lowest is the target's"
+    n_temperatures: Count | None = Field(
+        None,
+        description="temperatures of replica exchange, the lowest is the target's; by default as many up to "
+        "2.5 times that as the molecule's size needs, spaced by measured energies (flat_histogram: 1)",
     )
     temperature_ratio: float = Field(
-        1.25, gt=1, description="geometric ratio between neighbouring temperatures"
+        1.25, gt=1, description="ratio between neighbouring temperatures where n_temperatures is given"
     )
     equilibration_ps: Positive = Field(50.0, description="discarded at the start of each run")
     production_ps: Positive = Field(2000.0, description="kept length of each run (per temperature)")
+    minutes: Positive | None = Field(
+        None,
+        description="batched runs go on beyond production_ps until every state is supported by n_visits, "
+        "for at most so many minutes of all runs",
+    )
+    n_visits: Count = Field(200, description="effective independent visits to each state; see minutes")
     frame_interval_ps: Positive = Field(0.1, description="time between stored frames")
     swap_interval_ps: Positive = Field(0.5, description="time between exchange attempts")
     platform: Literal["auto", "batched", "Reference", "CPU", "OpenCL", "CUDA", "HIP"] = Field(
@@ -104,10 +125,10 @@ class SimulateSettings(Settings):
         description="OpenMM platform, or batched: many replicas (walkers) at once on energies in torch; auto "
         "is the fastest here, as timed, and recorded with the run",
     )
-    n_replicas: Count = Field(
-        8,
-        description="replicas that share the production of a batched run; each is equilibrated by itself, "
-        "and auto makes none whose part is shorter than four equilibrations",
+    n_replicas: Count | None = Field(
+        None,
+        description="sets of replicas, one at each temperature, that share the production of a batched run; "
+        "by default as many as make 64 replicas",
     )
 
 

@@ -35,6 +35,11 @@ class Checkpoints:
         with replaced(self._path(name), f"{os.getpid()}.partial") as partial:
             torch.save(piece, partial)
 
+    def remove(self, name: str) -> None:
+        """Take a piece away that something else has replaced, if it is there."""
+        if self.directory is not None:
+            self._path(name).unlink(missing_ok=True)
+
     def load(self, name: str, log: Callable[[str], None], device: str = "cpu") -> Any | None:
         """A piece, or None where there is none; a damaged file is reported and counts as none."""
         if self.directory is None or not self._path(name).exists():

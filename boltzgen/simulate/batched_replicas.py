@@ -1,4 +1,4 @@
-"""Dynamics of many replicas (walkers) at once on batched target energies: Langevin, parallel tempering.
+"""Dynamics of many replicas (walkers) at once on batched target energies: Langevin, replica exchange.
 
 OpenMM moves one configuration at a time; where its forces take long (generalised Born, custom forces), a
 hundred configurations in one pass of torch take little more than one.
@@ -6,80 +6,118 @@ hundred configurations in one pass of torch take little more than one.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from boltzgen.config.schema import SimulateSettings
 from boltzgen.potential import Potential, make_potential
 from boltzgen.potential.batched import BatchedEvaluator
 from boltzgen.runtime.random_streams import numbered_generator
+from boltzgen.simulate.bias import Bias
 from boltzgen.simulate.langevin import Langevin, Part, number_of_parts
-from boltzgen.simulate.recorder import Advance, Recorder
+from boltzgen.simulate.sampling_masses import sampling_masses
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.units import thermal_energy
 
 BATCHED = "batched"
 """Name of this way of simulating among OpenMM's platforms."""
-COMPILE_ENERGIES_FROM = 1_000_000
-"""Evaluations from which compiling wins its time back. Never by the clock: rounding would depend on it."""
+_COLUMNS = ("x", "v", "acceleration", "thermal", "energy", "bias")
 
 
 @dataclass
 class BatchedReplicas:
-    """Configurations of ``n_independent`` sets of replicas at ``R`` temperatures each, and how they move.
+    """``n`` replicas, each at one of ``R`` temperatures, and how they move.
 
-    Row ``set * R + temperature`` of positions and energies. The last part may hold replicas more than asked
-    for, so that all are of one size.
+    The first ``n // R`` times R of them are sets that exchange: a replica keeps its row, and changes its
+    temperature. The others only move. The last part may hold more replicas than asked for, so that all
+    parts are of one size.
 
     temperatures
-        Of a set of replicas [K], ``(R,)``.
+        Of a set [K], ``(R,)``.
+    level
+        The number of its temperature for each replica of each set, ``(n_sets, R)``.
+    ends_seen, round_trips
+        Which end of the temperatures each replica was at last (-1 lowest, 1 highest, 0 none), and how often
+        replicas have come back to the lowest from the highest.
     """
 
     dynamics: Langevin
     parts: list[Part]
-    temperatures: Tensor
-    n_independent: int
+    n: int
     generator: torch.Generator
+    temperatures: Tensor = field(default_factory=lambda: torch.zeros(1))
+    level: Tensor = field(default_factory=lambda: torch.zeros(1, 1, dtype=torch.long))
+    ends_seen: Tensor = field(default_factory=lambda: torch.zeros(1, 1, dtype=torch.long))
+    round_trips: int = 0
     n_accepted: int = 0
     n_proposed: int = 0
     n_exchanges: int = 0
 
     @classmethod
     def at_reference(
-        cls, system: MolecularSystem, temperatures: Tensor, n_independent: int, seed: int, *, compiled: bool
+        cls,
+        system: MolecularSystem,
+        temperatures: Tensor,
+        n: int,
+        seed: int,
+        *,
+        compiled: bool,
+        bias: Bias | None = None,
     ) -> BatchedReplicas:
-        """All replicas, at ``temperatures`` [K] ``(R,)``, at the reference configuration."""
-        n = n_independent * len(temperatures)
+        """``n`` replicas in sets at ``temperatures`` [K] ``(R,)``, all at the reference configuration."""
         evaluator = batched_potential(system, n, compiled=False).evaluator
         assert isinstance(evaluator, BatchedEvaluator)
-        masses = torch.tensor(
-            [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)],
-            dtype=torch.float64,
-        )
-        dynamics = Langevin(evaluator, masses, compiled)
+        masses = sampling_masses(system)
+        dynamics = Langevin(evaluator, masses, compiled, bias)
         n_parts = number_of_parts(n) if compiled else 1
         each = -(-n // n_parts)
-        kT = thermal_energy(1.0) * temperatures.repeat(n_independent + n_parts)[: each * n_parts]
-        thermal = (kT / masses[:, None, None]).sqrt()
+        kT = thermal_energy(1.0) * temperatures.repeat(-(-each * n_parts // len(temperatures)))
+        thermal = (kT[: each * n_parts] / masses[:, None, None]).sqrt()
         x = torch.as_tensor(system.positions)[:, :, None].expand(-1, -1, each)
         parts = [
             dynamics.started(x.contiguous(), thermal[..., k * each : (k + 1) * each].contiguous(), generator)
             for k, generator in enumerate(numbered_generator(seed, 1 + part) for part in range(n_parts))
         ]
-        return cls(dynamics, parts, temperatures, n_independent, numbered_generator(seed, 0))
+        replicas = cls(dynamics, parts, n, numbered_generator(seed, 0))
+        replicas._in_sets(temperatures)
+        return replicas
+
+    def set_temperatures(self, temperatures: Tensor) -> None:
+        """Put replicas in sets at ``temperatures`` [K] ``(R,)``, velocities scaled; counts begin anew."""
+        before = self._joined("thermal")
+        self._in_sets(temperatures)
+        kT = thermal_energy(1.0) * temperatures[self.level].flatten()
+        rest = kT.new_full((before.shape[-1] - len(kT),), thermal_energy(1.0) * float(temperatures[0]))
+        thermal = (torch.cat([kT, rest]) / self.dynamics.masses[:, None, None]).sqrt()
+        self._spread("v", self._joined("v") * thermal / before)
+        self._spread("thermal", thermal)
+
+    def set_bias(self, parameters: Tensor) -> None:
+        """Of the bias from now on [kJ/mol]."""
+        self.dynamics.parameters = parameters.float()
+        for part in self.parts:
+            self.dynamics.find_forces(part)
+
+    @property
+    def n_sets(self) -> int:
+        return len(self.level)
 
     @property
     def x(self) -> Tensor:
-        """Positions [nm] ``(n_independent * R, n_atoms, 3)``, float64."""
-        return self._joined("x").permute(2, 0, 1)[: self._n].contiguous()
+        """Positions [nm] ``(n, n_atoms, 3)``, float64."""
+        return self._joined("x").permute(2, 0, 1)[: self.n].contiguous()
 
     @property
     def energy(self) -> Tensor:
-        """Energies [kJ/mol] ``(n_independent * R,)``."""
-        return self._joined("energy")[: self._n]
+        """Energies of the molecule [kJ/mol] ``(n,)``."""
+        return self._joined("energy")[: self.n]
+
+    @property
+    def bias(self) -> Tensor:
+        """Energies of the bias [kJ/mol] ``(n,)``."""
+        return self._joined("bias")[: self.n]
 
     def step(self, n: int, dt: float, friction: float) -> None:
         """``n`` steps of ``dt`` [ps] with ``friction`` [1/ps]."""
@@ -88,107 +126,78 @@ class BatchedReplicas:
     def exchange(self) -> None:
         """Every other pair of neighbours exchanges by the Metropolis rule; the others next time."""
         n_temperatures, kT = len(self.temperatures), thermal_energy(1.0) * self.temperatures
-        energy = self.energy.view(self.n_independent, n_temperatures)
-        order = torch.arange(n_temperatures).repeat(self.n_independent, 1)
+        holder = self.level.argsort(1)  # the replica at each temperature
+        energy = (self.energy + self.bias)[: self.level.numel()].view_as(self.level).gather(1, holder)
         low = torch.arange(self.n_exchanges % 2, n_temperatures - 1, 2)
         self.n_exchanges += 1
         log_ratio = (1.0 / kT[low] - 1.0 / kT[low + 1]) * (energy[:, low] - energy[:, low + 1])
         uniform = torch.rand(log_ratio.shape, dtype=log_ratio.dtype, generator=self.generator)
         which, pair = (uniform.log() < log_ratio).nonzero(as_tuple=True)
-        order[which, low[pair]], order[which, low[pair] + 1] = low[pair] + 1, low[pair]
         self.n_accepted, self.n_proposed = self.n_accepted + len(pair), self.n_proposed + log_ratio.numel()
-        rows = (order + n_temperatures * torch.arange(self.n_independent)[:, None]).flatten()
-        scale = (self.temperatures / self.temperatures[order]).sqrt().flatten()
-        self._reorder(rows, scale)
+        before = self.level.clone()
+        self.level[which, holder[which, low[pair]]] = low[pair] + 1
+        self.level[which, holder[which, low[pair] + 1]] = low[pair]
+        self._scale((self.temperatures[self.level] / self.temperatures[before]).sqrt().flatten())
+        self._count_round_trips()
 
-    def _reorder(self, rows: Tensor, scale: Tensor) -> None:
-        """Give each replica the configuration of ``rows``, with velocities times ``scale``."""
-        for name in ("x", "v", "acceleration", "energy"):
-            whole = self._joined(name)
-            whole[..., : self._n] = whole[..., rows] * (scale if name == "v" else 1.0)
-            for part, columns in zip(self.parts, whole.chunk(len(self.parts), -1), strict=True):
-                setattr(part, name, columns.contiguous())
+    def _scale(self, factor: Tensor) -> None:
+        """Thermal and present velocities of exchanging replicas times a factor."""
+        whole = torch.ones(self.parts[0].x.shape[-1] * len(self.parts), dtype=torch.float64)
+        whole[: len(factor)] = factor
+        for part, columns in zip(self.parts, whole.chunk(len(self.parts)), strict=True):
+            part.v, part.thermal = part.v * columns, part.thermal * columns
 
-    @property
-    def _n(self) -> int:
-        return self.n_independent * len(self.temperatures)
+    def _count_round_trips(self) -> None:
+        lowest, highest = self.level == 0, self.level == len(self.temperatures) - 1
+        self.round_trips += int((lowest & (self.ends_seen == 1)).sum())
+        self.ends_seen = torch.where(highest, 1, torch.where(lowest, -1, self.ends_seen))
+
+    def _in_sets(self, temperatures: Tensor) -> None:
+        n_sets = self.n // len(temperatures)
+        self.temperatures = temperatures
+        self.level = torch.arange(len(temperatures)).repeat(n_sets, 1)
+        self.count_anew()
+
+    def count_anew(self) -> None:
+        """Forget exchanges and round trips so far."""
+        self.ends_seen = torch.zeros_like(self.level)
+        self.round_trips = self.n_accepted = self.n_proposed = self.n_exchanges = 0
+
+    def state(self) -> dict[str, object]:
+        """Everything that the next step depends on, as tensors and numbers."""
+        kept = {name: self._joined(name) for name in _COLUMNS}
+        states = [generator.get_state() for generator in (self.generator, *(p.generator for p in self.parts))]
+        names = (
+            "temperatures",
+            "level",
+            "ends_seen",
+            "round_trips",
+            "n_accepted",
+            "n_proposed",
+            "n_exchanges",
+        )
+        counts = {name: getattr(self, name) for name in names}
+        return {"columns": kept, "random": states, "counts": counts, "bias": self.dynamics.parameters}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        for name, values in state["columns"].items():
+            self._spread(name, values)
+        generators = (self.generator, *(part.generator for part in self.parts))
+        for generator, random in zip(generators, state["random"], strict=True):
+            generator.set_state(random)
+        for name, value in state["counts"].items():
+            setattr(self, name, value)
+        self.dynamics.parameters = state["bias"]
 
     def _joined(self, name: str) -> Tensor:
         return torch.cat([getattr(part, name) for part in self.parts], -1)
 
-
-def run_batched(
-    system: MolecularSystem, settings: SimulateSettings, seed: int, frames: Recorder, advance: Advance
-) -> None:
-    """One run: ``settings.n_replicas`` replicas share its production; ``frames`` gets it, one by one.
-
-    Each starts at the reference configuration and is equilibrated by itself. Raises FloatingPointError
-    where the dynamics blow up, and UserError where the system cannot be batched.
-    """
-    ratios = settings.temperature_ratio ** torch.arange(n_temperatures_of(settings), dtype=torch.float64)
-    compiled = evaluations(settings) >= COMPILE_ENERGIES_FROM
-    temperatures = system.temperature_k * ratios
-    replicas = BatchedReplicas.at_reference(
-        system, temperatures, settings.n_replicas, seed, compiled=compiled
-    )
-    found = _moved(replicas, settings, advance)
-    for replica in range(settings.n_replicas):
-        for positions, energies in found:
-            frames.add(positions[replica].numpy(), float(energies[replica]))
-
-
-def _moved(
-    replicas: BatchedReplicas, settings: SimulateSettings, advance: Advance
-) -> list[tuple[Tensor, Tensor]]:
-    """Carry out a run; positions and energies at the lowest temperature at the times of its frames."""
-    n_temperatures, dt = len(replicas.temperatures), settings.timestep_fs / 1000
-    piece = min(settings.frame_interval_ps, settings.swap_interval_ps)
-    frame_every = max(1, round(settings.frame_interval_ps / piece))
-    swap_every = max(1, round(settings.swap_interval_ps / piece))
-    n_discarded = round(settings.equilibration_ps / settings.frame_interval_ps) * frame_every
-    n_pieces = n_discarded + _frames_of_replica(settings) * frame_every
-    whole_ps = settings.equilibration_ps + settings.production_ps
-    found, told = [], time.monotonic()
-    for k in range(1, n_pieces + 1):
-        replicas.step(max(1, round(piece / dt)), dt, settings.friction_per_ps)
-        if not replicas.energy.isfinite().all():
-            raise FloatingPointError("energy is not finite")
-        if k > n_discarded and k % frame_every == 0:
-            found.append((replicas.x[::n_temperatures].clone(), replicas.energy[::n_temperatures].clone()))
-        if n_temperatures > 1 and k % swap_every == 0:
-            replicas.exchange()
-        if time.monotonic() - told > 0.2 or k == n_pieces:
-            told = time.monotonic()
-            advance(whole_ps * k / n_pieces, _in_words(replicas))
-    return found
-
-
-def _in_words(replicas: BatchedReplicas) -> str:
-    """What one watches."""
-    n_temperatures = len(replicas.temperatures)
-    if n_temperatures == 1:
-        return f"{replicas.n_independent} replicas"
-    accepted = replicas.n_accepted / max(replicas.n_proposed, 1)
-    return (
-        f"{replicas.n_independent} replicas x {n_temperatures} temperatures, swap acceptance {accepted:.2f}"
-    )
+    def _spread(self, name: str, whole: Tensor) -> None:
+        for part, columns in zip(self.parts, whole.chunk(len(self.parts), -1), strict=True):
+            setattr(part, name, columns.contiguous())
 
 
 def batched_potential(system: MolecularSystem, n: int, compiled: bool) -> Potential:
     """Energies of ``n`` configurations at a time; raises UserError where the system cannot be batched."""
     return make_potential(system, backend="batched", dtype=torch.float32, compiled=compiled, chunk=n)
-
-
-def n_temperatures_of(settings: SimulateSettings) -> int:
-    """Temperatures that are simulated."""
-    return settings.n_temperatures if settings.method == "parallel_tempering" else 1
-
-
-def _frames_of_replica(settings: SimulateSettings) -> int:
-    return max(1, round(settings.production_ps / settings.n_replicas / settings.frame_interval_ps))
-
-
-def evaluations(settings: SimulateSettings) -> float:
-    """Target energies of one run."""
-    length_ps = settings.equilibration_ps + _frames_of_replica(settings) * settings.frame_interval_ps
-    return settings.n_replicas * n_temperatures_of(settings) * length_ps * 1000 / settings.timestep_fs

@@ -18,10 +18,11 @@ from boltzgen.errors import said_by
 from boltzgen.potential.batched import BatchedEvaluator
 from boltzgen.runtime.graph_compiler import compiled_part, traced
 from boltzgen.runtime.threads import LARGEST_PART, workers
+from boltzgen.simulate.bias import Bias
 
 Step = Callable[..., tuple[Tensor, ...]]
-"""Positions, velocities, accelerations, thermal velocities, noise and constants, to the first three and
-energies."""
+"""Positions, velocities, accelerations, thermal velocities, noise, constants and parameters of a bias, to
+the first three, energies and those of the bias."""
 _SAME_WITHIN = 1e-4
 """Relative deviation that a compiled step may have from an eager one, in single precision."""
 
@@ -34,8 +35,8 @@ class Part:
         ``(n_atoms, 3, B)``, in nm and ps, float64.
     thermal
         Standard deviation of velocities [nm/ps] ``(n_atoms, 1, B)``.
-    energy
-        Of the positions [kJ/mol] ``(B,)``.
+    energy, bias
+        Of the positions [kJ/mol] ``(B,)``: that of the molecule, and what is added to it.
     """
 
     x: Tensor
@@ -43,16 +44,17 @@ class Part:
     acceleration: Tensor
     thermal: Tensor
     energy: Tensor
+    bias: Tensor
     generator: torch.Generator
 
-    def move(self, step: Step, n: int, dt: float, friction: float) -> None:
+    def move(self, step: Step, parameters: Tensor, n: int, dt: float, friction: float) -> None:
         """``n`` steps of ``dt`` [ps] with ``friction`` [1/ps]."""
         keep = math.exp(-friction * dt)
         constants = torch.tensor([dt, keep, math.sqrt(1.0 - keep**2)], dtype=torch.float64)
         with torch.no_grad():
             for _ in range(n):
-                self.x, self.v, self.acceleration, self.energy = step(
-                    self.x, self.v, self.acceleration, self.thermal, self.noise(), constants
+                self.x, self.v, self.acceleration, self.energy, self.bias = step(
+                    self.x, self.v, self.acceleration, self.thermal, self.noise(), constants, parameters
                 )
 
     def noise(self) -> Tensor:
@@ -69,62 +71,73 @@ class Langevin:
         ``(n_atoms,)`` [dalton].
     compiled
         Whether to make code for parts of the shape that comes first; it rounds otherwise.
+    bias
+        Added to the energy, with ``parameters`` [kJ/mol] that may be changed at any time, at first zero.
     """
 
-    def __init__(self, evaluator: BatchedEvaluator, masses: Tensor, compiled: bool) -> None:
-        self.evaluator, self.masses, self.compiled = evaluator, masses, compiled
-        self._eager = _step(evaluator, masses, to_compile=False)
+    def __init__(
+        self, evaluator: BatchedEvaluator, masses: Tensor, compiled: bool, bias: Bias | None = None
+    ) -> None:
+        self.evaluator, self.masses, self.compiled, self.bias = evaluator, masses, compiled, bias
+        self.parameters = bias.none_yet().float() if bias else torch.zeros(1, 1)
+        self._eager = self._one_step(to_compile=False)
         self._step: Step | None = None
 
     def started(self, x: Tensor, thermal: Tensor, generator: torch.Generator) -> Part:
         """A part at positions ``(n_atoms, 3, B)``, with velocities of its own."""
         rest = torch.zeros_like(x)
-        part = Part(x, rest, rest, thermal, rest[0, 0], generator)
+        part = Part(x, rest, rest, thermal, rest[0, 0], rest[0, 0], generator)
         part.v = thermal * part.noise()
-        part.move(self._eager, 1, 0.0, 0.0)  # a step of no time has the forces of where it is
+        self.find_forces(part)
         return part
+
+    def find_forces(self, part: Part) -> None:
+        """Those of where it is, as a step of no time has them: after the bias has changed."""
+        part.move(self._eager, self.parameters, 1, 0.0, 0.0)
 
     def move(self, parts: Sequence[Part], n: int, dt: float, friction: float) -> None:
         """``n`` steps of ``dt`` [ps] with ``friction`` [1/ps] of every part."""
         step = self._step or self._made(parts[0])
         parallel = workers().map if step is not self._eager and len(parts) > 1 else map
-        list(parallel(lambda part: part.move(step, n, dt, friction), parts))
+        parameters = self.parameters
+        list(parallel(lambda part: part.move(step, parameters, n, dt, friction), parts))
 
     def _made(self, part: Part) -> Step:
         self._step = self._eager
         if self.compiled:
             example = [part.x, part.v, part.acceleration, part.thermal, torch.zeros_like(part.x).float()]
-            constants = torch.tensor([1e-3, 0.9, 0.4], dtype=torch.float64)
-            fused = _step(self.evaluator, self.masses, to_compile=True)
+            example += [torch.tensor([1e-3, 0.9, 0.4], dtype=torch.float64), torch.ones_like(self.parameters)]
             try:
-                self._step = _compiled(fused, self._eager, [*example, constants])
+                self._step = _compiled(self._one_step(to_compile=True), self._eager, example)
             except Exception as error:  # any failure of the compiler leaves a working, slower program
                 warnings.warn(f"dynamics stay uncompiled ({said_by(error)})", stacklevel=2)
         return self._step
+
+    def _one_step(self, to_compile: bool) -> Step:
+        """One step as a function of tensors."""
+        one_pass = self.evaluator.one_pass(torch.device("cpu"), to_compile)
+        heavy, added = self.masses[:, None, None], self.bias
+
+        def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+            x, v, acceleration, thermal, noise, constants, parameters = tensors
+            dt, keep, amplitude = constants.unbind()
+            v = v + dt * acceleration
+            x = x + 0.5 * dt * v
+            v = keep * v + amplitude * thermal * noise
+            x = x + 0.5 * dt * v
+            energy, force = one_pass(x.float())
+            bias = torch.zeros_like(energy)
+            if added is not None:
+                bias, more = added.energy_and_forces(parameters, x.float())
+                force = force + more
+            return x, v, force.double() / heavy, energy.double(), bias.double()
+
+        return step
 
 
 def number_of_parts(n: int) -> int:
     """Into how many ``n`` configurations go, on any number of cores: each has random numbers of its own."""
     return max(math.ceil(n / LARGEST_PART), 2 if n >= LARGEST_PART // 2 else 1)
-
-
-def _step(evaluator: BatchedEvaluator, masses: Tensor, to_compile: bool) -> Step:
-    """One step as a function of tensors."""
-    one_pass = evaluator.one_pass(torch.device("cpu"), to_compile)
-    heavy = masses[:, None, None]
-
-    def step(
-        x: Tensor, v: Tensor, acceleration: Tensor, thermal: Tensor, noise: Tensor, constants: Tensor
-    ) -> tuple[Tensor, ...]:
-        dt, keep, amplitude = constants.unbind()
-        v = v + dt * acceleration
-        x = x + 0.5 * dt * v
-        v = keep * v + amplitude * thermal * noise
-        x = x + 0.5 * dt * v
-        energy, force = one_pass(x.float())
-        return x, v, force.double() / heavy, energy.double()
-
-    return step
 
 
 def _compiled(fused: Step, eager: Step, example: list[Tensor]) -> Step:

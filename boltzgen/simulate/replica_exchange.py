@@ -14,8 +14,11 @@ import openmm
 from openmm import unit
 
 from boltzgen.config.schema import SimulateSettings
+from boltzgen.ensemble.weighted import Array
 from boltzgen.potential.platforms import properties
 from boltzgen.simulate.recorder import Advance, Recorder, Task
+from boltzgen.simulate.sampling_masses import openmm_time_step_fs
+from boltzgen.simulate.temperature_ladder import temperatures_of
 
 for _noisy in ("pymbar", "openmmtools"):  # they greet every import and every run
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)
@@ -26,16 +29,17 @@ from openmmtools import cache, mcmc, multistate, states  # noqa: E402
 def run_parallel_tempering(task: Task, frames: Recorder, advance: Advance) -> None:
     """One parallel-tempering run; ``frames`` gets the target-temperature ones of its production part.
 
-    Temperatures are ``temperature_k * temperature_ratio^k``. After every ``swap_interval_ps`` neighbouring
-    temperatures exchange configurations by the Metropolis rule, and velocities are scaled to the new
-    temperature. The task's directory holds a small scratch file during the run.
+    Temperatures are those of `boltzgen.simulate.temperature_ladder.temperatures_of`. After every
+    ``swap_interval_ps`` neighbouring temperatures exchange configurations by the Metropolis rule, and
+    velocities are scaled to the new temperature. The task's directory holds a small scratch file during the
+    run.
     """
     settings = task.settings
     n_swaps, n_discarded = _iterations(settings)
     with tempfile.TemporaryDirectory(dir=task.scratch) as scratch, _global_numpy_seed(task.seed):
         sampler = _sampler(task, Path(scratch), frames)
         per_call = max(1, round(1.0 / settings.swap_interval_ps))
-        message, done = f"{settings.n_temperatures} temperatures x {settings.temperature_ratio:g}, ", 0
+        message, done = f"{len(_temperatures_k(task))} temperatures, ", 0
         while done < n_swaps:
             block = min(per_call, (n_discarded if done < n_discarded else n_swaps) - done)
             try:
@@ -133,13 +137,14 @@ def _sampler(task: Task, scratch: Path, frames: Recorder) -> _Sampler:
     system, settings, platform, seed = task.system, task.settings, task.platform, task.seed
     steps, pieces = _steps(settings)
     options = {
-        "timestep": settings.timestep_fs * unit.femtosecond,
+        "timestep": openmm_time_step_fs(settings) * unit.femtosecond,
         "collision_rate": settings.friction_per_ps / unit.picosecond,
     }
     keep_every = max(1, round(settings.frame_interval_ps / settings.swap_interval_ps))
     lowest = _RecordedMove(pieces, seed, frames, keep_every, n_steps=steps // pieces, **options)
+    temperatures_k = _temperatures_k(task)
     moves = [lowest] + [
-        _RecordedMove(1, seed + k, n_steps=steps, **options) for k in range(1, settings.n_temperatures)
+        _RecordedMove(1, seed + k, n_steps=steps, **options) for k in range(1, len(temperatures_k))
     ]
     sampler = _Sampler(
         mcmc_moves=moves,
@@ -148,7 +153,6 @@ def _sampler(task: Task, scratch: Path, frames: Recorder) -> _Sampler:
         online_analysis_interval=None,
     )
     reporter = multistate.MultiStateReporter(str(scratch / "exchange.nc"), checkpoint_interval=10**6)
-    temperatures_k = system.temperature_k * settings.temperature_ratio ** np.arange(settings.n_temperatures)
     sampler.create(
         states.ThermodynamicState(system.openmm_system, system.temperature_k * unit.kelvin),
         [states.SamplerState(system.positions * unit.nanometer)],
@@ -166,10 +170,14 @@ def _sampler(task: Task, scratch: Path, frames: Recorder) -> _Sampler:
     return sampler
 
 
+def _temperatures_k(task: Task) -> Array:
+    return temperatures_of(task.settings, task.system.n_atoms, task.system.temperature_k)
+
+
 def _steps(settings: SimulateSettings) -> tuple[int, int]:
     """Time steps per exchange interval, and into how many pieces frames divide it."""
     pieces = max(1, round(settings.swap_interval_ps / settings.frame_interval_ps))
-    per_piece = max(1, round(1000 * settings.swap_interval_ps / settings.timestep_fs / pieces))
+    per_piece = max(1, round(1000 * settings.swap_interval_ps / openmm_time_step_fs(settings) / pieces))
     return per_piece * pieces, pieces
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
 
 from boltzgen.config.schema import SimulateSettings
-from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.runtime.checkpoints import Checkpoints
 from boltzgen.runtime.context import Context
@@ -16,7 +15,7 @@ from boltzgen.simulate.batched_replicas import BATCHED
 from boltzgen.simulate.engine import choose_platform
 from boltzgen.simulate.one_run import checkpointed_frames, run_task
 from boltzgen.simulate.process_pool import SimulationProgress, run_in_processes
-from boltzgen.simulate.recorder import Recorder, Task
+from boltzgen.simulate.recorder import Task, joined
 from boltzgen.system.molecular_system import MolecularSystem
 
 
@@ -31,17 +30,18 @@ def simulate(
     system
         Simulated without constraints by LangevinMiddle dynamics from its reference configuration.
     settings
-        ``langevin`` is plain dynamics; ``parallel_tempering`` exchanges with hotter replicas and keeps the
-        frames of the lowest. Equilibration is discarded.
+        ``langevin`` is plain dynamics; ``parallel_tempering`` exchanges with hotter replicas;
+        ``flat_histogram`` biases collective variables. Equilibration is discarded.
     context
         The same seed and platform give the same frames. Progress is told as simulated ps over all runs, and
         every run that has finished is kept as a checkpoint; scratch files go there too.
     platform
         OpenMM platform name, or ``batched``; the one of `choose_platform` by default.
 
-    Returns equally weighted frames with ``islands`` numbering the runs, or the replicas of batched runs, and
-    ``lineages`` the decorrelated blocks of frames (`boltzgen.ensemble.correlation`). Raises NumericalError if
-    a run breaks down. Worker processes are spawned: a script that calls this needs the usual ``if __name__ ==
+    Returns frames, by batched runs those of all temperatures with their weights at the target's, with
+    ``islands`` numbering the continuous trajectories (runs, or replicas of batched runs) and ``lineages`` the
+    decorrelated blocks of frames (`boltzgen.ensemble.correlation`). Raises NumericalError if a run breaks
+    down. Worker processes are spawned: a script that calls this needs the usual ``if __name__ ==
     "__main__"`` guard unless ``n_runs`` is 1.
     """
     processes, kept = context.processes, Checkpoints(context.checkpoints)
@@ -50,6 +50,9 @@ def simulate(
     if kept.directory is not None:
         kept.directory.mkdir(parents=True, exist_ok=True)
     seeds = [int(s) for s in np.random.SeedSequence(context.seed).generate_state(settings.n_runs)]
+    if settings.minutes is not None:  # the runs of one process follow each other
+        share = settings.minutes / math.ceil(settings.n_runs / processes.size)
+        settings = settings.model_copy(update={"minutes": share})
     tasks = [Task(system, settings, platform, run, seed, kept) for run, seed in enumerate(seeds)]
     progress = SimulationProgress(settings, context.on_progress)
     runs = {task.run: frames for task in tasks if (frames := checkpointed_frames(task, context.log))}
@@ -72,18 +75,6 @@ def simulate(
     }
     processes.barrier()  # nobody removes what another one has still to read
     in_order = kept.in_order("simulation: runs", runs, len(tasks))
-    return _joined(system, in_order, settings.n_replicas if platform == BATCHED else 1)
-
-
-def _joined(system: MolecularSystem, runs: Sequence[Recorder], n_replicas: int) -> WeightedEnsemble:
-    """All frames of all runs, equally weighted; those of ``n_replicas`` follow each other in each run."""
-    lengths = [len(frames.energies) // n_replicas for frames in runs for _ in range(n_replicas)]
-    n = sum(lengths)
-    joined = WeightedEnsemble(
-        positions=np.concatenate([np.stack(frames.positions) for frames in runs]),
-        log_weights=np.zeros(n),
-        reduced_energies=np.concatenate([np.array(frames.energies) for frames in runs]) / system.kT,
-        temperature_k=system.temperature_k,
-        islands=np.repeat(np.arange(len(lengths)), lengths),
-    )
-    return with_blocks(system, joined)
+    for line in dict.fromkeys(line for frames in in_order for line in frames.remarks):
+        context.log(line)
+    return joined(system, in_order)

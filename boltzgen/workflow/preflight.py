@@ -23,6 +23,9 @@ from boltzgen.pretrained import shipped
 from boltzgen.runtime.files import nearest_existing, size
 from boltzgen.runtime.yaml_files import YAMLError, load
 from boltzgen.simulate.batched_replicas import BATCHED
+from boltzgen.simulate.engine import only_batched
+from boltzgen.simulate.sampling_masses import openmm_time_step_fs, physical_masses, sampling_masses
+from boltzgen.simulate.temperature_ladder import hottest_k
 from boltzgen.system.bonds import harmonic_bonds
 from boltzgen.system.builders.starting_geometry import check_topology, check_unit
 from boltzgen.system.molecular_system import MolecularSystem
@@ -205,7 +208,8 @@ def _check_timestep(workflow: Workflow, system: MolecularSystem) -> None:
     """ConfigError for a step with which the stiffest bond explodes: over 2 by its angular frequency."""
     if workflow.data.trajectory or workflow.pretrained:
         return
-    masses = [system.openmm_system.getParticleMass(i)._value for i in range(system.n_atoms)]
+    batched, step_fs = only_batched(workflow.simulate), openmm_time_step_fs(workflow.simulate)
+    masses = (sampling_masses(system) if batched else physical_masses(system)).tolist()
     fastest, (i, j) = max(
         (
             (math.sqrt(k * (1 / masses[i] + 1 / masses[j])), (i, j))
@@ -213,12 +217,12 @@ def _check_timestep(workflow: Workflow, system: MolecularSystem) -> None:
         ),
         default=(0.0, (0, 0)),
     )
-    if workflow.simulate.timestep_fs / 1000 * fastest < 2.0:
+    if step_fs / 1000 * fastest < 2.0:
         return
     atoms = list(system.topology.atoms())
     raise ConfigError(
         "simulate.timestep_fs",
-        f"steps of {workflow.simulate.timestep_fs:g} fs are too long for the bond "
+        f"steps of {step_fs:g} fs are too long for the bond "
         f"{system.labels.bond(atoms[i], atoms[j])}, which vibrates once in "
         f"{2000 * math.pi / fastest:.3g} fs, as no bond is constrained",
         f"take {_ROUND_STEP * 1000 / fastest:.1g} fs",
@@ -229,15 +233,14 @@ def _hottest_k(workflow: Workflow, system: MolecularSystem) -> float:
     """The highest temperature [K] that the system is brought to: of sampling, or of parallel tempering."""
     simulate = workflow.simulate
     target = max(system.temperature_k, workflow.sample.temperature_k or 0.0)
-    if workflow.data.trajectory or workflow.pretrained or simulate.method != "parallel_tempering":
+    if workflow.data.trajectory or workflow.pretrained:
         return target
-    log_ratio = (simulate.n_temperatures - 1) * math.log(simulate.temperature_ratio)
-    return max(target, system.temperature_k * math.exp(min(log_ratio, 100.0)))
+    return max(target, hottest_k(simulate, system.n_atoms, system.temperature_k))
 
 
 def _check_temperatures(workflow: Workflow, system: MolecularSystem) -> None:
     simulate, hottest = workflow.simulate, _hottest_k(workflow, system)
-    if hottest > max(HOTTEST_K, system.temperature_k):
+    if simulate.n_temperatures is not None and hottest > max(HOTTEST_K, system.temperature_k):
         raise ConfigError(
             "simulate.n_temperatures",
             f"{simulate.n_temperatures} temperatures with temperature_ratio "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import openmm
 import pytest
@@ -52,9 +54,13 @@ def test_what_openmm_does_slowly_is_batched(monkeypatch: pytest.MonkeyPatch) -> 
     system = load_system("alanine_dipeptide", {"hamiltonian": "A"})
     assert engine.by_batched_replicas(system, SimulateSettings())
     assert not engine.by_batched_replicas(system, SimulateSettings(production_ps=1.0, equilibration_ps=0.01))
-    assert not engine.by_batched_replicas(
-        system, SimulateSettings(equilibration_ps=100.0)
-    )  # longer than half a part
+    longer_than_half_of_all = SimulateSettings(equilibration_ps=1001.0)
+    assert not engine.by_batched_replicas(system, longer_than_half_of_all)
+
+
+@pytest.mark.parametrize("given", [{"method": "flat_histogram"}, {"minutes": 1.0}])
+def test_what_only_batched_replicas_do_is_left_to_them(given: dict[str, Any]) -> None:
+    assert choose_platform(load_system("harmonic_dimer"), SimulateSettings(**given)) == "batched"
 
 
 def test_a_system_that_cannot_be_batched_is_left_to_openmm() -> None:

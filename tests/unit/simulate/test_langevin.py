@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import openmm
 import pytest
@@ -12,13 +14,20 @@ from boltzgen.simulate.batched_replicas import BatchedReplicas
 from boltzgen.simulate.langevin import number_of_parts
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
+from boltzgen.units import thermal_energy
 
 DT = 0.001
 
 
 def replicas(system: MolecularSystem, n: int, *kelvin: float, compiled: bool = False) -> BatchedReplicas:
     temperatures = torch.tensor(kelvin or (300.0,), dtype=torch.float64)
-    return BatchedReplicas.at_reference(system, temperatures, n, seed=1, compiled=compiled)
+    n_replicas = n * len(temperatures)
+    return BatchedReplicas.at_reference(system, temperatures, n_replicas, seed=1, compiled=compiled)
+
+
+def by_temperature(moved: BatchedReplicas, values: torch.Tensor) -> torch.Tensor:
+    """``(n_sets, R)`` from one value of each replica."""
+    return values.view_as(moved.level).gather(1, moved.level.argsort(1))
 
 
 @pytest.mark.parametrize("name", ["harmonic_dimer", "alanine_dipeptide"])
@@ -26,6 +35,8 @@ def test_without_friction_positions_are_openmm_s(name: str) -> None:
     """The same start, so that a kick or a drift of another length shows after a few steps."""
     system = load_system(name)
     moved = replicas(system, 2)
+    for atom, mass in enumerate(moved.dynamics.masses.tolist()):
+        system.openmm_system.setParticleMass(atom, mass)
     integrator = openmm.LangevinMiddleIntegrator(300.0, 0.0, DT)
     context = openmm.Context(system.openmm_system, integrator, openmm.Platform.getPlatformByName("Reference"))
     context.setPositions(moved.x[1].numpy())
@@ -76,10 +87,14 @@ def test_exchanges_change_no_distribution() -> None:
     system = load_system("harmonic_dimer")
     moved = replicas(system, 2000, 300.0, 450.0, 675.0)
     moved.step(3000, DT, 20.0)
-    mean = moved.energy.view(2000, 3).mean(0)
+    before = moved.energy
+    mean = before.view(2000, 3).mean(0)
     for _ in range(20):
         moved.exchange()
-    after = moved.energy.view(2000, 3)
+    assert (
+        torch.equal(moved.energy, before) and (moved.level.sum(1) == 3).all()
+    )  # replicas stay in their rows
+    after = by_temperature(moved, before)
     assert 0.3 < moved.n_accepted / moved.n_proposed < 0.95
     error = after.std(0) / 2000**0.5
     assert ((after.mean(0) - mean).abs() < 4 * 2**0.5 * error).all()
@@ -90,8 +105,48 @@ def test_velocities_are_those_of_the_new_temperature() -> None:
     moved = replicas(load_system("harmonic_dimer"), 4000, 300.0, 900.0)
     moved.exchange()
     part = moved.parts[0]
-    spread = (part.v / part.thermal).square().mean((0, 1)).view(4000, 2).mean(0)
+    spread = by_temperature(moved, (part.v / part.thermal).square().mean((0, 1))).mean(0)
     assert (spread - 1.0).abs().max() < 4 * (2.0 / (6 * 4000)) ** 0.5
+    thermal = by_temperature(moved, (part.thermal.square() * moved.dynamics.masses[:, None, None])[0, 0])
+    assert torch.allclose(thermal, thermal_energy(1.0) * moved.temperatures.expand(4000, 2))
+    assert (moved.level == torch.tensor([1, 0])).all()  # all energies are alike
+
+
+def test_round_trips_are_counted_from_the_lowest_temperature_to_it() -> None:
+    """Three replicas of equal energy exchange always, so that they go round in a fixed order."""
+    moved = replicas(load_system("harmonic_dimer"), 1, 300.0, 400.0, 500.0)
+    moved.count_anew()
+    levels = []
+    for _ in range(12):
+        moved.exchange()
+        levels.append(moved.level[0].tolist())
+    assert moved.n_accepted == moved.n_proposed == 12
+    trips = 0
+    for replica in range(3):
+        been, ends = [row[replica] for row in levels], [0]
+        ends = [level for level in been if level in (0, 2)]
+        trips += sum(a == 2 and b == 0 for a, b in itertools.pairwise(ends))
+    assert moved.round_trips == trips > 3
+
+
+def test_a_state_is_all_that_the_next_steps_depend_on() -> None:
+    one, other = (replicas(load_system("alanine_dipeptide"), 2, 300.0, 400.0) for _ in range(2))
+    one.step(5, DT, 1.0)
+    one.exchange()
+    other.restore(one.state())
+    for moved in (one, other):
+        moved.step(5, DT, 1.0)
+        moved.exchange()
+    assert torch.equal(one.x, other.x) and torch.equal(one.level, other.level)
+
+
+def test_temperatures_are_changed_with_the_velocities() -> None:
+    moved = replicas(load_system("harmonic_dimer"), 4, 900.0)
+    before = moved.parts[0].v
+    moved.set_temperatures(torch.tensor([300.0, 600.0, 900.0], dtype=torch.float64))
+    ratio = (moved.parts[0].v / before)[0, 0].square()
+    assert moved.n_sets == 1
+    assert torch.allclose(ratio, torch.tensor([1 / 3, 2 / 3, 1.0, 1 / 3], dtype=torch.float64))
 
 
 def test_the_number_of_parts_is_that_of_the_replicas() -> None:
