@@ -83,13 +83,13 @@ class SimulateSettings(Settings):
 
     method: Literal["parallel_tempering", "flat_histogram", "langevin"] = Field(
         "parallel_tempering",
-        description="replica exchange with hotter replicas; a learned bias under which every value of some "
-        "collective variables is equally likely, with more than one n_temperatures both; or plain dynamics",
+        description="replica exchange with hotter replicas, or with ones under a learned bias that makes "
+        "every value of collective variables as likely (and hotter, with n_temperatures); or plain dynamics",
     )
     bias: tuple[str, ...] = Field(
         (),
-        description="collective variables that flat_histogram makes uniform, one by one; those of the states "
-        "if none are named",
+        description="collective variables that flat_histogram makes uniform, each by itself; all torsions "
+        "and those of states if none are named",
     )
     timestep_fs: float | None = Field(
         None,
@@ -105,7 +105,8 @@ class SimulateSettings(Settings):
     n_temperatures: Count | None = Field(
         None,
         description="temperatures of replica exchange, the lowest is the target's; by default as many up to "
-        "2.5 times that as the molecule's size needs, spaced by measured energies (flat_histogram: 1)",
+        "2.5 times that as the molecule's size needs, spaced by measured energies. flat_histogram: by "
+        "default all replicas have that of the target; 1 gives all of them the whole bias",
     )
     temperature_ratio: float = Field(
         1.25, gt=1, description="ratio between neighbouring temperatures where n_temperatures is given"

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from boltzgen.runtime.context import unheard
 from boltzgen.simulate.batched_replicas import BatchedReplicas
-from boltzgen.simulate.batched_schedule import Schedule
 from boltzgen.simulate.bias import Bias, biased_variables
+from boltzgen.simulate.exchange_levels import ExchangeLevels
 from boltzgen.simulate.flat_histogram import flatness, growth
+from boltzgen.simulate.level_weights import target_log_weights
 from boltzgen.simulate.recorder import Advance, Recorder, Task, joined
+from boltzgen.simulate.run_plan import RunPlan
 from boltzgen.simulate.temperature_ladder import evenly_spaced
-from boltzgen.simulate.tempering_weights import target_log_weights
 from boltzgen.simulate.visits import Visits
 
 SAVE_EVERY_SECONDS = 60.0
@@ -34,7 +35,7 @@ class BatchedRun:
     """
 
     task: Task
-    schedule: Schedule
+    plan: RunPlan
     replicas: BatchedReplicas
     advance: Advance
     series: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -48,45 +49,38 @@ class BatchedRun:
 
     def prepare(self) -> None:
         """Leave the reference configuration, find bias and temperatures, and equilibrate under them."""
-        schedule, replicas = self.schedule, self.replicas
+        plan, replicas = self.plan, self.replicas
         bias = replicas.dynamics.bias
-        cold = torch.tensor([schedule.temperatures_k[0]], dtype=torch.float64)
-        wanted = torch.as_tensor(schedule.temperatures_k)
-        seen = self._moved(schedule.n_hot, lambda: replicas.x)
-        if schedule.n_trial:
-            replicas.set_temperatures(wanted)
-            energies = self._moved(schedule.n_trial, self._mean_energies)
+        wanted = plan.levels
+        seen = self._moved(plan.n_hot, lambda: replicas.x)
+        if plan.n_trial:
+            replicas.set_levels(wanted)
+            energies = self._moved(plan.n_trial, lambda: replicas.by_level(replicas.energy).mean(0))
             mean = torch.stack(energies[len(energies) // 2 :]).mean(0)
-            wanted = torch.as_tensor(evenly_spaced(wanted.numpy(), mean.numpy()))
+            wanted = ExchangeLevels.at(evenly_spaced(wanted.temperatures_k.numpy(), mean.numpy()))
         if bias is not None:
-            replicas.set_temperatures(cold)
+            replicas.set_levels(ExchangeLevels.at(wanted.temperatures_k[:1].numpy(), 1.0))
             self._learn(bias, torch.cat(seen[len(seen) // 2 :]))
-        replicas.set_temperatures(wanted)
-        self._moved(schedule.n_equilibration)
+        replicas.set_levels(wanted)
+        self._moved(plan.n_equilibration)
         replicas.count_anew()
 
     def _learn(self, bias: Bias, seen: Tensor) -> None:
         """Raise the bias where replicas are, until it has hardly an effect."""
-        kT, interval = float(self.task.system.kT), self.schedule.piece_ps
+        kT, interval = float(self.task.system.kT), self.plan.piece_ps
         parameters = bias.ranged(seen)
-        for k in range(self.schedule.n_learning):
+        for k in range(self.plan.n_learning):
             added = growth(bias, parameters, self.replicas.x, (k + 1) * interval, interval)
             parameters = parameters + kT * added
             self.replicas.set_bias(parameters)
             self._moved(1)
 
-    def _mean_energies(self) -> Tensor:
-        """Of each temperature [kJ/mol] ``(R,)``."""
-        level = self.replicas.level
-        energy = self.replicas.energy[: level.numel()].view_as(level)
-        return energy.gather(1, level.argsort(1)).mean(0)
-
     # ---- production -------------------------------------------------------------------------------------
 
     def produce(self) -> str:
         """Record frames for as long as was asked for; says what ended it if that is not their number."""
-        schedule, settings = self.schedule, self.task.settings
-        self._record(schedule.n_frames)
+        plan, settings = self.plan, self.task.settings
+        self._record(plan.n_frames)
         if settings.minutes is None:
             return ""
         while True:
@@ -96,12 +90,12 @@ class BatchedRun:
             spent = time.monotonic() - self.started + self.seconds_before
             if spent > 60.0 * settings.minutes:
                 return f"ended as its time is used up: {visits}"
-            self._record(len(self.series["energy"]) + max(1, round(MORE * schedule.n_frames)))
+            self._record(len(self.series["energy"]) + max(1, round(MORE * plan.n_frames)))
 
     def _record(self, n_frames: int) -> None:
         """Go on until there are so many frames of each replica."""
         while len(self.series.get("energy", ())) < n_frames:
-            self._moved(self.schedule.pieces_per_frame)
+            self._moved(self.plan.pieces_per_frame)
             n_used, replicas = self.replicas.level.numel(), self.replicas
             x = replicas.x[:n_used]
             frame = {
@@ -117,13 +111,13 @@ class BatchedRun:
 
     def _moved(self, n_pieces: int, look: Callable[[], Tensor] | None = None) -> list[Tensor]:
         """Move on by so many pieces, exchanging where it is due, and look after each."""
-        schedule, replicas, found = self.schedule, self.replicas, []
+        plan, replicas, found = self.plan, self.replicas, []
         for _ in range(n_pieces):
-            replicas.step(schedule.steps_per_piece, schedule.dt_ps, self.task.settings.friction_per_ps)
+            replicas.step(plan.steps_per_piece, plan.dt_ps, self.task.settings.friction_per_ps)
             if not (replicas.energy.isfinite().all() and replicas.bias.isfinite().all()):
                 raise FloatingPointError("energy is not finite")
             self.n_pieces += 1
-            if len(replicas.temperatures) > 1 and self.n_pieces % schedule.pieces_per_swap == 0:
+            if len(replicas.levels) > 1 and self.n_pieces % plan.pieces_per_swap == 0:
                 replicas.exchange()
             if look is not None:
                 found.append(look())
@@ -134,21 +128,20 @@ class BatchedRun:
     def tell(self) -> None:
         """Progress, with what one watches."""
         self.told = time.monotonic()
-        settings, schedule, replicas = self.task.settings, self.schedule, self.replicas
-        fraction = min(1.0, self.n_pieces / schedule.n_pieces)
+        settings, plan, replicas = self.task.settings, self.plan, self.replicas
+        fraction = min(1.0, self.n_pieces / plan.n_pieces)
         words = f"{replicas.n} replicas"
-        if len(replicas.temperatures) > 1:
-            words = f"{replicas.n_sets} x {len(replicas.temperatures)} replicas, {_exchanges(replicas)}"
+        if len(replicas.levels) > 1:
+            words = f"{replicas.n_sets} x {len(replicas.levels)} replicas, {_exchanges(replicas)}"
         self.advance(fraction * (settings.equilibration_ps + settings.production_ps), words)
 
     # ---- what is found ----------------------------------------------------------------------------------
 
     def frames(self) -> Recorder:
         """Replica by replica, with their weights at the target's temperature and without bias."""
-        temperatures_k = self.replicas.temperatures.numpy()
         columns = {name: torch.stack(values, 1).numpy() for name, values in self.series.items()}
         flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in columns.items()}
-        log_weights = target_log_weights(temperatures_k, flat["level"], flat["energy"], flat["bias"])
+        log_weights = target_log_weights(self.replicas.levels, flat["level"], flat["energy"], flat["bias"])
         found, n_frames = Recorder(), columns["energy"].shape[1]
         log_weights = log_weights + np.log(len(log_weights))
         for row, (x, energy, weight) in enumerate(zip(flat["x"], flat["energy"], log_weights, strict=True)):
@@ -159,10 +152,10 @@ class BatchedRun:
     def _remarks(self, x: Tensor) -> list[str]:
         replicas, bias, lines = self.replicas, self.replicas.dynamics.bias, []
         if replicas.n_proposed:
-            listed = ", ".join(f"{kelvin:.0f}" for kelvin in replicas.temperatures.tolist())
-            lines.append(f"{replicas.n_sets} sets of replicas at {listed} K: {_exchanges(replicas)}")
+            lines.append(f"{replicas.n_sets} sets of replicas at {replicas.levels}: {_exchanges(replicas)}")
         if bias is not None:
-            theta = bias.angles(replicas.dynamics.parameters, x.flatten(0, 1)).numpy()
+            strongest = torch.stack(self.series["level"]) == len(replicas.levels) - 1
+            theta = bias.angles(replicas.dynamics.parameters, x[strongest]).numpy()
             flat = [flatness(values, cv.periodic) for values, cv in zip(theta, bias.variables, strict=True)]
             each = [f"{cv.name} {value:.2f}" for cv, value in zip(bias.variables, flat, strict=True)]
             lines.append(f"flatness of the histogram under the bias (at most 1): {', '.join(each)}")
@@ -195,15 +188,15 @@ def run_batched(task: Task, advance: Advance) -> Recorder:
     Raises FloatingPointError where the dynamics blow up, and UserError where the system cannot be batched.
     """
     system, settings = task.system, task.settings
-    schedule = Schedule.of(settings, system)
+    plan = RunPlan.of(settings, system)
     bias = None
     if settings.method == "flat_histogram":
         bias = Bias(biased_variables(system, settings.bias))
-    start = torch.tensor([schedule.hottest_k], dtype=torch.float64)
+    start = ExchangeLevels.at(np.array([plan.hottest_k]))
     replicas = BatchedReplicas.at_reference(
-        system, start, schedule.n_replicas, task.seed, compiled=schedule.compiled, bias=bias
+        system, start, plan.n_replicas, task.seed, compiled=plan.compiled, bias=bias
     )
-    run = BatchedRun(task, schedule, replicas, advance)
+    run = BatchedRun(task, plan, replicas, advance)
     if not run.restored():
         run.prepare()
     ended = run.produce()

@@ -81,7 +81,7 @@ class Bias:
 
 
 def biased_variables(system: MolecularSystem, names: Sequence[str]) -> tuple[CollectiveVariable, ...]:
-    """The variables of these names, or those of the states, or every torsion; ConfigError for others."""
+    """The variables of these names, or every torsion and those of states; ConfigError for others."""
     known = {cv.name: cv for cv in system.collective_variables}
     for name in names:
         if name not in known:
@@ -90,9 +90,9 @@ def biased_variables(system: MolecularSystem, names: Sequence[str]) -> tuple[Col
                 f"{name} is no collective variable",
                 f"known are {', '.join(known) or 'none'}",
             )
-    of_states = dict.fromkeys(state.cv.name for state in system.states if state.cv.name in known)
-    torsions = [name for name, cv in known.items() if cv.kind == "torsion"]
-    chosen = tuple(known[name] for name in list(names) or list(of_states) or torsions)
+    of_states = {state.cv.name for state in system.states}
+    slow = [name for name, cv in known.items() if cv.kind == "torsion" or name in of_states]
+    chosen = tuple(known[name] for name in list(names) or slow)
     if not chosen:
         raise ConfigError("simulate.bias", "there is no variable to bias", "declare collective_variables")
     for cv in chosen:

@@ -15,7 +15,7 @@ from boltzgen.runtime.checkpoints import Checkpoints
 from boltzgen.runtime.context import unheard
 from boltzgen.runtime.cores import usable_cores
 from boltzgen.simulate.batched_replicas import BATCHED, batched_potential
-from boltzgen.simulate.batched_schedule import SHORTEST_REPLICA, Schedule
+from boltzgen.simulate.run_plan import SHORTEST_REPLICA, RunPlan
 from boltzgen.simulate.sampling_masses import openmm_time_step_fs
 from boltzgen.simulate.temperature_ladder import temperatures_of
 from boltzgen.system.molecular_system import MolecularSystem
@@ -44,8 +44,8 @@ def by_batched_replicas(system: MolecularSystem, settings: SimulateSettings) -> 
     """Whether batched replicas were asked for, or are long enough and much faster than OpenMM here."""
     if settings.platform != "auto" or only_batched(settings):
         return only_batched(settings)
-    schedule = Schedule.of(settings, system)
-    if schedule.replica_ps < SHORTEST_REPLICA * settings.equilibration_ps:
+    plan = RunPlan.of(settings, system)
+    if plan.replica_ps < SHORTEST_REPLICA * settings.equilibration_ps:
         return False
     by_openmm = _openmm_seconds(system, settings)
     return by_openmm >= _WORTH_SECONDS and by_openmm > _WORTH_FACTOR * _batched_seconds(system, settings)
@@ -60,7 +60,7 @@ def only_batched(settings: SimulateSettings) -> bool:
 def expected(system: MolecularSystem, settings: SimulateSettings) -> tuple[float, float]:
     """Time steps of all runs and temperatures together, and roughly the seconds they take here."""
     if by_batched_replicas(system, settings):
-        return settings.n_runs * Schedule.of(settings, system).evaluations, _batched_seconds(system, settings)
+        return settings.n_runs * RunPlan.of(settings, system).evaluations, _batched_seconds(system, settings)
     return _openmm_steps(system, settings), _openmm_seconds(system, settings)
 
 
@@ -80,13 +80,13 @@ def _openmm_seconds(system: MolecularSystem, settings: SimulateSettings) -> floa
 @functools.lru_cache(maxsize=4)
 def _batched_seconds(system: MolecularSystem, settings: SimulateSettings) -> float:
     """One run after the other, from the speed of eager evaluation; infinite where that is not possible."""
-    schedule = Schedule.of(settings, system)
-    n = schedule.n_replicas
+    plan = RunPlan.of(settings, system)
+    n = plan.n_replicas
     try:
         potential = batched_potential(system, n, compiled=False)
     except UserError:
         return float("inf")
     x = torch.as_tensor(system.positions).expand(n, -1, -1).contiguous()
     speed = configurations_per_second(potential.energy_and_forces, x, seconds=0.1)
-    gain = _COMPILED_GAIN if schedule.compiled else 1.0
-    return settings.n_runs * schedule.evaluations / (speed * gain)
+    gain = _COMPILED_GAIN if plan.compiled else 1.0
+    return settings.n_runs * plan.evaluations / (speed * gain)

@@ -16,19 +16,19 @@ from torch import Tensor
 from boltzgen.ensemble.weighted import Array
 from boltzgen.simulate.bias import HARMONICS, Bias
 
-WIDTH = 0.2
+HILL_WIDTH = 0.2
 """Standard deviation [rad] of a Gaussian, where pi is the range of a variable that is not periodic."""
 FASTEST = 1.0
 """Growth [kT/ps] of the bias where replicas are as dense as if all values were equally likely."""
 SLOWING = 3.0
 """The growth is at most ``SLOWING / t`` [kT]; below 1, errors of the bias would outlive the learning."""
-N_BINS = 36
+FLATNESS_BINS = 36
 
 
 def growth(bias: Bias, parameters: Tensor, x: Tensor, elapsed_ps: float, interval_ps: float) -> Tensor:
     """What replicas at ``x`` ``(n, n_atoms, 3)`` add to the parameters [kT] in an interval."""
     order = torch.arange(1, HARMONICS + 1, dtype=torch.float64)
-    damping = 2.0 * torch.exp(-0.5 * (WIDTH * order) ** 2)
+    damping = 2.0 * torch.exp(-0.5 * (HILL_WIDTH * order) ** 2)
     rate = min(FASTEST, SLOWING / max(elapsed_ps, interval_ps))
     density = bias.basis(parameters, x).mean(-1)
     return torch.nn.functional.pad(rate * interval_ps * damping.repeat(2) * density, (0, 2))
@@ -37,6 +37,6 @@ def growth(bias: Bias, parameters: Tensor, x: Tensor, elapsed_ps: float, interva
 def flatness(theta: Array, periodic: bool) -> float:
     """Share of the values of an angle that are visited alike: exp(entropy) of a histogram over its bins."""
     low = -math.pi if periodic else 0.0
-    counts = np.histogram(theta, bins=N_BINS, range=(low, math.pi))[0]
+    counts = np.histogram(theta, bins=FLATNESS_BINS, range=(low, math.pi))[0]
     share = counts[counts > 0] / counts.sum()
-    return float(np.exp(-(share * np.log(share)).sum()) / N_BINS)
+    return float(np.exp(-(share * np.log(share)).sum()) / FLATNESS_BINS)

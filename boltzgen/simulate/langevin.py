@@ -21,8 +21,8 @@ from boltzgen.runtime.threads import LARGEST_PART, workers
 from boltzgen.simulate.bias import Bias
 
 Step = Callable[..., tuple[Tensor, ...]]
-"""Positions, velocities, accelerations, thermal velocities, noise, constants and parameters of a bias, to
-the first three, energies and those of the bias."""
+"""Positions, velocities, accelerations, thermal velocities, strengths, noise, constants and parameters of a
+bias, to the first three, energies and those of the bias."""
 _SAME_WITHIN = 1e-4
 """Relative deviation that a compiled step may have from an eager one, in single precision."""
 
@@ -35,14 +35,17 @@ class Part:
         ``(n_atoms, 3, B)``, in nm and ps, float64.
     thermal
         Standard deviation of velocities [nm/ps] ``(n_atoms, 1, B)``.
+    strength
+        What the bias is multiplied by, ``(B,)``.
     energy, bias
-        Of the positions [kJ/mol] ``(B,)``: that of the molecule, and what is added to it.
+        Of the positions [kJ/mol] ``(B,)``: of the molecule, and of the bias at full strength.
     """
 
     x: Tensor
     v: Tensor
     acceleration: Tensor
     thermal: Tensor
+    strength: Tensor
     energy: Tensor
     bias: Tensor
     generator: torch.Generator
@@ -54,7 +57,8 @@ class Part:
         with torch.no_grad():
             for _ in range(n):
                 self.x, self.v, self.acceleration, self.energy, self.bias = step(
-                    self.x, self.v, self.acceleration, self.thermal, self.noise(), constants, parameters
+                    *(self.x, self.v, self.acceleration, self.thermal, self.strength),
+                    *(self.noise(), constants, parameters),
                 )
 
     def noise(self) -> Tensor:
@@ -86,14 +90,14 @@ class Langevin:
     def started(self, x: Tensor, thermal: Tensor, generator: torch.Generator) -> Part:
         """A part at positions ``(n_atoms, 3, B)``, with velocities of its own."""
         rest = torch.zeros_like(x)
-        part = Part(x, rest, rest, thermal, rest[0, 0], rest[0, 0], generator)
+        part = Part(x, rest, rest, thermal, rest[0, 0], rest[0, 0], rest[0, 0], generator)
         part.v = thermal * part.noise()
         self.find_forces(part)
         return part
 
     def find_forces(self, part: Part) -> None:
         """Those of where it is, as a step of no time has them: after the bias has changed."""
-        part.move(self._eager, self.parameters, 1, 0.0, 0.0)
+        part.move(self._step or self._eager, self.parameters, 1, 0.0, 0.0)
 
     def move(self, parts: Sequence[Part], n: int, dt: float, friction: float) -> None:
         """``n`` steps of ``dt`` [ps] with ``friction`` [1/ps] of every part."""
@@ -105,7 +109,8 @@ class Langevin:
     def _made(self, part: Part) -> Step:
         self._step = self._eager
         if self.compiled:
-            example = [part.x, part.v, part.acceleration, part.thermal, torch.zeros_like(part.x).float()]
+            example = [part.x, part.v, part.acceleration, part.thermal, torch.ones_like(part.strength)]
+            example += [torch.zeros_like(part.x).float()]
             example += [torch.tensor([1e-3, 0.9, 0.4], dtype=torch.float64), torch.ones_like(self.parameters)]
             try:
                 self._step = _compiled(self._one_step(to_compile=True), self._eager, example)
@@ -119,7 +124,7 @@ class Langevin:
         heavy, added = self.masses[:, None, None], self.bias
 
         def step(*tensors: Tensor) -> tuple[Tensor, ...]:
-            x, v, acceleration, thermal, noise, constants, parameters = tensors
+            x, v, acceleration, thermal, strength, noise, constants, parameters = tensors
             dt, keep, amplitude = constants.unbind()
             v = v + dt * acceleration
             x = x + 0.5 * dt * v
@@ -129,7 +134,7 @@ class Langevin:
             bias = torch.zeros_like(energy)
             if added is not None:
                 bias, more = added.energy_and_forces(parameters, x.float())
-                force = force + more
+                force = force + strength.float() * more
             return x, v, force.double() / heavy, energy.double(), bias.double()
 
         return step

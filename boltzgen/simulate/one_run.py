@@ -14,8 +14,8 @@ from boltzgen.potential.platforms import make_context
 from boltzgen.runtime.context import Log
 from boltzgen.simulate.batched_replicas import BATCHED
 from boltzgen.simulate.batched_run import run_batched
-from boltzgen.simulate.batched_schedule import Schedule
 from boltzgen.simulate.recorder import Advance, Recorder, Task
+from boltzgen.simulate.run_plan import RunPlan
 from boltzgen.simulate.sampling_masses import openmm_time_step_fs
 from boltzgen.simulate.temperature_ladder import temperatures_of
 
@@ -68,7 +68,7 @@ def run_task(task: Task, advance: Advance) -> Recorder:
 
 def _time_step_fs(task: Task) -> float:
     if task.platform == BATCHED:
-        return 1000 * Schedule.of(task.settings, task.system).dt_ps
+        return 1000 * RunPlan.of(task.settings, task.system).dt_ps
     return openmm_time_step_fs(task.settings)
 
 

@@ -75,6 +75,7 @@ def simulate(
     }
     processes.barrier()  # nobody removes what another one has still to read
     in_order = kept.in_order("simulation: runs", runs, len(tasks))
-    for line in dict.fromkeys(line for frames in in_order for line in frames.remarks):
-        context.log(line)
+    for run, frames in enumerate(in_order):
+        for line in frames.remarks:
+            context.log(f"run {run + 1}: {line}")
     return joined(system, in_order)

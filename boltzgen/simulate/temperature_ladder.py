@@ -20,7 +20,7 @@ from boltzgen.units import thermal_energy
 ACCEPTANCE = 0.35
 """Wanted between neighbours. About .23 is best for round trips alone (Kone and Kofke, J. Chem. Phys. 122,
 206101, 2005); here frames of all temperatures count, and closer ones overlap more."""
-HIGHEST = 2.5
+HOTTEST_RATIO = 2.5
 """Highest temperature over that of the target."""
 _LARGEST_LOG_RATIO = 100.0
 _GAP = 2.0 * float(erfcinv(ACCEPTANCE))
@@ -38,15 +38,15 @@ def temperatures_of(settings: SimulateSettings, n_atoms: int, target_k: float) -
         return target_k * np.exp(np.minimum(log_ratios, _LARGEST_LOG_RATIO))
     if settings.method == "flat_histogram":
         return np.array([target_k])
-    length = math.sqrt(max(dof(n_atoms) - 3, 1) / 2) * math.log(HIGHEST)
-    return np.geomspace(target_k, HIGHEST * target_k, number_for(length))
+    length = math.sqrt(max(dof(n_atoms) - 3, 1) / 2) * math.log(HOTTEST_RATIO)
+    return np.geomspace(target_k, HOTTEST_RATIO * target_k, number_for(length))
 
 
 def hottest_k(settings: SimulateSettings, n_atoms: int, target_k: float) -> float:
     """The highest temperature [K] that replicas are brought to, if only to leave where they start."""
     if settings.method == "langevin":
         return target_k
-    return max(float(temperatures_of(settings, n_atoms, target_k)[-1]), HIGHEST * target_k)
+    return max(float(temperatures_of(settings, n_atoms, target_k)[-1]), HOTTEST_RATIO * target_k)
 
 
 def number_for(length: float) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boltzgen.config.policy import MOST_FRAMES, network_chunk, will_compile
-from boltzgen.config.schema import SampleSettings, Workflow
+from boltzgen.config.schema import SampleSettings, SimulateSettings, Workflow
 from boltzgen.export.formats import FORMATS
 from boltzgen.pretrained import shipped
 from boltzgen.runtime.files import size
@@ -37,9 +37,8 @@ def of_simulation(run: Run) -> str:
     from boltzgen.simulate.engine import expected
 
     steps, seconds = expected(system, settings)
-    frames = settings.n_runs * settings.production_ps / settings.frame_interval_ps
-    stored = size(frames * system.n_atoms * 3 * 4)
-    return f"estimate: {steps:.3g} MD steps, about {clock(seconds)}, about {stored} of frames at the target"
+    stored = size(_simulated_frames(settings, system.n_atoms) * system.n_atoms * 3 * 4)
+    return f"estimate: {steps:.3g} MD steps, about {clock(seconds)}, up to {stored} of frames"
 
 
 def of_training(run: Run) -> str:
@@ -160,8 +159,15 @@ def _n_frames(n_atoms: int, workflow: Workflow) -> float:
         per_atom = [12.0 if each is None else each.bytes_per_atom for each in formats]
         sizes = zip(files, per_atom, strict=True)
         return sum(path.stat().st_size / (each * n_atoms) for path, each in sizes)
-    simulate = workflow.simulate
-    return simulate.n_runs * simulate.production_ps / simulate.frame_interval_ps
+    return _simulated_frames(workflow.simulate, n_atoms)
+
+
+def _simulated_frames(settings: SimulateSettings, n_atoms: int) -> float:
+    """Frames of all runs, at most: batched replicas leave some at every temperature."""
+    from boltzgen.simulate.temperature_ladder import temperatures_of
+
+    n_temperatures = len(temperatures_of(settings, n_atoms, 1.0))
+    return settings.n_runs * n_temperatures * settings.production_ps / settings.frame_interval_ps
 
 
 def _network_throughput(

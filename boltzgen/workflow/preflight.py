@@ -23,6 +23,7 @@ from boltzgen.pretrained import shipped
 from boltzgen.runtime.files import nearest_existing, size
 from boltzgen.runtime.yaml_files import YAMLError, load
 from boltzgen.simulate.batched_replicas import BATCHED
+from boltzgen.simulate.bias import biased_variables
 from boltzgen.simulate.engine import only_batched
 from boltzgen.simulate.sampling_masses import openmm_time_step_fs, physical_masses, sampling_masses
 from boltzgen.simulate.temperature_ladder import hottest_k
@@ -55,6 +56,8 @@ def check_run(workflow: Workflow, system: MolecularSystem, out: Path) -> None:
     _check_temperatures(workflow, system)
     check_cohesion(system.at_temperature(_hottest_k(workflow, system)))
     _check_timestep(workflow, system)
+    if workflow.simulate.method == "flat_histogram" and not (workflow.data.trajectory or workflow.pretrained):
+        biased_variables(system, workflow.simulate.bias)
     check_observables(workflow.analyze.observables, system)
     _check_platform(workflow, system)
     for key in ("select", "align"):

@@ -121,11 +121,21 @@ def _run_stages(run: Run, data_files: list[str], goal: Goal) -> dict[str, Any] |
                 run.processes.from_first(name)
             recorded.update(stage.work(prepared, stage, on_progress) or {})
         _forget(run, stage)
+    if goal.until == "simulate":
+        _tell_of_md(run)
     if goal.until not in ("analyze", "export"):
         return None
     results = json_object(out / "results" / "results.json", "analyze")
     _report(out)
     return results
+
+
+def _tell_of_md(run: Run) -> None:
+    """What the MD alone says, for who asked for no more: populations, Delta F, potentials of mean force."""
+    from boltzgen.analyze.of_dynamics import write_md_results
+
+    for line in write_md_results(run.system, run.data(), run.workflow.analyze, run.out / "data"):
+        run.log(line)
 
 
 def _check_force(goal: Goal) -> None:

@@ -36,7 +36,10 @@ def simulate(run: Run, stage: Stage, on_progress: OnProgress) -> dict[str, Any]:
         settings = run.workflow.simulate
         platform = run.processes.from_first(choose_platform(run.system, settings, run.resume(stage)))
         recorded["platform"] = platform
-        ensemble = dynamics.simulate(run.system, settings, run.context(stage, on_progress), platform)
+        remarks: list[str] = []
+        context = replace(run.context(stage, on_progress), log=lambda line: _noted(run, line, remarks))
+        ensemble = dynamics.simulate(run.system, settings, context, platform)
+        recorded |= {"data_remarks": remarks} if remarks else {}
     if not run.processes.first:
         return recorded
     n_made = len(ensemble)
@@ -48,6 +51,11 @@ def simulate(run: Run, stage: Stage, on_progress: OnProgress) -> dict[str, Any]:
     directory.mkdir(exist_ok=True)
     save_ensemble(ensemble, run.system.mdtraj_topology, directory / "ensemble.h5")
     return recorded
+
+
+def _noted(run: Run, line: str, remarks: list[str]) -> None:
+    remarks.append(line)
+    run.log(line)
 
 
 def read_own_data(run: Run) -> Run:

@@ -36,7 +36,7 @@ def of_simulation(given: Dependencies, stage: Stage) -> Inputs:
     if workflow.pretrained:
         return _physics(given) | {"the pretrained model": workflow.pretrained}
     if not workflow.data.trajectory:
-        return _common(given) | _sections(given, stage, "simulate")
+        return _common(given) | _sections(given, stage, "simulate") | _biased(given)
     data = workflow.data.model_dump(mode="json")
     frames = {f"data.{key}": _text(data[key]) for key in ("stride", "skip_frames")}
     return _physics(given) | {"the trajectories": digest(list(given.data_files))} | frames
@@ -105,6 +105,16 @@ def _variables(given: Dependencies) -> Inputs:
 
 def _states(given: Dependencies) -> Inputs:
     return {"states": digest(repr(given.run.system.states))}
+
+
+def _biased(given: Dependencies) -> Inputs:
+    """The variables that are made uniform, which may be those of the states."""
+    simulate = given.run.workflow.simulate
+    if simulate.method != "flat_histogram":
+        return {}
+    from boltzgen.simulate.bias import biased_variables
+
+    return {"biased variables": digest(repr(biased_variables(given.run.system, simulate.bias)))}
 
 
 def _isomer(system: MolecularSystem) -> list[object]:

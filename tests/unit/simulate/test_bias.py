@@ -83,10 +83,12 @@ def test_flatness_is_one_for_all_values_and_small_for_one() -> None:
 
 def test_variables_are_those_named_or_those_of_the_states() -> None:
     system = load_system("alanine_dipeptide")
-    assert [cv.name for cv in biased_variables(system, ())] == ["phi"]  # its states are of phi
+    assert [cv.name for cv in biased_variables(system, ())] == ["phi", "psi"]
     assert [cv.name for cv in biased_variables(system, ("psi", "phi"))] == ["psi", "phi"]
-    stateless = replace(system, states=())
-    assert [cv.name for cv in biased_variables(stateless, ())] == ["phi", "psi"]
+    dimer = load_system("harmonic_dimer")
+    bond = dimer.collective_variables[0]
+    stretched = replace(dimer, states=(State("stretched", bond, ((0.2, 0.3),)),))
+    assert biased_variables(stretched, ()) == (bond,)
     with pytest.raises(
         ConfigError, match=r"simulate.bias: chi is no collective variable; known are phi, psi"
     ):

@@ -11,23 +11,17 @@ import torch
 
 from boltzgen.simulate import langevin
 from boltzgen.simulate.batched_replicas import BatchedReplicas
+from boltzgen.simulate.exchange_levels import ExchangeLevels
 from boltzgen.simulate.langevin import number_of_parts
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
-from boltzgen.units import thermal_energy
 
 DT = 0.001
 
 
 def replicas(system: MolecularSystem, n: int, *kelvin: float, compiled: bool = False) -> BatchedReplicas:
-    temperatures = torch.tensor(kelvin or (300.0,), dtype=torch.float64)
-    n_replicas = n * len(temperatures)
-    return BatchedReplicas.at_reference(system, temperatures, n_replicas, seed=1, compiled=compiled)
-
-
-def by_temperature(moved: BatchedReplicas, values: torch.Tensor) -> torch.Tensor:
-    """``(n_sets, R)`` from one value of each replica."""
-    return values.view_as(moved.level).gather(1, moved.level.argsort(1))
+    levels = ExchangeLevels.at(np.array(kelvin or (300.0,)))
+    return BatchedReplicas.at_reference(system, levels, n * len(levels), seed=1, compiled=compiled)
 
 
 @pytest.mark.parametrize("name", ["harmonic_dimer", "alanine_dipeptide"])
@@ -94,7 +88,7 @@ def test_exchanges_change_no_distribution() -> None:
     assert (
         torch.equal(moved.energy, before) and (moved.level.sum(1) == 3).all()
     )  # replicas stay in their rows
-    after = by_temperature(moved, before)
+    after = moved.by_level(before)
     assert 0.3 < moved.n_accepted / moved.n_proposed < 0.95
     error = after.std(0) / 2000**0.5
     assert ((after.mean(0) - mean).abs() < 4 * 2**0.5 * error).all()
@@ -105,10 +99,10 @@ def test_velocities_are_those_of_the_new_temperature() -> None:
     moved = replicas(load_system("harmonic_dimer"), 4000, 300.0, 900.0)
     moved.exchange()
     part = moved.parts[0]
-    spread = by_temperature(moved, (part.v / part.thermal).square().mean((0, 1))).mean(0)
+    spread = moved.by_level((part.v / part.thermal).square().mean((0, 1))).mean(0)
     assert (spread - 1.0).abs().max() < 4 * (2.0 / (6 * 4000)) ** 0.5
-    thermal = by_temperature(moved, (part.thermal.square() * moved.dynamics.masses[:, None, None])[0, 0])
-    assert torch.allclose(thermal, thermal_energy(1.0) * moved.temperatures.expand(4000, 2))
+    thermal = moved.by_level((part.thermal.square() * moved.dynamics.masses[:, None, None])[0, 0])
+    assert torch.allclose(thermal, moved.levels.kT.expand(4000, 2))
     assert (moved.level == torch.tensor([1, 0])).all()  # all energies are alike
 
 
@@ -143,7 +137,7 @@ def test_a_state_is_all_that_the_next_steps_depend_on() -> None:
 def test_temperatures_are_changed_with_the_velocities() -> None:
     moved = replicas(load_system("harmonic_dimer"), 4, 900.0)
     before = moved.parts[0].v
-    moved.set_temperatures(torch.tensor([300.0, 600.0, 900.0], dtype=torch.float64))
+    moved.set_levels(ExchangeLevels.at(np.array([300.0, 600.0, 900.0])))
     ratio = (moved.parts[0].v / before)[0, 0].square()
     assert moved.n_sets == 1
     assert torch.allclose(ratio, torch.tensor([1 / 3, 2 / 3, 1.0, 1 / 3], dtype=torch.float64))

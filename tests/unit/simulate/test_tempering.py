@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from boltzgen.config.schema import SimulateSettings
-from boltzgen.simulate.batched_schedule import Schedule
+from boltzgen.simulate.exchange_levels import ExchangeLevels
+from boltzgen.simulate.level_weights import target_log_weights
+from boltzgen.simulate.run_plan import RunPlan
 from boltzgen.simulate.temperature_ladder import (
     ACCEPTANCE,
-    HIGHEST,
+    HOTTEST_RATIO,
     evenly_spaced,
     hottest_k,
     temperatures_of,
 )
-from boltzgen.simulate.tempering_weights import target_log_weights
 from boltzgen.system.registry import load_system
 from boltzgen.units import thermal_energy
 
@@ -30,7 +32,7 @@ def test_larger_molecules_need_more_temperatures() -> None:
     assert counts == [2, 5, 7, 8]
     for n in (2, 63):
         ladder = temperatures_of(DEFAULT, n, 300.0)
-        assert (ladder[0], ladder[-1]) == pytest.approx((300.0, 300.0 * HIGHEST))
+        assert (ladder[0], ladder[-1]) == pytest.approx((300.0, 300.0 * HOTTEST_RATIO))
 
 
 def test_temperatures_are_those_that_are_asked_for() -> None:
@@ -41,7 +43,7 @@ def test_temperatures_are_those_that_are_asked_for() -> None:
     both = settings(method="flat_histogram", n_temperatures=4)
     assert len(temperatures_of(both, 22, 300.0)) == 4
     assert hottest_k(settings(method="langevin"), 22, 300.0) == 300.0
-    assert hottest_k(both, 22, 300.0) == 300.0 * HIGHEST  # where replicas leave their start
+    assert hottest_k(both, 22, 300.0) == 300.0 * HOTTEST_RATIO  # where replicas leave their start
     assert hottest_k(settings(n_temperatures=9), 22, 300.0) == pytest.approx(300.0 * 1.25**8)
 
 
@@ -71,26 +73,36 @@ def test_frames_of_all_temperatures_have_their_weights_at_the_lowest(biased: boo
 
     Numbers of frames differ, so that weights from other counts are wrong (the last assertion).
     """
-    rng, kelvin = np.random.default_rng(2), np.array([300.0, 450.0, 700.0])
-    kT, slope = thermal_energy(1.0) * kelvin, 3.0 if biased else 0.0
+    rng, kelvin = np.random.default_rng(2), torch.tensor([300.0, 450.0, 700.0], dtype=torch.float64)
+    levels = ExchangeLevels(kelvin, torch.tensor([0.0, 1.0, 0.5], dtype=torch.float64))
+    kT, slope = levels.kT.numpy(), 3.0 if biased else 0.0
     level = np.repeat([0, 1, 2], [5_000, 20_000, 80_000])
-    x = -slope + np.sqrt(kT[level]) * rng.normal(size=len(level))  # U = x^2/2, V = slope x
-    log_weights = target_log_weights(kelvin, level, 0.5 * x**2, slope * x)
+    middle = -slope * levels.strengths.numpy()  # U = x^2/2, V = slope x
+    x = middle[level] + np.sqrt(kT[level]) * rng.normal(size=len(level))
+    log_weights = target_log_weights(levels, level, 0.5 * x**2, slope * x)
     weights = np.exp(log_weights)
     ess = 1.0 / np.square(weights).sum()
     assert weights.sum() == pytest.approx(1.0) and ess > 8_000
     assert weights @ x == pytest.approx(0.0, abs=4 * np.sqrt(kT[0] / ess))
     assert weights @ x**2 == pytest.approx(kT[0], abs=4 * kT[0] * np.sqrt(2.0 / ess))
-    wrong = np.exp(target_log_weights(kelvin, np.arange(len(level)) % 3, 0.5 * x**2, slope * x))
+    wrong = np.exp(target_log_weights(levels, np.arange(len(level)) % 3, 0.5 * x**2, slope * x))
     assert abs(wrong @ x**2 / kT[0] - 1.0) > 0.05 > 4 * np.sqrt(2.0 / ess)
 
 
 def test_sets_fill_the_replicas_but_each_is_long_enough() -> None:
     system = load_system("alanine_dipeptide")
-    by_default = Schedule.of(DEFAULT, system)
-    assert (by_default.n_replicas, len(by_default.temperatures_k)) == (60, 5)
-    short = Schedule.of(settings(production_ps=500.0), system)
+    by_default = RunPlan.of(DEFAULT, system)
+    assert (by_default.n_replicas, len(by_default.levels)) == (60, 5)
+    short = RunPlan.of(settings(production_ps=500.0), system)
     assert short.n_replicas == 5 * 5 and short.replica_ps >= 100.0
-    assert Schedule.of(settings(n_replicas=3, method="langevin"), system).n_replicas == 3
-    biased = Schedule.of(settings(method="flat_histogram", production_ps=1e5), system)
-    assert biased.n_replicas == 64 and biased.n_learning > 0 and biased.n_trial == 0
+    assert RunPlan.of(settings(n_replicas=3, method="langevin"), system).n_replicas == 3
+    biased = RunPlan.of(settings(method="flat_histogram", production_ps=1e5), system)
+    assert biased.n_replicas == 63 and biased.n_learning > 0 and biased.n_trial == 0
+    assert biased.levels.strengths.tolist() == [0.0, 0.5, 1.0]
+    assert biased.levels.temperatures_k.tolist() == [300.0] * 3
+    alone = RunPlan.of(settings(method="flat_histogram", n_temperatures=1), system)
+    assert alone.levels.strengths.tolist() == [1.0]
+    both = RunPlan.of(settings(method="flat_histogram", n_temperatures=2), system)
+    assert (
+        both.levels.strengths.tolist() == [0.0, 1.0] and str(both.levels) == "300, 375 K and 0, 1 of the bias"
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from boltzgen.config.schema import SimulateSettings
-from boltzgen.ensemble.weighted import Array
+from boltzgen.simulate.exchange_levels import ExchangeLevels, levels_of
 from boltzgen.simulate.sampling_masses import steps_in
-from boltzgen.simulate.temperature_ladder import hottest_k, temperatures_of
+from boltzgen.simulate.temperature_ladder import hottest_k
 from boltzgen.system.molecular_system import MolecularSystem
 
 REPLICAS = 64
@@ -22,14 +22,14 @@ under a bias that is learned; and at last with everything fixed."""
 
 
 @dataclass(frozen=True)
-class Schedule:
+class RunPlan:
     """Counts of pieces, each a number of time steps after which replicas may exchange or leave a frame.
 
     n_frames
         Of each replica.
     """
 
-    temperatures_k: Array
+    levels: ExchangeLevels
     hottest_k: float
     n_replicas: int
     piece_ps: float
@@ -43,29 +43,30 @@ class Schedule:
     n_frames: int
 
     @classmethod
-    def of(cls, settings: SimulateSettings, system: MolecularSystem) -> Schedule:
+    def of(cls, settings: SimulateSettings, system: MolecularSystem) -> RunPlan:
         """What the settings come to for a system."""
-        temperatures_k = temperatures_of(settings, system.n_atoms, system.temperature_k)
-        n_sets = settings.n_replicas or _default_sets(settings, len(temperatures_k))
-        exchanging = len(temperatures_k) > 1
+        levels = levels_of(settings, system)
+        n_sets = settings.n_replicas or _default_sets(settings, len(levels))
+        exchanging = len(levels) > 1
         frame, swap = settings.frame_interval_ps, settings.swap_interval_ps
         piece = min(frame, swap) if exchanging else frame
-        plain, measured = settings.method == "langevin", exchanging and settings.n_temperatures is None
+        plain, biased = settings.method == "langevin", settings.method == "flat_histogram"
+        measured = exchanging and settings.n_temperatures is None and not biased
 
         def pieces(share: float) -> int:
             return max(1, round(share * settings.equilibration_ps / piece))
 
         return cls(
-            temperatures_k=temperatures_k,
+            levels=levels,
             hottest_k=hottest_k(settings, system.n_atoms, system.temperature_k),
-            n_replicas=n_sets * len(temperatures_k),
+            n_replicas=n_sets * len(levels),
             piece_ps=piece,
             steps_per_piece=steps_in(piece, settings),
             pieces_per_frame=max(1, round(frame / piece)),
             pieces_per_swap=max(1, round(swap / piece)),
             n_hot=0 if plain else pieces(_HOT),
             n_trial=pieces(_TRIAL) if measured else 0,
-            n_learning=pieces(_LEARNING) if settings.method == "flat_histogram" else 0,
+            n_learning=pieces(_LEARNING) if biased else 0,
             n_equilibration=pieces(1.0 if plain else _LAST),
             n_frames=max(1, round(settings.production_ps / n_sets / frame)),
         )
@@ -97,7 +98,7 @@ class Schedule:
         return self.evaluations >= COMPILE_ENERGIES_FROM
 
 
-def _default_sets(settings: SimulateSettings, n_temperatures: int) -> int:
+def _default_sets(settings: SimulateSettings, n_levels: int) -> int:
     """As many sets as make `REPLICAS`, or fewer where their share of the production would be short."""
     long_enough = settings.production_ps / (SHORTEST_REPLICA * settings.equilibration_ps)
-    return max(1, min(REPLICAS // n_temperatures, int(long_enough)))
+    return max(1, min(REPLICAS // n_levels, int(long_enough)))
