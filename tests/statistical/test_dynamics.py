@@ -110,3 +110,29 @@ def test_exchange_crosses_a_barrier_and_weighs_both_wells() -> None:
     assert error < 0.02
     assert abs(np.mean(found) - exact) < 3.5 * error
     assert abs(np.mean(found) - 0.5) > 3.5 * error  # what dropping the r^2 of the measure would give
+
+
+@pytest.mark.parametrize("levels", [None, 1])
+def test_a_flat_histogram_crosses_the_barrier_and_its_weights_undo_it(levels: int | None) -> None:
+    """With all of the bias for all replicas, or with levels from none to all of it."""
+    system = two_wells()
+    schedule = {"n_runs": 1, "method": "flat_histogram", "bias": ("distance",), "n_replicas": 32}
+    settings = SHORT.model_copy(
+        update=schedule
+        | {"timestep_fs": 5.0, "equilibration_ps": 40.0, "production_ps": 1500.0, "n_temperatures": levels}
+    )
+    r = np.linspace(0.05, 0.6, 20_001)
+    weight = r**2 * np.exp(-20.0 * (((r - 0.3) / 0.1) ** 2 - 1) ** 2 / system.kT)
+    exact = weight[r > 0.3].sum() / weight.sum()
+    found, unweighted = [], []
+    for seed in range(6):
+        run = simulate(system, settings, Context(seed), "batched")
+        far = system.collective_variables[0].values(run.positions) > 0.3
+        found.append(run.expectation(far.astype(float)))
+        unweighted.append(far.mean())
+    error = np.std(found, ddof=1) / len(found) ** 0.5
+    assert error < 0.02
+    assert abs(np.mean(found) - exact) < 3.5 * error
+    assert abs(np.mean(found) - 0.5) > 3.5 * error  # what dropping the r^2 of the measure would give
+    if levels == 1:
+        assert abs(np.mean(unweighted) - exact) > 3.5 * error  # what frames are worth without their weights
