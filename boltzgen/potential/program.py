@@ -29,9 +29,9 @@ THERMAL = 100.0
 """Energies [kJ/mol] and forces [kJ/mol/nm] below this are held to the deviation allowed of this."""
 LARGEST_ENERGY = torch.finfo(torch.float32).max
 """Energies [kJ/mol] beyond it are infinite in any precision: atoms in one place."""
-_PAIR_BUDGET = {"cpu": 2**16, "cuda": 2**22}
+_PAIR_BUDGET = {"cpu": 2**15, "cuda": 2**22}
 """Pairs times configurations in one pass: on a CPU, a tensor of them stays in the cache of one core."""
-_EAGER_PASSES = 4
+_EAGER_PASSES = 8
 """Compiled passes on a CPU that make an eager one: all threads share it, and its operations one by one."""
 
 
