@@ -26,6 +26,9 @@ _NEXT_TO_ZERO = 1e-24
 _LARGEST_INCIDENCE = 2**23
 """Elements of the largest dense incidence matrix; beyond it, rows are added up one by one."""
 
+DISTANCE = ("r", "1/r")
+"""The variables of an expression of a distance: its reciprocal comes with it at no cost."""
+
 LinearMap = Callable[[Tensor], Tensor]
 
 
@@ -71,27 +74,52 @@ class Sum:
             self.incidence = like.new_zeros(n_atoms, n_rows)
             self.incidence.index_put_((self.atoms, self.rows), self.signs, accumulate=True)
 
-    def _gathers(self) -> list[tuple[Tensor, Tensor]]:
-        """One row of every atom and its sign, time after time; the sign is zero once an atom has no more."""
-        order = self.atoms.argsort(stable=True)
-        counts = self.atoms.bincount(minlength=self.n_atoms)
-        most = int(counts.max())
+    def _gathers(self) -> list[tuple[Tensor, Tensor | float]]:
+        """One row of every atom and its sign, time after time; the sign is zero once an atom has no more.
+
+        A sign that all atoms share costs nothing: signs are kept apart unless that takes many more gathers.
+        """
+        together = self._gathers_of(self.signs != 0.0)
+        apart = [gather for sign in self.signs.unique() for gather in self._gathers_of(self.signs == sign)]
+        return apart if len(apart) <= 1.2 * len(together) else together
+
+    def _gathers_of(self, chosen: Tensor) -> list[tuple[Tensor, Tensor | float]]:
+        atoms, order = self.atoms[chosen].sort(stable=True)
+        counts = atoms.bincount(minlength=self.n_atoms)
         first = (counts.cumsum(0) - counts).repeat_interleave(counts)
-        place = torch.arange(len(order), device=order.device) - first, self.atoms[order]
-        rows = self.rows.new_zeros(most, self.n_atoms).index_put_(place, self.rows[order])
-        signs = self.signs.new_zeros(most, self.n_atoms).index_put_(place, self.signs[order])
-        return list(zip(rows, signs, strict=True))
+        place = torch.arange(len(order), device=order.device) - first, atoms
+        empty = int(counts.max()), self.n_atoms
+        rows = self.rows.new_zeros(empty).index_put_(place, self.rows[chosen][order])
+        signs = self.signs.new_zeros(empty).index_put_(place, self.signs[chosen][order])
+        return [(row, _shared_or_all(sign)) for row, sign in zip(rows, signs, strict=True)]
 
     def __call__(self, values: Tensor) -> Tensor:
-        shape = self.n_atoms, *values.shape[1:]
-        each = -1, *[1] * (values.ndim - 1)
         if self.gathers:
+            values = kept(values)
             return functools.reduce(
-                operator.add, [values[rows] * signs.view(each) for rows, signs in self.gathers]
+                operator.add, [_signed(values[rows], sign) for rows, sign in self.gathers]
             )
+        shape = self.n_atoms, *values.shape[1:]
         if self.incidence is not None:
             return (self.incidence @ values.flatten(1)).view(shape)
-        return values.new_zeros(shape).index_add(0, self.atoms, values[self.rows] * self.signs.view(each))
+        return values.new_zeros(shape).index_add(0, self.atoms, _signed(values[self.rows], self.signs))
+
+
+def _shared_or_all(signs: Tensor) -> Tensor | float:
+    """A sign as a number where it is the same for all."""
+    return float(signs[0]) if bool((signs == signs[0]).all()) else signs
+
+
+def _signed(values: Tensor, sign: Tensor | float) -> Tensor:
+    if isinstance(sign, Tensor):
+        return values * sign.view(-1, *[1] * (values.ndim - 1))
+    return values if sign == 1.0 else -values
+
+
+def kept(values: Tensor) -> Tensor:
+    """The same values as something that a compiler stores: a view of memory has to be one of memory."""
+    values = values.contiguous()
+    return values.as_strided(values.shape, values.stride())
 
 
 class Rows:
@@ -119,6 +147,7 @@ class Pairs:
     def __init__(self, i: np.ndarray, j: np.ndarray, n_atoms: int, like: Tensor, fused: bool = False) -> None:
         self.i, self.j = (torch.as_tensor(index, dtype=torch.long, device=like.device) for index in (i, j))
         self._spread = Sum([(-1.0, self.i), (1.0, self.j)], n_atoms, like, fused)
+        self.fused = fused
 
     def __len__(self) -> int:
         return len(self.i)
@@ -131,21 +160,48 @@ class Pairs:
         return values[self.j] - values[self.i]
 
 
+class _Distance(torch.autograd.Function):
+    """Lengths of vectors where these are known already, to be differentiated once."""
+
+    @staticmethod
+    def forward(apart: Tensor, distance: Tensor, reciprocal: Tensor) -> Tensor:
+        return distance.view_as(distance)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        apart, _, reciprocal = inputs
+        ctx.save_for_backward(apart, reciprocal)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        apart, reciprocal = ctx.saved_tensors
+        return kept(gradient * reciprocal)[:, None] * apart, None, None
+
+
 @dataclass
 class Frame:
     """Positions ``(n_atoms, 3, B)`` [nm]; distances are computed once for each set of pairs."""
 
     x: Tensor
-    _distances: dict[Pairs, Tensor] = field(default_factory=dict)
+    _separations: dict[Pairs, dict[str, Tensor]] = field(default_factory=dict)
 
     def distance(self, pairs: Pairs) -> Tensor:
         """Distances [nm] ``(R, B)``; exactly zero, with zero derivative, where two atoms coincide."""
-        if pairs not in self._distances:
+        return self.separation(pairs)["r"]
+
+    def separation(self, pairs: Pairs) -> dict[str, Tensor]:
+        """Distances [nm] ``(R, B)`` and their reciprocals, by their names in expressions (`DISTANCE`)."""
+        if pairs not in self._separations:
             apart = pairs.difference(self.x)
             square = dot(apart, apart)
             # No comparison: a mask that is kept for the gradient costs more than the rest of a pair.
-            self._distances[pairs] = square * torch.rsqrt(square + _NEXT_TO_ZERO)
-        return self._distances[pairs]
+            reciprocal = torch.rsqrt(square + _NEXT_TO_ZERO)
+            distance = square * reciprocal
+            if pairs.fused:
+                reciprocal = kept(reciprocal.detach())
+                distance = _Distance.apply(apart, kept(distance.detach()), reciprocal)
+            self._separations[pairs] = dict(zip(DISTANCE, (distance, reciprocal), strict=True))
+        return self._separations[pairs]
 
     def angle(self, first: Pairs, second: Pairs) -> Tensor:
         """Angles [rad] in [0, pi] between the vectors of two sets of pairs, ``(R, B)``."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from boltzgen.potential.coordinates import Frame, Pairs, Rows
+from boltzgen.potential.coordinates import DISTANCE, Frame, Pairs, Rows
 from boltzgen.potential.expressions import Expression, Function, names_in
 from boltzgen.potential.forces import COULOMB, angle_vectors, global_parameters, pairs_without, split
 from boltzgen.potential.tables import tabulated
@@ -24,7 +24,7 @@ Parameters = dict[str, Array | float]
 def custom_bonds(force: openmm.CustomBondForce, layout: Layout) -> list[Term]:
     """An expression of r per bond."""
     atoms, constants = _custom_rows(force, 2, "Bond")
-    expression = _expression(force, constants, ("r",), layout)
+    expression = _expression(force, constants, DISTANCE, layout)
     return [Stretch(layout.pairs(*atoms.T), expression)]
 
 
@@ -76,7 +76,7 @@ def custom_nonbonded(force: openmm.CustomNonbondedForce, layout: Layout) -> list
             factor += "*(1+_t^3*(-10+_t*(15-6*_t)))"
         text = _times(factor, text)
     constants |= _of_pairs(particles, i, j)
-    return [Stretch(layout.pairs(i, j), layout.expression(text, constants, ("r",), functions))]
+    return [Stretch(layout.pairs(i, j), layout.expression(text, constants, DISTANCE, functions))]
 
 
 def _times(factor: str, text: str) -> str:
@@ -116,8 +116,9 @@ class Born:
         known = {"x": x, "y": y, "z": z}
         if self.pair_value is not None:
             name, pairs, ends, *towards = self.pair_value
-            r = frame.distance(pairs)
-            known[name] = ends.add_up(torch.cat([expression(r=r).expand_as(r) for expression in towards]))
+            distance = frame.separation(pairs)
+            both = [expression(**distance).expand_as(distance["r"]) for expression in towards]
+            known[name] = ends.add_up(torch.cat(both))
         for name, expression in self.values:
             known[name] = expression(**known).expand_as(x)
         energy = sum(summed(expression(**known), len(x), frame) for expression in self.single_energies)
@@ -127,7 +128,7 @@ class Born:
             for name in known:
                 if used & {f"{name}1", f"{name}2"}:
                     values[f"{name}1"], values[f"{name}2"] = ends.take(known[name]).chunk(2)
-            pair_energy = expression(r=frame.distance(pairs), **values)
+            pair_energy = expression(**frame.separation(pairs), **values)
             energy = energy + summed(pair_energy, len(pairs), frame)
         return energy + frame.x.new_zeros(frame.x.shape[-1])
 
@@ -189,7 +190,7 @@ def born(given: BornNotation, layout: Layout) -> Born:
         own = constants | (_of_pairs(particles, j, i) if swapped else _of_pairs(particles, i, j))
         if cutoff is not None:
             text, own = _times("step(_cutoff-r)", text), own | {"_cutoff": cutoff}
-        variables = ("r", *(f"{name}{k}" for name in known for k in "12"))
+        variables = (*DISTANCE, *(f"{name}{k}" for name in known for k in "12"))
         expression = layout.expression(text, own, variables, functions)
         return layout.pairs(i, j), layout.rows(np.concatenate([i, j])), expression
 
@@ -243,15 +244,15 @@ def gbsa_obc(force: openmm.GBSAOBCForce, layout: Layout) -> list[Term]:
     values = [
         (
             "I",
-            "select(step(r+sr2-or1), 0.5*(1/L-1/U+0.25*(r-sr2^2/r)*(1/U^2-1/L^2)+0.5*log(L/U)/r"
-            "+2*step(sr2-r-or1)*(1/or1-1/L)), 0); U=r+sr2; L=max(or1,abs(r-sr2))",
+            "0.5*(l-u)*(1-0.25*(r-sr2^2/r)*(l+u)) + 0.25*log(L/U)/r + step((sr2-or1)-r)*(1/or1-l);"
+            "l=1/L; u=1/U; U=max(or1,r+sr2); L=max(or1,abs(r-sr2))",
             pair,
         ),
-        ("B", "1/(1/or-tanh(psi-0.8*psi^2+4.85*psi^3)/radius); psi=I*or", single),
+        ("C", "1/or-tanh(psi-0.8*psi^2+4.85*psi^3)/radius; psi=I*or", single),
     ]
     energies = [
-        ("0.5*prefactor*charge^2/B + surface*(radius+0.14)^2*(radius/B)^6", single),
-        (f"prefactor*charge1*charge2*(1/f{shift}); f=sqrt(r^2+B1*B2*exp(-r^2/(4*B1*B2)))", pair),
+        ("0.5*prefactor*charge^2*C + surface*(radius+0.14)^2*(radius*C)^6", single),
+        (f"prefactor*charge1*charge2*(1/f{shift}); f=sqrt(r^2+exp(-0.25*r^2*s)/s); s=C1*C2", pair),
     ]
     return [born(BornNotation(values, energies, particles, constants, cutoff=cutoff), layout)]
 

@@ -159,8 +159,16 @@ class Expression:
         match node:
             case Tensor():
                 return 1.0 / node
+            case str() if f"1/{node}" in self._variables:
+                return f"1/{node}"
             case _Call(function=function, arguments=(base, exponent)) if function is _power:
                 return _apply(_power, self._reciprocal(base), exponent)
+            case _Call(function=torch.sqrt, arguments=(square,)):
+                return _apply(torch.rsqrt, square)
+            case _Call(
+                function=operator.mul, arguments=(factor, _Call(function=torch.reciprocal) as inverse)
+            ):
+                return _apply(operator.mul, self._reciprocal(factor), inverse.arguments[0])
         key = node if isinstance(node, str) else id(node)
         return self._reciprocals.setdefault(key, _apply(torch.reciprocal, node))
 
@@ -183,6 +191,8 @@ class Expression:
             return _Select(condition, if_true, if_false)
         if name not in self._functions:
             raise Unsupported(f"the expression '{self.text}' uses the unknown function {name}")
+        if name == "log" and not isinstance(arguments[0], Tensor):
+            return _Call(_Log.apply, (arguments[0], self._reciprocal(arguments[0])))
         return _apply(self._functions[name], *arguments)
 
 
@@ -260,6 +270,23 @@ def _evaluate(node: _Node, variables: Mapping[str, Tensor], known: dict[int, Ten
 def _where_chosen(variables: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
     """The variables, with no derivative where a branch is not chosen: there it may well be NaN."""
     return {name: _Guard.apply(value, chosen) for name, value in variables.items()}
+
+
+class _Log(torch.autograd.Function):
+    """The logarithm of a value whose reciprocal is known: no division for its derivative."""
+
+    @staticmethod
+    def forward(x: Tensor, reciprocal: Tensor) -> Tensor:
+        return torch.log(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (reciprocal,) = ctx.saved_tensors
+        return gradient * reciprocal, None
 
 
 class _Guard(torch.autograd.Function):

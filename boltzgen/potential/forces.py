@@ -10,7 +10,7 @@ import openmm
 import torch
 from numpy.typing import NDArray
 
-from boltzgen.potential.coordinates import Pairs, Unsupported
+from boltzgen.potential.coordinates import DISTANCE, Pairs, Unsupported
 from boltzgen.potential.tables import Spline
 from boltzgen.potential.terms import Bend, FourierTwist, Index, Layout, Stretch, Term, TorsionMap
 
@@ -24,7 +24,7 @@ def harmonic_bonds(force: openmm.HarmonicBondForce, layout: Layout) -> list[Term
     """``k (r - length)^2 / 2``."""
     atoms, values = split([force.getBondParameters(k) for k in range(force.getNumBonds())], 2)
     constants = {"length": values[:, 0], "k": values[:, 1]}
-    expression = layout.expression("0.5*k*(r-length)^2", constants, ("r",))
+    expression = layout.expression("0.5*k*(r-length)^2", constants, DISTANCE)
     return [Stretch(layout.pairs(*atoms.T), expression)]
 
 
@@ -104,8 +104,9 @@ def nonbonded(force: openmm.NonbondedForce, layout: Layout) -> list[Term]:
     is_exception = np.zeros(len(i), dtype=bool)
     place = {(int(a), int(b)): row for row, (a, b) in enumerate(zip(i, j, strict=True))}
     for (a, b), values in _exceptions(force).items():
-        pair[:, place[a, b]] = values
-        is_exception[place[a, b]] = True
+        row = place[(a, b) if (a, b) in place else (b, a)]
+        pair[:, row] = values
+        is_exception[row] = True
     constants: dict[str, Array | float] = {"qq": COULOMB * pair[0], "sigma": pair[1], "epsilon": pair[2]}
     text = "4*epsilon*a*(a-1) + qq/r; a=(sigma/r)^6"
     if force.getNonbondedMethod() == openmm.NonbondedForce.CutoffNonPeriodic:
@@ -113,7 +114,7 @@ def nonbonded(force: openmm.NonbondedForce, layout: Layout) -> list[Term]:
         constants |= cutoff
     elif force.getNonbondedMethod() != openmm.NonbondedForce.NoCutoff:
         raise Unsupported("a periodic NonbondedForce")
-    return [Stretch(layout.pairs(i, j), layout.expression(text, constants, ("r",)))]
+    return [Stretch(layout.pairs(i, j), layout.expression(text, constants, DISTANCE))]
 
 
 def _cut_off(force: openmm.NonbondedForce, is_exception: NDArray[np.bool_]) -> tuple[str, dict[str, Array]]:
@@ -179,9 +180,10 @@ def angle_vectors(atoms: Index, layout: Layout) -> tuple[Pairs, Pairs]:
 
 
 def all_pairs(n_atoms: int) -> tuple[Index, Index]:
-    """Every pair of atoms once."""
-    i, j = np.triu_indices(n_atoms, 1)
-    return i.astype(np.int64), j.astype(np.int64)
+    """Every pair of atoms once; each atom is the first of as many pairs as it is the second of, or nearly."""
+    i, apart = np.meshgrid(np.arange(n_atoms), np.arange(1, n_atoms // 2 + 1))
+    once = (2 * apart < n_atoms) | (2 * i < n_atoms)
+    return i[once].astype(np.int64), ((i + apart) % n_atoms)[once].astype(np.int64)
 
 
 def pairs_without(n_atoms: int, excluded: set[tuple[int, int]]) -> tuple[Index, Index]:

@@ -27,9 +27,11 @@ SAME_WITHIN = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Relative deviation that compiled energies and forces may have from eager ones."""
 THERMAL = 100.0
 """Energies [kJ/mol] and forces [kJ/mol/nm] below this are held to the deviation allowed of this."""
-_PAIR_BUDGET = {"cpu": 2**16, "cuda": 2**22}
+LARGEST_ENERGY = torch.finfo(torch.float32).max
+"""Energies [kJ/mol] beyond it are infinite in any precision: atoms in one place."""
+_PAIR_BUDGET = {"cpu": 2**15, "cuda": 2**22}
 """Pairs times configurations in one pass: on a CPU, a tensor of them stays in the cache of one core."""
-_EAGER_PASSES = 4
+_EAGER_PASSES = 8
 """Compiled passes on a CPU that make an eager one: all threads share it, and its operations one by one."""
 
 
@@ -131,13 +133,13 @@ def _energy(forces: Terms, x: Tensor) -> Tensor:
 def _one_pass(forces: Terms, x: Tensor) -> tuple[Tensor, Tensor]:
     """Energies ``(B,)`` and forces ``(n_atoms, 3, B)`` of ``(n_atoms, 3, B)`` positions.
 
-    An energy that is not a finite number is +inf, with forces of zero.
+    An energy that is not a number below LARGEST_ENERGY is +inf, with forces of zero.
     """
     with torch.enable_grad():
         x = x.requires_grad_(True)
         energy = _energy(forces, x)
         (gradient,) = torch.autograd.grad(energy.sum(), x)
-    energy = torch.where(energy.isfinite(), energy, torch.inf)
+    energy = torch.where(energy.abs() <= LARGEST_ENERGY, energy, torch.inf)
     usable = gradient.isfinite().all(1).all(0) & energy.isfinite()
     return energy, torch.where(usable, -gradient, torch.zeros_like(gradient))
 

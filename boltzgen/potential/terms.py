@@ -15,6 +15,7 @@ from torch import Tensor
 
 from boltzgen.potential.coordinates import Frame, Pairs, Rows
 from boltzgen.potential.expressions import Expression, Function
+from boltzgen.potential.slopes import Sloped
 from boltzgen.potential.tables import Spline
 
 Index = NDArray[np.int64]
@@ -66,7 +67,8 @@ class Layout:
     ) -> Expression:
         """An expression whose array parameters hold one value per row."""
         columns = {name: column(value) for name, value in constants.items()}
-        return Expression(text, columns, variables, self.like, functions)
+        kind = Sloped if self.fused else Expression
+        return kind(text, columns, variables, self.like, functions)
 
 
 def column(value: NDArray[np.float64] | float) -> Tensor:
@@ -88,7 +90,7 @@ class Stretch:
     expression: Expression
 
     def __call__(self, frame: Frame) -> Tensor:
-        return summed(self.expression(r=frame.distance(self.pairs)), len(self.pairs), frame)
+        return summed(self.expression(**frame.separation(self.pairs)), len(self.pairs), frame)
 
 
 @dataclass(frozen=True)
