@@ -1,8 +1,8 @@
 """Speed of Langevin dynamics: batched replicas beside OpenMM and beside their own energies, in one run.
 
-    python benchmarks/dynamics.py [--systems ALDP-B ALA3] [--replicas 64 512] [--seconds 4]
+    python benchmarks/dynamics.py [--systems ALDP-B ALA3] [--replicas 64 512] [--seconds 4] [--biased]
 
-Replicas are at five temperatures with exchanges, and frames are taken as in a run; steps of all of them
+Replicas are at four temperatures with exchanges, and frames are taken as in a run; steps of all of them
 count. Rivals on the same cores: OpenMM's LangevinMiddle in one context on its fastest platform times the
 number of cores, as if that many processes cost each other nothing, and the batched energies and forces alone,
 which no dynamics on them can beat. They take turns; medians of the rounds are printed. Nothing asserts them.
@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from target_energy import SYSTEMS
 
@@ -22,16 +23,19 @@ from boltzgen import MolecularSystem, load_system
 from boltzgen.potential.platforms import fastest_platform, steps_per_second
 from boltzgen.potential.timing import configurations_per_second
 from boltzgen.simulate.batched_replicas import BatchedReplicas, batched_potential
+from boltzgen.simulate.bias import Bias
+from boltzgen.simulate.exchange_levels import ExchangeLevels
 
 ROUNDS = 3
 RATIO, N_TEMPERATURES = 1.25, 4
 DT_PS, FRICTION_PER_PS, EXCHANGE_EVERY = 0.001, 1.0, 100
 
 
-def dynamics(system: MolecularSystem, n: int) -> Callable[[float], float]:
+def dynamics(system: MolecularSystem, n: int, biased: bool) -> Callable[[float], float]:
     """Steps per second of all replicas over some seconds, exchanges and frames included."""
-    temperatures = system.temperature_k * RATIO ** torch.arange(N_TEMPERATURES, dtype=torch.float64)
-    replicas = BatchedReplicas.at_reference(system, temperatures, n // N_TEMPERATURES, seed=1, compiled=True)
+    levels = ExchangeLevels.at(system.temperature_k * RATIO ** np.arange(N_TEMPERATURES))
+    bias = Bias(system.collective_variables[:2]) if biased else None
+    replicas = BatchedReplicas.at_reference(system, levels, n, seed=1, compiled=True, bias=bias)
     replicas.step(EXCHANGE_EVERY, DT_PS, FRICTION_PER_PS)
 
     def measure(seconds: float) -> float:
@@ -39,7 +43,7 @@ def dynamics(system: MolecularSystem, n: int) -> Callable[[float], float]:
         while time.perf_counter() < started + seconds:
             replicas.step(EXCHANGE_EVERY, DT_PS, FRICTION_PER_PS)
             replicas.exchange()
-            replicas.x[::N_TEMPERATURES].float()  # a frame
+            replicas.x.float()  # a frame
             steps += n * EXCHANGE_EVERY
         assert replicas.energy.isfinite().all()
         return steps / (time.perf_counter() - started)
@@ -60,13 +64,14 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", default=["ALDP-B", "ALA3", "ALA6"], choices=SYSTEMS)
     parser.add_argument("--replicas", nargs="+", type=int, default=[64, 512])
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--biased", action="store_true", help="along the first two collective variables")
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} cores, {ROUNDS} rounds of {options.seconds:g} s")
     print(f"{'system':8} {'atoms':>5} {'replicas':>8} {'steps/s':>9} {'OpenMM':>9} {'energies':>9}  ratios")
     for name in options.systems:
         system = load_system(*SYSTEMS[name])
         for n in options.replicas:
-            ours, alone = dynamics(system, n), energies(system, n)
+            ours, alone = dynamics(system, n, options.biased), energies(system, n)
             rounds = [
                 (
                     ours(options.seconds),

@@ -4,12 +4,12 @@
     python benchmarks/reference.py compare RUN [RUN ...] [--name alanine_dipeptide_b] [--samples 10000]
                                                [--figures DIR]
 
-`make` takes a weighted ensemble, such as `benchmarks/flat_histogram.py` writes, and keeps what comparisons
-need under `benchmarks/references/`: NAME.json has free energies, populations and potentials of mean force of
-all frames with their errors, and noise floors, the distances between 10,000 independent frames and 10,000
-others; NAME.npz has 10,000 frames drawn by weight, positions rounded to 0.0001 nm,
-and the energies that they had before. `compare` prints Delta F, populations, E-W2 and T-W2 with their noise
-floors, effective sample sizes, and in how many bins a potential of mean force is within two combined standard
+`make` takes a weighted ensemble, such as the ``data/ensemble.h5`` of `boltzgen simulate`, and keeps what
+comparisons need under `benchmarks/references/`: NAME.json has free energies, populations and potentials of
+mean force of all frames with their errors, and noise floors, the distances between 10,000 independent frames
+and 10,000 others; NAME.npz has 10,000 frames drawn by weight, positions rounded to 0.0001 nm, and the
+energies that they had before. `compare` prints Delta F, populations, E-W2 and T-W2 with their noise floors,
+effective sample sizes, and in how many bins a potential of mean force is within two combined standard
 errors, which ``--figures`` draws. It does not look at the MD of the runs.
 """
 

@@ -104,7 +104,7 @@ class BatchedEvaluator:
 
         An energy that is not a finite number is +inf; forces that are not finite are zero.
         """
-        return self._program(x.device).energy_and_forces(x.detach().to(self.dtype))
+        return self._program(x.device).energy_and_forces(x.detach())
 
     def one_pass(self, device: torch.device, to_compile: bool) -> OnePass:
         """See `boltzgen.potential.program.Program.one_pass`."""

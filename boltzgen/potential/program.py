@@ -63,7 +63,7 @@ class Program:
         self.chunk = min(fitting, chunk or fitting)
         self.eager_chunk = self.chunk * (_EAGER_PASSES if like.device.type == "cpu" else 1)
         self._compile_after = {None: COMPILE_AFTER_SECONDS, True: 0.0, False: float("inf")}[compiled]
-        self._eager_seconds = 0.0
+        self._eager_seconds, self.dtype = 0.0, like.dtype
         self._kernel: OnePass | None = None
         self.fused = like.device.type == "cpu" and n_atoms <= LARGEST_FUSED
 
@@ -77,12 +77,16 @@ class Program:
         return _energy(self.forces, x)
 
     def energy_and_forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies ``(n,)`` and forces ``(n, n_atoms, 3)`` of any number of configurations."""
-        energy, force = x.new_empty(len(x)), torch.empty_like(x)
+        """Energies ``(n,)`` and forces ``(n, n_atoms, 3)`` of any number of configurations.
+
+        Every pass converts its own, on its core: copies of all of them would be shared between threads.
+        """
+        energy = torch.empty(len(x), dtype=self.dtype, device=x.device)
+        force = torch.empty(x.shape, dtype=self.dtype, device=x.device)
 
         def fill(first: int, size: int, evaluate: OnePass) -> None:
             part = slice(first, first + size)
-            energy[part], columns = evaluate(x[part].permute(1, 2, 0).contiguous())
+            energy[part], columns = evaluate(self._columns(x[part]))
             force[part] = columns.permute(2, 0, 1)
 
         first = 0
@@ -95,10 +99,13 @@ class Program:
             list(parallel(lambda start: fill(start, self.chunk, kernel), starts))
         return energy, force
 
+    def _columns(self, x: Tensor) -> Tensor:
+        return x.permute(1, 2, 0).to(self.dtype).contiguous()
+
     def _is_compiled(self, x: Tensor) -> bool:
         """Whether there is a kernel; it is made once eager passes have taken long enough."""
         if self._kernel is None and self._eager_seconds >= self._compile_after:
-            self._compile(x[: self.chunk].permute(1, 2, 0).contiguous())
+            self._compile(self._columns(x[: self.chunk]))
         return self._kernel is not None
 
     def _eager(self, x: Tensor) -> tuple[Tensor, Tensor]:

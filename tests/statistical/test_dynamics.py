@@ -7,6 +7,7 @@ import openmm
 import pytest
 from openmm import app
 
+from boltzgen.analyze.free_energy import state_probability
 from boltzgen.config.schema import SimulateSettings
 from boltzgen.runtime.context import Context
 from boltzgen.simulate.stage import simulate
@@ -27,7 +28,7 @@ def dimer() -> MolecularSystem:
 def replicate_means(settings: SimulateSettings, n: int, platform: str) -> np.ndarray:
     system = dimer()
     runs = [simulate(system, settings, Context(seed), platform) for seed in range(n)]
-    return np.array([system.collective_variables[0].values(run.positions).mean() for run in runs])
+    return np.array([run.expectation(system.collective_variables[0].values(run.positions)) for run in runs])
 
 
 def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
@@ -44,7 +45,7 @@ def check_mean_bond_length(means: np.ndarray, bound: float) -> None:
 @both_ways
 def test_langevin_gives_the_mean_bond_length(platform: str) -> None:
     settings = SHORT.model_copy(update={"method": "langevin", "production_ps": 150.0, "n_replicas": 250})
-    check_mean_bond_length(replicate_means(settings, 8, platform), bound=3e-4)
+    check_mean_bond_length(replicate_means(settings, 16, platform), bound=3e-4)
 
 
 @both_ways
@@ -71,9 +72,9 @@ def test_exchanges_do_not_heat_stiff_bonds(platform: str) -> None:
     r = np.linspace(0.05, 0.35, 20_001)
     u = 0.5 * STIFFNESS * (r - LENGTH) ** 2 / system.kT
     exact = np.average(u, weights=r**2 * np.exp(-u))
-    error = run.reduced_energies.std() / np.sqrt(len(run) / 2)  # energies are correlated for about 1 ps
+    error = 0.5**0.5 / np.sqrt(run.ess / 2)  # energies are correlated for about 1 ps
     assert error < 0.015
-    assert abs(run.reduced_energies.mean() - exact) < 2.5 * error
+    assert abs(run.expectation(run.reduced_energies) - exact) < 2.5 * error
 
 
 def two_wells(barrier: float = 20.0) -> MolecularSystem:
@@ -105,7 +106,9 @@ def test_exchange_crosses_a_barrier_and_weighs_both_wells() -> None:
     found = []
     for seed in range(6):
         run = simulate(system, settings, Context(seed), "batched")
-        found.append((system.collective_variables[0].values(run.positions) > 0.3).mean())
+        found.append(
+            run.expectation((system.collective_variables[0].values(run.positions) > 0.3).astype(float))
+        )
     error = np.std(found, ddof=1) / len(found) ** 0.5
     assert error < 0.02
     assert abs(np.mean(found) - exact) < 3.5 * error
@@ -116,23 +119,17 @@ def test_exchange_crosses_a_barrier_and_weighs_both_wells() -> None:
 def test_a_flat_histogram_crosses_the_barrier_and_its_weights_undo_it(levels: int | None) -> None:
     """With all of the bias for all replicas, or with levels from none to all of it."""
     system = two_wells()
-    schedule = {"n_runs": 1, "method": "flat_histogram", "bias": ("distance",), "n_replicas": 32}
-    settings = SHORT.model_copy(
-        update=schedule
-        | {"timestep_fs": 5.0, "equilibration_ps": 40.0, "production_ps": 1500.0, "n_temperatures": levels}
-    )
+    schedule = {"n_runs": 1, "method": "flat_histogram", "bias": ("distance",), "n_temperatures": levels}
+    schedule |= {"n_replicas": 96 if levels is None else 256, "timestep_fs": 10.0, "frame_interval_ps": 0.25}
+    settings = SHORT.model_copy(update=schedule | {"equilibration_ps": 15.0, "production_ps": 2500.0})
+    run = simulate(system, settings, Context(1), "batched")
     r = np.linspace(0.05, 0.6, 20_001)
     weight = r**2 * np.exp(-20.0 * (((r - 0.3) / 0.1) ** 2 - 1) ** 2 / system.kT)
     exact = weight[r > 0.3].sum() / weight.sum()
-    found, unweighted = [], []
-    for seed in range(6):
-        run = simulate(system, settings, Context(seed), "batched")
-        far = system.collective_variables[0].values(run.positions) > 0.3
-        found.append(run.expectation(far.astype(float)))
-        unweighted.append(far.mean())
-    error = np.std(found, ddof=1) / len(found) ** 0.5
-    assert error < 0.02
-    assert abs(np.mean(found) - exact) < 3.5 * error
-    assert abs(np.mean(found) - 0.5) > 3.5 * error  # what dropping the r^2 of the measure would give
+    far = system.collective_variables[0].values(run.positions) > 0.3
+    found = state_probability(run, far)
+    assert found.error is not None and found.error < 0.02
+    assert abs(found.value - exact) < 3.5 * found.error
+    assert abs(found.value - 0.5) > 3.5 * found.error  # what dropping the r^2 of the measure would give
     if levels == 1:
-        assert abs(np.mean(unweighted) - exact) > 3.5 * error  # what frames are worth without their weights
+        assert abs(far.mean() - exact) > 3.5 * found.error  # what frames are worth without their weights
