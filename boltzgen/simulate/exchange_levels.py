@@ -11,9 +11,13 @@ from torch import Tensor
 from boltzgen.config.schema import SimulateSettings
 from boltzgen.ensemble.weighted import Array
 from boltzgen.simulate.bias import biased_variables
-from boltzgen.simulate.temperature_ladder import temperatures_of
+from boltzgen.simulate.temperature_ladder import number_for, temperatures_of
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.units import thermal_energy
+
+_LENGTH_OF_A_VARIABLE = 1.45
+"""Thermodynamic length from no bias to all of it, of one torsion of a peptide (1.35 for phi and psi of alanine
+dipeptide, 1.5 for the six of three alanines, from acceptances); those of several add up like errors."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,15 @@ class ExchangeLevels:
 def levels_of(settings: SimulateSettings, system: MolecularSystem) -> ExchangeLevels:
     """What the settings ask for: hotter replicas, or ones under more and more of a bias, or both.
 
-    Where nothing is said of temperatures, a bias has one level more than variables, all at the target's.
+    Where nothing is said of temperatures, levels of a bias are all at the target's, and as many as let
+    neighbours exchange often enough.
     """
     temperatures_k = temperatures_of(settings, system.n_atoms, system.temperature_k)
     if settings.method != "flat_histogram":
         return ExchangeLevels.at(temperatures_k)
     if settings.n_temperatures is None:
-        n_levels = 1 + len(biased_variables(system, settings.bias))
-        temperatures_k = np.full(n_levels, system.temperature_k)
+        length = _LENGTH_OF_A_VARIABLE * len(biased_variables(system, settings.bias)) ** 0.5
+        temperatures_k = np.full(number_for(length), system.temperature_k)
     if len(temperatures_k) == 1:
         return ExchangeLevels.at(temperatures_k, 1.0)
     strengths = torch.linspace(0.0, 1.0, len(temperatures_k), dtype=torch.float64)

@@ -106,3 +106,10 @@ def test_sets_fill_the_replicas_but_each_is_long_enough() -> None:
     assert (
         both.levels.strengths.tolist() == [0.0, 1.0] and str(both.levels) == "300, 375 K and 0, 1 of the bias"
     )
+
+
+def test_levels_of_a_bias_grow_with_the_root_of_its_variables() -> None:
+    peptide = load_system("alanine_peptide", {"solvent": "vacuum"})
+    for names, n in ((("phi1",), 2), (("phi1", "psi1"), 3), ((), 4)):
+        levels = RunPlan.of(settings(method="flat_histogram", bias=names), peptide).levels
+        assert levels.strengths.tolist() == np.linspace(0.0, 1.0, n).tolist()
