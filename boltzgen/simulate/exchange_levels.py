@@ -17,7 +17,7 @@ from boltzgen.units import thermal_energy
 
 _LENGTH_OF_A_VARIABLE = 1.45
 """Thermodynamic length from no bias to all of it, of one torsion of a peptide (1.35 for phi and psi of
-alanine dipeptide, 1.5 for the six of three alanines, from acceptances); those of several add up like errors."""
+alanine dipeptide, 1.5 for the six of three alanines, by acceptances); those of several add up like errors."""
 
 
 @dataclass(frozen=True)

@@ -103,11 +103,20 @@ def _force_fields(wanted: Wanted, solvent: str | None) -> list[str]:
     return fields
 
 
+_BIASED = [
+    "# The training ensemble: replicas under none to all of a bias that makes every value of each torsion",
+    "# above equally likely. `bias: [a, b]` names fewer; parallel_tempering needs none, and takes longer.",
+    "simulate: {method: flat_histogram, production_ps: 4000, frame_interval_ps: 0.5}",
+    "",
+]
+
+
 def _text(name: str, parameters: dict[str, object], torsions: Sequence[FoundTorsion]) -> str:
     """The workflow file, with its comments."""
     rows = [f"    {key}: {_flow(value)}" for key, value in parameters.items()]
     variables = [f"  {t.name}: {{kind: torsion, atoms: {list(t.atoms)}}}" for t in torsions]
     first = torsions[0].name if torsions else "phi"
+    quickly = "" if torsions else "n_temperatures: 3, "
     states = _STATES_OF_PHI if first.startswith("phi") else _STATES
     return "\n".join(
         [
@@ -130,6 +139,7 @@ def _text(name: str, parameters: dict[str, object], torsions: Sequence[FoundTors
             "# states:",
             *(f"#   {state}: {{cv: {first}, intervals: [[{region}]]}}" for state, region in states.items()),
             "",
+            *(_BIASED if torsions else []),
             "# MD of your own in place of the built-in simulation:",
             "# data: {trajectory: [md.dcd]}",
             "",
@@ -137,7 +147,7 @@ def _text(name: str, parameters: dict[str, object], torsions: Sequence[FoundTors
             "",
             "# `--quick`: minutes, to see every stage work. Do not read the free energies.",
             "quick:",
-            "  simulate: {n_runs: 2, n_temperatures: 3, equilibration_ps: 2, production_ps: 50}",
+            f"  simulate: {{n_runs: 2, {quickly}equilibration_ps: 2, production_ps: 50}}",
             "  train: {steps: 300, minutes: 5, batch_size: 32, compile: never}",
             "  sample: {n_particles: 128, n_islands: 2, n_levels: 60, bridge_cess: 0.9, bridge_moves: 2, "
             "n_pilot: 64, n_forward: 64}",

@@ -185,7 +185,11 @@ def _check_energy(system: MolecularSystem) -> None:
 
 
 def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
-    wanted, there = workflow.simulate.platform, installed_platforms()
+    wanted: str = workflow.simulate.platform
+    there = installed_platforms()
+    key, remedy = "simulate.platform", "use auto"
+    if wanted == "auto" and only_batched(workflow.simulate):
+        wanted, key, remedy = BATCHED, "simulate.method", "use parallel_tempering, without simulate.minutes"
     if workflow.data.trajectory or workflow.pretrained or wanted == "auto":
         return
     if wanted in there:
@@ -204,7 +208,7 @@ def _check_platform(workflow: Workflow, system: MolecularSystem) -> None:
         make_potential(system, backend="batched", dtype=torch.float32)
     except UserError as error:
         reason = f"{system.name} cannot be batched ({error.what})"
-        raise ConfigError("simulate.platform", reason, "use auto") from None
+        raise ConfigError(key, reason, remedy) from None
 
 
 def _check_timestep(workflow: Workflow, system: MolecularSystem) -> None:

@@ -167,8 +167,10 @@ def test_a_run_says_what_its_data_lack(
     visited, other = (0, 1) if inside.mean() > 0.5 else (1, 0)
     write(system, dynamics.positions[system.states[visited].members(dynamics.positions)], tmp_path / "md.dcd")
     said = simulated(tmp_path)
-    assert len(said) == 2 and said[0].startswith("simulate: running")
+    assert said[0].startswith("simulate: running")
     assert f"warning: the data never visit the state {system.states[other].name}," in said[1]
+    found = [line for line in said[2:] if line.startswith(f"MD: population {system.states[other].name} 0")]
+    assert len(found) == 1 and all(line.startswith("MD: ") for line in said[2:])
     assert (tmp_path / "run" / "data" / "ensemble.h5").exists()
 
 
