@@ -37,7 +37,7 @@ def of_simulation(run: Run) -> str:
     from boltzgen.simulate.engine import expected
 
     steps, seconds = expected(system, settings)
-    stored = size(_simulated_frames(settings, system.n_atoms) * system.n_atoms * 3 * 4)
+    stored = size(_simulated_frames(settings, system) * system.n_atoms * 3 * 4)
     return f"estimate: {steps:.3g} MD steps, about {clock(seconds)}, up to {stored} of frames"
 
 
@@ -101,7 +101,7 @@ def _of_sampling(run: Run, model: EnergyModel) -> str:
 def disk_of_data(run: Run) -> float:
     """Frames."""
     n_atoms, workflow = run.system.n_atoms, run.workflow
-    return _n_frames(n_atoms, workflow) / workflow.data.stride * n_atoms * 12.0
+    return _n_frames(run.system, workflow) / workflow.data.stride * n_atoms * 12.0
 
 
 def disk_of_sample(run: Run) -> float:
@@ -119,7 +119,7 @@ def disk_of_export(run: Run) -> float:
 
 def memory_of_data(run: Run) -> float:
     """Frames, twice."""
-    return _n_frames(run.system.n_atoms, run.workflow) * run.system.n_atoms * 24.0
+    return _n_frames(run.system, run.workflow) * run.system.n_atoms * 24.0
 
 
 def memory_of_training(run: Run) -> float:
@@ -133,7 +133,7 @@ def memory_of_training(run: Run) -> float:
     from boltzgen.runtime.threads import part_size
 
     n_atoms, workflow = run.system.n_atoms, run.workflow
-    kept = _n_frames(n_atoms, workflow) / workflow.data.stride
+    kept = _n_frames(run.system, workflow) / workflow.data.stride
     model, train = workflow.model, workflow.train
     part = part_size(train.batch_size, n_atoms, torch.device("cpu"), train.levels_per_sample)
     at_once = min(train.batch_size, part * torch.get_num_threads()) * train.levels_per_sample
@@ -149,7 +149,7 @@ def memory_of_sample(run: Run) -> float:
     return float(run.workflow.sample.n_particles) * run.system.n_atoms * 48.0
 
 
-def _n_frames(n_atoms: int, workflow: Workflow) -> float:
+def _n_frames(system: MolecularSystem, workflow: Workflow) -> float:
     """Frames that the run simulates, or reads, going by the size of the files."""
     if workflow.pretrained is not None:
         return 0.0
@@ -158,16 +158,16 @@ def _n_frames(n_atoms: int, workflow: Workflow) -> float:
         formats = [FORMATS.get(path.suffix.lower().lstrip(".")) for path in files]
         per_atom = [12.0 if each is None else each.bytes_per_atom for each in formats]
         sizes = zip(files, per_atom, strict=True)
-        return sum(path.stat().st_size / (each * n_atoms) for path, each in sizes)
-    return _simulated_frames(workflow.simulate, n_atoms)
+        return sum(path.stat().st_size / (each * system.n_atoms) for path, each in sizes)
+    return _simulated_frames(workflow.simulate, system)
 
 
-def _simulated_frames(settings: SimulateSettings, n_atoms: int) -> float:
-    """Frames of all runs, at most: batched replicas leave some at every temperature."""
-    from boltzgen.simulate.temperature_ladder import temperatures_of
+def _simulated_frames(settings: SimulateSettings, system: MolecularSystem) -> float:
+    """Frames of all runs, at most: batched replicas leave some at every level."""
+    from boltzgen.simulate.exchange_levels import levels_of
 
-    n_temperatures = len(temperatures_of(settings, n_atoms, 1.0))
-    return settings.n_runs * n_temperatures * settings.production_ps / settings.frame_interval_ps
+    n_levels = len(levels_of(settings, system))
+    return settings.n_runs * n_levels * settings.production_ps / settings.frame_interval_ps
 
 
 def _network_throughput(
