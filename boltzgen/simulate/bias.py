@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,27 +57,45 @@ class Bias:
 
     def basis(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Cosines and sines ``(n_variables, 2 HARMONICS, n)``; the sines of what is not periodic are zero."""
-        theta = self.angles(parameters, x)
-        c, s = theta.cos(), theta.sin()
-        cosines, sines = [c], [s]
-        for _ in range(HARMONICS - 1):
-            a, b = cosines[-1], sines[-1]
-            cosines.append(a * c - b * s)
-            sines.append(b * c + a * s)
-        periodic = torch.tensor([[float(cv.periodic)] for cv in self.variables]).to(x)
-        return torch.stack([*cosines, *(periodic * each for each in sines)], dim=1)
+        order = torch.arange(1, HARMONICS + 1, dtype=x.dtype)[:, None]
+        angles = order * self.angles(parameters, x)[:, None]
+        periodic = torch.tensor([float(cv.periodic) for cv in self.variables], dtype=x.dtype)
+        return torch.cat([angles.cos(), periodic[:, None, None] * angles.sin()], dim=1)
 
     def energy(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Energies ``(n,)`` in the unit of a and b."""
-        return (parameters[:, : 2 * HARMONICS, None] * self.basis(parameters, x)).sum((0, 1))
+        return self._series(parameters, self.angles(parameters, x))[0].sum(0)
 
     def energy_and_forces(self, parameters: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B,)`` and ``(n_atoms, 3, B)`` of configurations in that order."""
+        """``(B,)`` and ``(n_atoms, 3, B)`` of configurations in that order.
+
+        Only the angles are differentiated, in the positions of their atoms: little to compile.
+        """
+        atoms = sorted({atom for cv in self.variables for atom in cv.atoms or range(len(x))})
+        place = {atom: k for k, atom in enumerate(atoms)}
+        among = Bias(
+            tuple(replace(cv, atoms=tuple(place[a] for a in cv.atoms or atoms)) for cv in self.variables)
+        )
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            energy = self.energy(parameters, x.permute(2, 0, 1))
-            (gradient,) = torch.autograd.grad(energy.sum(), x)
-        return energy.detach(), -gradient
+            few = x.detach()[atoms].requires_grad_()
+            theta = among.angles(parameters, few.permute(2, 0, 1))
+            energies, slopes = self._series(parameters, theta.detach())
+            (gradient,) = torch.autograd.grad(theta, few, slopes)
+        none = len(atoms)  # the row of atoms that feel nothing
+        rows = torch.tensor([place.get(atom, none) for atom in range(len(x))])
+        return energies.sum(0), -torch.cat([gradient, torch.zeros_like(gradient[:1])])[rows]
+
+    def _series(self, parameters: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of each variable ``(n_variables, n)`` and its derivative in theta, by recurrence."""
+        periodic = torch.tensor([[float(cv.periodic)] for cv in self.variables], dtype=theta.dtype)
+        c1, s1 = theta.cos(), theta.sin()
+        c, s, total, slope = c1, s1, torch.zeros_like(theta), torch.zeros_like(theta)
+        for k in range(1, HARMONICS + 1):
+            a = parameters[:, k - 1, None]
+            b = periodic * parameters[:, HARMONICS + k - 1, None]
+            total, slope = total + a * c + b * s, slope + k * (b * c - a * s)
+            c, s = c * c1 - s * s1, s * c1 + c * s1
+        return total, slope
 
 
 def biased_variables(system: MolecularSystem, names: Sequence[str]) -> tuple[CollectiveVariable, ...]:
