@@ -25,6 +25,8 @@ def checkpointed_frames(task: Task, log: Log) -> Recorder | None:
     piece = task.kept.load(task.finished, log)
     if piece is None or (piece["platform"], piece["seed"]) != (task.platform, task.seed):
         return None
+    if "log_weights" not in piece:  # of a version without them
+        return None
     energies, log_weights, replicas = (piece[key].tolist() for key in ("energies", "log_weights", "replicas"))
     return Recorder(list(piece["positions"].numpy()), energies, log_weights, replicas, piece["remarks"])
 
