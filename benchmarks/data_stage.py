@@ -2,9 +2,10 @@
 
     python benchmarks/data_stage.py [--system ALDP-B] [--torsions phi] [--ways "flat histogram"]
 
-For every torsion the state is that it is between 0 and 2.5 rad, and its worth ``p (1 - p) / error^2``: as many
-independent frames would give this error. Errors are the spread of 16 groups of replicas. Minutes are those of
-the whole stage, compiling included. The ways take turns, one run of each; nothing asserts the figures.
+For every torsion the state is that it is between 0 and 2.5 rad, and its worth ``p (1 - p) / error^2``: as
+many independent frames would give this error. Errors are the spread of 16 groups of replicas. Minutes are
+those of the whole stage, compiling included. The ways take turns, one run of each; nothing asserts the
+figures.
 """
 
 from __future__ import annotations
