@@ -51,8 +51,8 @@ def _of_data(data: DataSettings, pretrained: str | None) -> Iterator[ConfigError
 def _of_simulation(simulate: SimulateSettings) -> Iterator[ConfigError]:
     step, frame, swap = simulate.timestep_fs or 1.0, simulate.frame_interval_ps, simulate.swap_interval_ps
     step = step / 1000
-    alone = 1 if simulate.method == "parallel_tempering" else None
-    exchanging = simulate.method != "langevin" and simulate.n_temperatures not in (1, alone)
+    tempering = simulate.method == "parallel_tempering" and simulate.n_temperatures != 1
+    exchanging = tempering or simulate.method == "flat_histogram"
     intervals = {"frame_interval_ps": frame} | ({"swap_interval_ps": swap} if exchanging else {})
     for name, interval in intervals.items():
         if not _divides(step, interval):

@@ -22,6 +22,8 @@ FASTEST = 1.0
 """Growth [kT/ps] of the bias where replicas are as dense as if all values were equally likely."""
 SLOWING = 3.0
 """The growth is at most ``SLOWING / t`` [kT]; below 1, errors of the bias would outlive the learning."""
+HIGHEST_HILL = 0.5
+"""Growth [kT] of the bias at a time, by the same density."""
 FLATNESS_BINS = 36
 
 
@@ -29,7 +31,7 @@ def growth(bias: Bias, parameters: Tensor, x: Tensor, elapsed_ps: float, interva
     """What replicas at ``x`` ``(n, n_atoms, 3)`` add to the parameters [kT] in an interval."""
     order = torch.arange(1, HARMONICS + 1, dtype=torch.float64)
     damping = 2.0 * torch.exp(-0.5 * (HILL_WIDTH * order) ** 2)
-    rate = min(FASTEST, SLOWING / max(elapsed_ps, interval_ps))
+    rate = min(FASTEST, HIGHEST_HILL / interval_ps, SLOWING / max(elapsed_ps, interval_ps))
     density = bias.basis(parameters, x).mean(-1)
     return torch.nn.functional.pad(rate * interval_ps * damping.repeat(2) * density, (0, 2))
 

@@ -47,11 +47,10 @@ class RunPlan:
         """What the settings come to for a system."""
         levels = levels_of(settings, system)
         n_sets = settings.n_replicas or _default_sets(settings, len(levels))
-        exchanging = len(levels) > 1
         frame, swap = settings.frame_interval_ps, settings.swap_interval_ps
-        piece = min(frame, swap) if exchanging else frame
         plain, biased = settings.method == "langevin", settings.method == "flat_histogram"
-        measured = exchanging and settings.n_temperatures is None and not biased
+        piece = min(frame, swap) if biased or len(levels) > 1 else frame
+        measured = len(levels) > 1 and settings.n_temperatures is None and not biased
 
         def pieces(share: float) -> int:
             return max(1, round(share * settings.equilibration_ps / piece))
