@@ -34,10 +34,11 @@ def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
     context = Context(1, on_progress=lambda *a: told.append(a), checkpoints=resume)
     run = simulate(load_system("harmonic_dimer"), settings, context, platform)
     assert run.islands is not None and run.lineages is not None
-    n_islands = 20 if platform == "batched" else 2  # the walkers of each run, or the runs
-    np.testing.assert_array_equal(run.islands, np.repeat(np.arange(n_islands), 100 // n_islands))
-    assert not set(run.lineages[:50]) & set(run.lineages[50:])
-    assert not np.array_equal(run.positions[:50], run.positions[50:])
+    n_islands = 40 if platform == "batched" else 2  # replicas at both temperatures of each run, or the runs
+    half = 100 if platform == "batched" else 50
+    np.testing.assert_array_equal(run.islands, np.repeat(np.arange(n_islands), 2 * half // n_islands))
+    assert not set(run.lineages[:half]) & set(run.lineages[half:])
+    assert not np.array_equal(run.positions[:half], run.positions[half:])
     assert told and "swap acceptance" in told[-1][2]
     assert all(0 <= done <= total for done, total, _ in told)
     assert sorted(path.name for path in resume.iterdir()) == ["run_0.pt", "run_1.pt"]

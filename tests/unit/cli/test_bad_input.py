@@ -163,9 +163,13 @@ def test_settings_that_cannot_work_together(refused: Refused, assignments: list[
 
 
 def test_a_step_that_is_too_long_for_a_bond(refused: Refused) -> None:
-    line = refused("run", "alanine_dipeptide", *overrides("simulate.timestep_fs=4"))
+    by_openmm = ("simulate.method=parallel_tempering", "simulate.bias=[]", "simulate.timestep_fs=4")
+    line = refused("run", "alanine_dipeptide", *overrides(*by_openmm))
     assert "alanine_dipeptide" in line or "command line" in line
     assert "simulate.timestep_fs: steps of 4 fs are too long for the bond N - H of NME 3" in line
+    of_one_mass = ("simulate.method=flat_histogram", "simulate.timestep_fs=6.25")
+    line = refused("run", "alanine_dipeptide", *overrides(*of_one_mass))
+    assert "steps of 6.25 fs are too long for the bond C - O of" in line
 
 
 def test_memory_that_is_not_there(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
