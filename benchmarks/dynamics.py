@@ -1,4 +1,4 @@
-"""Speed of Langevin dynamics: batched replicas beside OpenMM and beside their own energies, in one run.
+"""Speed of dynamics: batched replicas beside OpenMM and beside their own energies, in one run.
 
     python benchmarks/dynamics.py [--systems ALDP-B ALA3] [--replicas 64 512] [--seconds 4] [--biased]
 
@@ -36,12 +36,12 @@ def dynamics(system: MolecularSystem, n: int, biased: bool) -> Callable[[float],
     levels = ExchangeLevels.at(system.temperature_k * RATIO ** np.arange(N_TEMPERATURES))
     bias = Bias(system.collective_variables[:2]) if biased else None
     replicas = BatchedReplicas.at_reference(system, levels, n, seed=1, compiled=True, bias=bias)
-    replicas.step(EXCHANGE_EVERY, DT_PS, FRICTION_PER_PS)
+    replicas.move(EXCHANGE_EVERY, DT_PS, FRICTION_PER_PS)
 
     def measure(seconds: float) -> float:
         started, steps = time.perf_counter(), 0
         while time.perf_counter() < started + seconds:
-            replicas.step(EXCHANGE_EVERY, DT_PS, FRICTION_PER_PS)
+            replicas.move(EXCHANGE_EVERY, DT_PS, FRICTION_PER_PS)
             replicas.exchange()
             replicas.x.float()  # a frame
             steps += n * EXCHANGE_EVERY

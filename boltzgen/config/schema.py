@@ -119,7 +119,7 @@ class SimulateSettings(Settings):
         "for at most so many minutes of all runs",
     )
     n_visits: Count = Field(200, description="effective independent visits to each state; see minutes")
-    frame_interval_ps: Positive = Field(0.1, description="time between stored frames")
+    frame_interval_ps: Positive = Field(0.5, description="time between stored frames")
     swap_interval_ps: Positive = Field(0.5, description="time between exchange attempts")
     platform: Literal["auto", "batched", "Reference", "CPU", "OpenCL", "CUDA", "HIP"] = Field(
         "auto",

@@ -79,6 +79,13 @@ class Regions:
     def n_columns(self) -> int:
         return sum(unit.size for unit in self.units)
 
+    @property
+    def of_single_units(self) -> tuple[Region, ...]:
+        """The regions that one unit tells apart."""
+        return tuple(
+            region for region in self.regions if len(self.units) == 1 or len(region.columns) < self.n_columns
+        )
+
     def cells(self, positions: Positions) -> NDArray[np.int64]:
         """Well ``(n, n_columns)`` of every coordinate, in ascending order within each unit."""
         found = self._cells(positions)
@@ -105,7 +112,7 @@ class Regions:
 
 
 def find_regions(units: Sequence[Unit], data: WeightedEnsemble, mirrored: bool = False) -> Regions:
-    """Regions of weighted data in the wells of ``units`` (`boltzgen.sample.units_of_motion` finds them).
+    """Regions of weighted data in the wells of ``units`` (torsions, or `boltzgen.sample.units_of_motion`).
 
     mirrored
         Whether mirror images are the same molecule.

@@ -1,4 +1,4 @@
-"""Dynamics of many replicas (walkers) at once on batched target energies: Langevin, replica exchange.
+"""Dynamics of many replicas (walkers) at once on batched target energies, with replica exchange.
 
 OpenMM moves one configuration at a time; where its forces take long (generalised Born, custom forces), a
 hundred configurations in one pass of torch take little more than one.
@@ -17,14 +17,17 @@ from boltzgen.potential.batched import BatchedEvaluator
 from boltzgen.runtime.random_streams import numbered_generator
 from boltzgen.simulate.bias import Bias
 from boltzgen.simulate.exchange_levels import ExchangeLevels
-from boltzgen.simulate.langevin import Langevin, Part, number_of_parts
+from boltzgen.simulate.hybrid_monte_carlo import HybridMonteCarlo, Part, number_of_parts
 from boltzgen.simulate.sampling_masses import sampling_masses
 from boltzgen.system.molecular_system import MolecularSystem
 
 BATCHED = "batched"
 """Name of this way of simulating among OpenMM's platforms."""
-_COLUMNS = ("x", "v", "acceleration", "thermal", "strength", "energy", "bias")
-_COUNTS = ("level", "ends_seen", "round_trips", "n_accepted", "n_proposed", "n_exchanges")
+_COLUMNS = ("x", "v", "acceleration", "kT", "strength", "energy", "bias")
+_COUNTS = (
+    *("level", "ends_seen", "round_trips", "n_accepted", "n_proposed", "n_exchanges"),
+    *("n_moves", "n_moves_accepted"),
+)
 
 
 @dataclass
@@ -40,9 +43,13 @@ class BatchedReplicas:
     ends_seen, round_trips
         Which end of the levels each replica was at last (-1 first, 1 last, 0 none), and how often replicas
         have come back to the first from the last.
+    n_accepted, n_proposed
+        Exchanges.
+    n_moves_accepted, n_moves
+        Stretches of dynamics of all replicas.
     """
 
-    dynamics: Langevin
+    dynamics: HybridMonteCarlo
     parts: list[Part]
     n: int
     generator: torch.Generator
@@ -53,6 +60,8 @@ class BatchedReplicas:
     n_accepted: int = 0
     n_proposed: int = 0
     n_exchanges: int = 0
+    n_moves: int = 0
+    n_moves_accepted: int = 0
 
     @classmethod
     def at_reference(
@@ -69,13 +78,13 @@ class BatchedReplicas:
         evaluator = batched_potential(system, n, compiled=False).evaluator
         assert isinstance(evaluator, BatchedEvaluator)
         masses = sampling_masses(system)
-        dynamics = Langevin(evaluator, masses, compiled, bias)
+        dynamics = HybridMonteCarlo(evaluator, masses, compiled, bias)
         n_parts = number_of_parts(n) if compiled else 1
         each = -(-n // n_parts)
-        thermal = (levels.kT[0] / masses[:, None, None]).sqrt().expand(-1, 1, each).contiguous()
+        kT = levels.kT[:1].expand(each).contiguous()
         x = torch.as_tensor(system.positions)[:, :, None].expand(-1, -1, each).contiguous()
         generators = [numbered_generator(seed, 1 + part) for part in range(n_parts)]
-        parts = [dynamics.started(x, thermal, generator) for generator in generators]
+        parts = [dynamics.started(x, kT, generator) for generator in generators]
         replicas = cls(dynamics, parts, n, numbered_generator(seed, 0), levels)
         replicas.set_levels(levels)
         return replicas
@@ -93,9 +102,10 @@ class BatchedReplicas:
         self._find_forces()
 
     def count_anew(self) -> None:
-        """Forget exchanges and round trips so far."""
+        """Forget exchanges, round trips and moves so far."""
         self.ends_seen = torch.zeros_like(self.level)
         self.round_trips = self.n_accepted = self.n_proposed = self.n_exchanges = 0
+        self.n_moves = self.n_moves_accepted = 0
 
     @property
     def n_sets(self) -> int:
@@ -120,9 +130,16 @@ class BatchedReplicas:
         """Values of every replica ``(n,)`` as those of each set in the order of levels, ``(n_sets, R)``."""
         return values[: self.level.numel()].view_as(self.level).gather(1, self.level.argsort(1))
 
-    def step(self, n: int, dt: float, friction: float) -> None:
-        """``n`` steps of ``dt`` [ps] with ``friction`` [1/ps]."""
-        self.dynamics.move(self.parts, n, dt, friction)
+    def move(self, n: int, dt: float, friction: float) -> None:
+        """A stretch of ``n`` steps of ``dt`` [ps] with ``friction`` [1/ps], which each replica may reject."""
+        accepted = self.dynamics.propose(self.parts, n, dt, friction)
+        self.n_moves += len(accepted)
+        self.n_moves_accepted += int(accepted.sum())
+
+    @property
+    def share_moved(self) -> float:
+        """Of stretches that were accepted."""
+        return self.n_moves_accepted / max(self.n_moves, 1)
 
     def exchange(self) -> None:
         """Every other pair of neighbours exchanges by the Metropolis rule; the others next time."""
@@ -141,14 +158,13 @@ class BatchedReplicas:
         self._count_round_trips()
 
     def _take_levels(self) -> None:
-        """Thermal velocities, present ones scaled alike, and strengths of the bias of the levels."""
-        before = self._joined("thermal")
-        level = torch.zeros(before.shape[-1], dtype=torch.long)  # those in no set are at the first
+        """Temperatures, velocities scaled alike, and strengths of the bias of the levels."""
+        before = self._joined("kT")
+        level = torch.zeros(len(before), dtype=torch.long)  # those in no set are at the first
         level[: self.level.numel()] = self.level.flatten()
-        thermal = (self.levels.kT[level] / self.dynamics.masses[:, None, None]).sqrt()
-        self._spread("v", self._joined("v") * (thermal / before))
-        self._spread("thermal", thermal)
-        strength = self.levels.strengths[level]
+        kT, strength = self.levels.kT[level], self.levels.strengths[level]
+        self._spread("v", self._joined("v") * (kT / before).sqrt())
+        self._spread("kT", kT)
         if not torch.equal(strength, self._joined("strength")):
             self._spread("strength", strength)
             self._find_forces()

@@ -22,6 +22,8 @@ from boltzgen.simulate.temperature_ladder import evenly_spaced
 from boltzgen.simulate.visits import Visits
 
 SAVE_EVERY_SECONDS = 60.0
+LEAST_MOVED = 0.1
+"""Share of stretches of dynamics that are accepted; with fewer, steps are too long to get anywhere."""
 MORE = 0.2
 """Of the production is added at a time until all states have been visited often enough."""
 
@@ -63,6 +65,8 @@ class BatchedRun:
             self._learn(bias, torch.cat(seen[len(seen) // 2 :]))
         replicas.set_levels(wanted)
         self._moved(plan.n_equilibration)
+        if replicas.share_moved < LEAST_MOVED:
+            raise FloatingPointError(f"only {replicas.share_moved:.0%} of moves are accepted")
         replicas.count_anew()
 
     def _learn(self, bias: Bias, seen: Tensor) -> None:
@@ -113,7 +117,8 @@ class BatchedRun:
         """Move on by so many pieces, exchanging where it is due, and look after each."""
         plan, replicas, found = self.plan, self.replicas, []
         for _ in range(n_pieces):
-            replicas.step(plan.steps_per_piece, plan.dt_ps, self.task.settings.friction_per_ps)
+            for _ in range(plan.stretches_per_piece):
+                replicas.move(plan.steps_per_stretch, plan.dt_ps, self.task.settings.friction_per_ps)
             if not (replicas.energy.isfinite().all() and replicas.bias.isfinite().all()):
                 raise FloatingPointError("energy is not finite")
             self.n_pieces += 1
@@ -150,7 +155,10 @@ class BatchedRun:
         return found
 
     def _remarks(self, x: Tensor) -> list[str]:
-        replicas, bias, lines = self.replicas, self.replicas.dynamics.bias, []
+        replicas, bias = self.replicas, self.replicas.dynamics.bias
+        lines = [
+            f"steps of {1000 * self.plan.dt_ps:.3g} fs, {replicas.share_moved:.0%} of stretches accepted"
+        ]
         if replicas.n_proposed:
             lines.append(f"{replicas.n_sets} sets of replicas at {replicas.levels}: {_exchanges(replicas)}")
         if bias is not None:

@@ -12,6 +12,9 @@ from boltzgen.system.molecular_system import MolecularSystem
 
 REPLICAS = 64
 """Of a run by default, over all temperatures: what two cores move at full speed."""
+STRETCH_PS = 0.5
+"""Of dynamics that is accepted or rejected as a whole, at most. Errors of the energy do not grow with it, and
+the shorter it is, the sooner replicas turn back."""
 COMPILE_ENERGIES_FROM = 1_000_000
 """Evaluations from which compiling wins its time back. Never by the clock: rounding would depend on it."""
 SHORTEST_REPLICA = 2.0
@@ -23,7 +26,7 @@ under a bias that is learned; and at last with everything fixed."""
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Counts of pieces, each a number of time steps after which replicas may exchange or leave a frame.
+    """Counts of pieces, each some stretches of dynamics after which replicas may exchange or leave a frame.
 
     n_frames
         Of each replica.
@@ -33,7 +36,8 @@ class RunPlan:
     hottest_k: float
     n_replicas: int
     piece_ps: float
-    steps_per_piece: int
+    stretches_per_piece: int
+    steps_per_stretch: int
     pieces_per_frame: int
     pieces_per_swap: int
     n_hot: int
@@ -60,7 +64,8 @@ class RunPlan:
             hottest_k=hottest_k(settings, system.n_atoms, system.temperature_k),
             n_replicas=n_sets * len(levels),
             piece_ps=piece,
-            steps_per_piece=steps_in(piece, settings),
+            stretches_per_piece=(stretches := max(1, round(piece / STRETCH_PS))),
+            steps_per_stretch=steps_in(piece / stretches, settings, system.n_atoms),
             pieces_per_frame=max(1, round(frame / piece)),
             pieces_per_swap=max(1, round(swap / piece)),
             n_hot=0 if plain else pieces(_HOT),
@@ -73,7 +78,7 @@ class RunPlan:
     @property
     def dt_ps(self) -> float:
         """The time step."""
-        return self.piece_ps / self.steps_per_piece
+        return self.piece_ps / (self.stretches_per_piece * self.steps_per_stretch)
 
     @property
     def replica_ps(self) -> float:
@@ -89,7 +94,7 @@ class RunPlan:
     @property
     def evaluations(self) -> float:
         """Target energies of one run."""
-        return float(self.n_replicas * self.n_pieces * self.steps_per_piece)
+        return float(self.n_replicas * self.n_pieces * self.stretches_per_piece * self.steps_per_stretch)
 
     @property
     def compiled(self) -> bool:

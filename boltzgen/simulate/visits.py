@@ -5,24 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from boltzgen.ensemble.regions import find_regions
+from boltzgen.ensemble.torsion_units import torsion_units
 from boltzgen.ensemble.uncertainty import effective_independent
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.system.molecular_system import MolecularSystem
 
 
+_SHOWN = 4
+
+
 @dataclass(frozen=True)
 class Visits:
-    """Effective numbers of decorrelated blocks of frames in each state, or in all where there is none."""
+    """Effective numbers of decorrelated blocks of frames in each state, or in all where there is none.
+
+    States are the declared ones and the wells of every torsion of heavy atoms that hold 1 % of the weight.
+    """
 
     counts: Mapping[str, float]
 
     @classmethod
     def of(cls, system: MolecularSystem, data: WeightedEnsemble) -> Visits:
         """Of data whose blocks are numbered (`boltzgen.ensemble.correlation`)."""
-        states = {
+        found = find_regions(torsion_units(system), data).of_single_units
+        wells = {region.name: region.n_blocks for region in found}
+        declared = {
             state.name: effective_independent(data, state.members(data.positions)) for state in system.states
         }
-        return cls(states or {"all": effective_independent(data)})
+        return cls((wells | declared) or {"all": effective_independent(data)})
 
     @property
     def fewest(self) -> float:
@@ -30,4 +40,9 @@ class Visits:
         return min(self.counts.values())
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {count:.0f}" for name, count in self.counts.items())
+        """Those that were visited least."""
+        least = sorted(self.counts, key=lambda name: self.counts[name])[:_SHOWN]
+        rest = len(self.counts) - len(least)
+        return ", ".join(f"{name} {self.counts[name]:.0f}" for name in least) + (
+            f", {rest} more" * bool(rest)
+        )

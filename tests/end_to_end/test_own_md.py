@@ -27,7 +27,9 @@ def workflow_file(tmp_path: Path) -> Path:
     system = load_system("alanine_dipeptide")
     with (tmp_path / "my.pdb").open("w") as stream:
         app.PDBFile.writeFile(system.topology, system.positions * 10.0, stream)
-    short = SimulateSettings(method="langevin", n_runs=1, equilibration_ps=1.0, production_ps=6.0)
+    short = SimulateSettings(
+        method="langevin", n_runs=1, equilibration_ps=1.0, production_ps=6.0, frame_interval_ps=0.1
+    )
     data = simulate(system, short, Context(0))
     topology = mdtraj.Topology.from_openmm(system.topology)
     mdtraj.Trajectory(data.positions, topology).save_dcd(str(tmp_path / "run.dcd"))

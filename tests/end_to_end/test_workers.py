@@ -27,6 +27,7 @@ def test_several_runs_make_islands(platform: str, tmp_path: Path) -> None:
         friction_per_ps=5.0,
         equilibration_ps=1.0,
         production_ps=5.0,
+        frame_interval_ps=0.1,
         n_replicas=10,
     )
     told: list[tuple[float, float, str]] = []

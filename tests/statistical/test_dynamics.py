@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import openmm
 import pytest
+import torch
 from openmm import app
 
 from boltzgen.analyze.free_energy import state_probability
 from boltzgen.config.schema import SimulateSettings
 from boltzgen.runtime.context import Context
+from boltzgen.simulate.hybrid_monte_carlo import HybridMonteCarlo
 from boltzgen.simulate.stage import simulate
 from boltzgen.system.collective_variables import CollectiveVariable
 from boltzgen.system.molecular_system import MolecularSystem
@@ -17,7 +19,7 @@ from boltzgen.system.registry import load_system
 from boltzgen.systems.harmonic import mean_bond_length
 
 STIFFNESS, LENGTH = 10000.0, 0.2
-SHORT = SimulateSettings(n_runs=1, friction_per_ps=5.0, equilibration_ps=1.0)
+SHORT = SimulateSettings(n_runs=1, friction_per_ps=5.0, equilibration_ps=1.0, frame_interval_ps=0.1)
 both_ways = pytest.mark.parametrize("platform", ["Reference", "batched"])
 
 
@@ -113,6 +115,25 @@ def test_exchange_crosses_a_barrier_and_weighs_both_wells() -> None:
     assert error < 0.02
     assert abs(np.mean(found) - exact) < 3.5 * error
     assert abs(np.mean(found) - 0.5) > 3.5 * error  # what dropping the r^2 of the measure would give
+
+
+def test_steps_too_long_for_their_bond_leave_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One stretch in thirty is rejected. Without the Metropolis rule the mean energy is a tenth too high."""
+    system = two_wells(barrier=5.0)
+    r = np.linspace(0.02, 0.8, 40_001)
+    u = 5.0 * (((r - 0.3) / 0.1) ** 2 - 1) ** 2 / system.kT
+    exact = np.average(u, weights=r**2 * np.exp(-u))
+    schedule = {"method": "langevin", "timestep_fs": 25.0, "n_replicas": 200, "production_ps": 20_000.0}
+    settings = SHORT.model_copy(update=schedule | {"equilibration_ps": 10.0, "frame_interval_ps": 0.5})
+
+    def deviation() -> float:
+        run = simulate(system, settings, Context(1), "batched")
+        by_replica = run.reduced_energies.reshape(200, -1).mean(1)
+        return float((by_replica.mean() - exact) / (by_replica.std(ddof=1) / 200**0.5))
+
+    assert abs(deviation()) < 3.5
+    monkeypatch.setattr(HybridMonteCarlo, "_total", lambda self, part: torch.zeros_like(part.energy))
+    assert deviation() > 7
 
 
 @pytest.mark.parametrize("levels", [None, 1])

@@ -13,11 +13,12 @@ from helpers.chain import chain_positions, chain_system
 from openmm import app
 
 from boltzgen.ensemble.regions import Unit, find_regions
+from boltzgen.ensemble.torsion_units import torsion_units
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.ensemble.wells import find_wells
 from boltzgen.geometry import mirror
 from boltzgen.sample.coverage import energy_presence, region_presence
-from boltzgen.sample.units_of_motion import distance_units, regions_of, torsion_units
+from boltzgen.sample.units_of_motion import distance_units, regions_of
 from boltzgen.smc.presence import MISSING
 from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system

@@ -22,7 +22,13 @@ from boltzgen.system.molecular_system import MolecularSystem
 from boltzgen.system.registry import load_system
 
 SHORT = SimulateSettings(
-    n_runs=1, friction_per_ps=5.0, equilibration_ps=2.0, production_ps=12.0, n_replicas=4, n_temperatures=2
+    n_runs=1,
+    friction_per_ps=5.0,
+    equilibration_ps=2.0,
+    production_ps=12.0,
+    frame_interval_ps=0.1,
+    n_replicas=4,
+    n_temperatures=2,
 )
 
 

@@ -16,7 +16,7 @@ from boltzgen.simulate.engine import choose_platform
 from boltzgen.simulate.stage import simulate
 from boltzgen.system.registry import load_system
 
-SHORT = SimulateSettings(friction_per_ps=5.0, equilibration_ps=2.0, production_ps=20.0)
+SHORT = SimulateSettings(friction_per_ps=5.0, equilibration_ps=2.0, production_ps=20.0, frame_interval_ps=0.1)
 
 
 def test_replicas_share_the_production_and_stay_apart() -> None:

@@ -32,7 +32,9 @@ def system() -> MolecularSystem:
 
 @pytest.fixture(scope="module")
 def dynamics(system: MolecularSystem, tmp_path_factory: pytest.TempPathFactory) -> WeightedEnsemble:
-    settings = SimulateSettings(method="langevin", n_runs=1, equilibration_ps=2.0, production_ps=20.0)
+    settings = SimulateSettings(
+        method="langevin", n_runs=1, equilibration_ps=2.0, production_ps=20.0, frame_interval_ps=0.1
+    )
     return simulate(system, settings, Context(1), "Reference")
 
 

@@ -35,7 +35,9 @@ def system() -> MolecularSystem:
 
 
 def dynamics_of(system: MolecularSystem, scratch: Path) -> np.ndarray:
-    settings = SimulateSettings(method="langevin", n_runs=1, equilibration_ps=2.0, production_ps=60.0)
+    settings = SimulateSettings(
+        method="langevin", n_runs=1, equilibration_ps=2.0, production_ps=60.0, frame_interval_ps=0.1
+    )
     return simulate(system, settings, Context(1), "Reference").positions
 
 
