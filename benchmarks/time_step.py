@@ -2,9 +2,9 @@
 
     python benchmarks/time_step.py [--system ALDP-B] [--steps 1 2 2.5] [--stretches 0.1 0.5] [--minutes 10]
 
-All start alike, take turns of 10 ps, and give every atom the mean mass. Errors of mean energies are the spread
-of replicas. The statistical inefficiencies [ps] of cosine and sine of every torsion say how fast what is slow
-moves: times the steps in a picosecond, that is what an independent frame costs. Nothing asserts them.
+All start alike, take turns of 10 ps, and give every atom the mean mass. Errors of mean energies are the
+spread of replicas. The statistical inefficiencies [ps] of cosine and sine of every torsion say how fast what
+is slow moves: times the steps in a picosecond, that is what an independent frame costs. Nothing asserts them.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ class SimulateSettings(Settings):
         None,
         gt=0,
         le=100,
-        description="LangevinMiddle time step; bonds are not constrained. By default 1 fs by OpenMM, and at "
-        "most 2 fs by batched replicas, which give every atom the mean mass",
+        description="bonds are not constrained. By default 1 fs by OpenMM (LangevinMiddle), and at most 2 fs "
+        "by batched replicas, which give every atom the mean mass and accept or reject what steps lead to",
     )
     friction_per_ps: Positive = Field(1.0, description="Langevin friction")
     n_runs: Count = Field(

@@ -1,8 +1,9 @@
 """Dynamics of many configurations without an error of the time step, each step one compiled call on one core.
 
 Generalised hybrid Monte Carlo (Horowitz, Phys. Lett. B 268, 247, 1991): friction and noise act on velocities
-between stretches of leapfrog steps. A stretch conserves volume and can be reversed, so that to accept or reject
-it by its change of the total energy leaves the canonical distribution as it is, however long its steps are.
+between stretches of leapfrog steps. A stretch conserves volume and can be reversed, so that to accept or
+reject it by its change of the total energy leaves the canonical distribution as it is, however long its steps
+are.
 """
 
 from __future__ import annotations

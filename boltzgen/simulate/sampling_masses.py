@@ -19,8 +19,8 @@ from boltzgen.system.molecular_system import MolecularSystem
 LONGEST_FS = 2.0
 """Time step with equal masses of molecules up to `_LARGE` atoms."""
 _LARGE = 80
-"""Atoms from which steps are shorter: the variance of the error of the energy goes with the number of atoms and
-the fourth power of the step, and at 2 fs and 72 atoms two thirds of stretches are still accepted."""
+"""Atoms from which steps are shorter: the variance of the error of the energy goes with the number of atoms
+and the fourth power of the step, and at 2 fs and 72 atoms two thirds of stretches are still accepted."""
 PHYSICAL_FS = 1.0
 """Time step of OpenMM with the masses of the System, where none is asked for."""
 

@@ -28,7 +28,8 @@ def simulate(
     another here.
 
     system
-        Simulated without constraints by LangevinMiddle dynamics from its reference configuration.
+        Simulated without constraints from its reference configuration, by OpenMM's LangevinMiddle dynamics or
+        by hybrid Monte Carlo (batched).
     settings
         ``langevin`` is plain dynamics; ``parallel_tempering`` exchanges with hotter replicas;
         ``flat_histogram`` biases collective variables. Equilibration is discarded.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 
 from boltzgen.ensemble.regions import find_regions
 from boltzgen.ensemble.torsion_units import torsion_units
 from boltzgen.ensemble.uncertainty import effective_independent
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.system.molecular_system import MolecularSystem
-
 
 _SHOWN = 4
 
@@ -41,8 +41,6 @@ class Visits:
 
     def __str__(self) -> str:
         """Those that were visited least."""
-        least = sorted(self.counts, key=lambda name: self.counts[name])[:_SHOWN]
-        rest = len(self.counts) - len(least)
-        return ", ".join(f"{name} {self.counts[name]:.0f}" for name in least) + (
-            f", {rest} more" * bool(rest)
-        )
+        shown = [f"{name} {count:.0f}" for name, count in sorted(self.counts.items(), key=itemgetter(1))]
+        rest = len(shown[_SHOWN:])
+        return ", ".join(shown[:_SHOWN] + [f"{rest} more"] * bool(rest))

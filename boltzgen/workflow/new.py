@@ -106,7 +106,7 @@ def _force_fields(wanted: Wanted, solvent: str | None) -> list[str]:
 _BIASED = [
     "# The training ensemble: replicas under none to all of a bias that makes every value of each torsion",
     "# above equally likely. `bias: [a, b]` names fewer; parallel_tempering needs none, and takes longer.",
-    "simulate: {method: flat_histogram, production_ps: 4000, frame_interval_ps: 0.5}",
+    "simulate: {method: flat_histogram, production_ps: 4000}",
     "",
 ]
 

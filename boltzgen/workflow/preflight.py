@@ -25,6 +25,7 @@ from boltzgen.runtime.yaml_files import YAMLError, load
 from boltzgen.simulate.batched_replicas import BATCHED
 from boltzgen.simulate.bias import biased_variables
 from boltzgen.simulate.engine import only_batched
+from boltzgen.simulate.run_plan import RunPlan
 from boltzgen.simulate.sampling_masses import openmm_time_step_fs, physical_masses, sampling_masses
 from boltzgen.simulate.temperature_ladder import hottest_k
 from boltzgen.system.bonds import harmonic_bonds
@@ -215,11 +216,13 @@ def _check_timestep(workflow: Workflow, system: MolecularSystem) -> None:
     """ConfigError for a step with which the stiffest bond explodes: over 2 by its angular frequency."""
     if workflow.data.trajectory or workflow.pretrained:
         return
-    batched, step_fs = only_batched(workflow.simulate), openmm_time_step_fs(workflow.simulate)
-    masses = (sampling_masses(system) if batched else physical_masses(system)).tolist()
+    if only_batched(workflow.simulate):
+        masses, step_fs = sampling_masses(system), 1000 * RunPlan.of(workflow.simulate, system).dt_ps
+    else:
+        masses, step_fs = physical_masses(system), openmm_time_step_fs(workflow.simulate)
     fastest, (i, j) = max(
         (
-            (math.sqrt(k * (1 / masses[i] + 1 / masses[j])), (i, j))
+            (math.sqrt(k * float(1 / masses[i] + 1 / masses[j])), (i, j))
             for (i, j), (_, k) in harmonic_bonds(system.openmm_system).items()
         ),
         default=(0.0, (0, 0)),

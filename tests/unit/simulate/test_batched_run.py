@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.chain import chain_positions, chain_system
 
 from boltzgen.config.schema import SimulateSettings
 from boltzgen.ensemble.correlation import with_blocks
@@ -126,6 +127,22 @@ def test_to_stop_by_visits_hardly_changes_a_population() -> None:
     assert error < 0.3 * population  # of one run
     assert abs(mean - population) < 0.2 * error + 3 * error / len(found) ** 0.5
     assert abs(mean - population) < 0.4 * error
+
+
+def test_a_well_that_nobody_declared_has_to_be_visited_too() -> None:
+    """Frames of a chain that is bent in some stretches of time: states are none, and the wells are two."""
+    system = replace(chain_system(), states=())
+    rng, n = np.random.default_rng(0), 4000
+    bent = np.arange(n) // 100 % 10 == 0  # four visits
+    phi = rng.normal(np.where(bent, 1.0, np.pi), 0.2)
+    x = chain_positions(phi, rng.normal(np.pi, 0.2, n))
+    islands = np.arange(n) // 1000
+    data = with_blocks(system, WeightedEnsemble(x, np.zeros(n), np.zeros(n), 300.0, islands=islands))
+    visits = Visits.of(system, data)
+    assert len(visits.counts) == 2 and all(name.startswith("phi near ") for name in visits.counts)
+    assert visits.fewest == pytest.approx(4.0, abs=1.5)
+    declared = Visits.of(chain_system(), data)
+    assert set(visits.counts) < set(declared.counts) and "phi_positive" in declared.counts
 
 
 def as_ensemble(system: MolecularSystem, inside: np.ndarray) -> WeightedEnsemble:
