@@ -99,7 +99,8 @@ class BatchedReplicas:
     def set_bias(self, parameters: Tensor) -> None:
         """Of the bias from now on [kJ/mol]."""
         self.dynamics.parameters = parameters.float()
-        self._find_forces()
+        for part in self.parts:
+            self.dynamics.find_forces(part)
 
     def count_anew(self) -> None:
         """Forget exchanges, round trips and moves so far."""
@@ -159,19 +160,15 @@ class BatchedReplicas:
 
     def _take_levels(self) -> None:
         """Temperatures, velocities scaled alike, and strengths of the bias of the levels."""
-        before = self._joined("kT")
-        level = torch.zeros(len(before), dtype=torch.long)  # those in no set are at the first
-        level[: self.level.numel()] = self.level.flatten()
-        kT, strength = self.levels.kT[level], self.levels.strengths[level]
-        self._spread("v", self._joined("v") * (kT / before).sqrt())
-        self._spread("kT", kT)
-        if not torch.equal(strength, self._joined("strength")):
-            self._spread("strength", strength)
-            self._find_forces()
-
-    def _find_forces(self) -> None:
-        for part in self.parts:
-            self.dynamics.find_forces(part)
+        level = torch.zeros(sum(len(part.kT) for part in self.parts), dtype=torch.long)
+        level[: self.level.numel()] = self.level.flatten()  # those in no set are at the first
+        for part, rows in zip(self.parts, level.chunk(len(self.parts)), strict=True):
+            kT, strength = self.levels.kT[rows], self.levels.strengths[rows]
+            part.v.mul_((kT / part.kT).sqrt())
+            part.kT = kT
+            if not torch.equal(strength, part.strength):
+                part.strength = strength
+                self.dynamics.find_forces(part)
 
     def _count_round_trips(self) -> None:
         first, last = self.level == 0, self.level == len(self.levels) - 1

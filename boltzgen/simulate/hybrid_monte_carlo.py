@@ -80,8 +80,9 @@ class HybridMonteCarlo:
 
     def started(self, x: Tensor, kT: Tensor, generator: torch.Generator) -> Part:
         """A part at positions ``(n_atoms, 3, B)``, with velocities of its own."""
-        rest = torch.zeros_like(x)
-        part = Part(x, rest, rest, kT, rest[0, 0], rest[0, 0], rest[0, 0], generator)
+        v, acceleration = torch.zeros_like(x), torch.zeros_like(x)
+        strength, energy, bias = torch.zeros(3, len(kT), dtype=x.dtype).unbind()
+        part = Part(x.clone(), v, acceleration, kT, strength, energy, bias, generator)
         self._refresh(part, 0.0)
         self.find_forces(part)
         return part
@@ -103,9 +104,9 @@ class HybridMonteCarlo:
         self._leap(part, step, n, dt)
         uniform = torch.rand(start.shape, dtype=start.dtype, generator=part.generator)
         accepted = uniform.log() < start - self._total(part)
-        before["v"] = -before["v"]
-        for name, old in before.items():
-            setattr(part, name, torch.where(accepted, getattr(part, name), old))
+        before["v"].neg_()
+        for name, old in before.items():  # kept in place, so that the heap of thousands of parts stays whole
+            setattr(part, name, torch.where(accepted, getattr(part, name), old, out=old))
         return accepted
 
     def _leap(self, part: Part, step: Step, n: int, dt: float) -> None:
@@ -122,7 +123,7 @@ class HybridMonteCarlo:
     def _refresh(self, part: Part, keep: float) -> None:
         """Velocities that remember this share of what they were, the rest thermal."""
         thermal = (part.kT / self.masses[:, None, None]).sqrt()
-        part.v = keep * part.v + math.sqrt(1.0 - keep**2) * thermal * part.noise()
+        part.v.mul_(keep).add_(math.sqrt(1.0 - keep**2) * thermal * part.noise())
 
     def _total(self, part: Part) -> Tensor:
         """Potential and kinetic energies over kT ``(B,)``."""

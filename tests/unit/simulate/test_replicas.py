@@ -88,7 +88,7 @@ def test_what_is_rejected_stays_and_turns_back() -> None:
     moved = replicas(load_system("harmonic_dimer"), 100)
     moved.move(50, DT, 20.0)
     part = moved.parts[0]
-    before = {name: getattr(part, name) for name in ("x", "v", "acceleration", "energy")}
+    before = {name: getattr(part, name).clone() for name in ("x", "v", "acceleration", "energy")}
     accepted = moved.dynamics.propose(moved.parts, 5, 2.0, 0.0)
     assert not accepted.any()
     assert torch.equal(part.x, before["x"]) and torch.equal(part.v, -before["v"])
@@ -175,7 +175,7 @@ def test_a_state_is_all_that_the_next_steps_depend_on() -> None:
 
 def test_temperatures_are_changed_with_the_velocities() -> None:
     moved = replicas(load_system("harmonic_dimer"), 4, 900.0)
-    before = moved.parts[0].v
+    before = moved.parts[0].v.clone()
     moved.set_levels(ExchangeLevels.at(np.array([300.0, 600.0, 900.0])))
     ratio = (moved.parts[0].v / before)[0, 0].square()
     assert moved.n_sets == 1

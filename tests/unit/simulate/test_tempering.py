@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from boltzgen.config.schema import SimulateSettings
+from boltzgen.simulate import level_weights
 from boltzgen.simulate.exchange_levels import ExchangeLevels
 from boltzgen.simulate.level_weights import target_log_weights
 from boltzgen.simulate.run_plan import RunPlan
@@ -85,6 +86,9 @@ def test_frames_of_all_temperatures_have_their_weights_at_the_lowest(biased: boo
     assert weights.sum() == pytest.approx(1.0) and ess > 8_000
     assert weights @ x == pytest.approx(0.0, abs=4 * np.sqrt(kT[0] / ess))
     assert weights @ x**2 == pytest.approx(kT[0], abs=4 * kT[0] * np.sqrt(2.0 / ess))
+    u = levels.reduced(torch.tensor(0.5 * x**2), torch.tensor(slope * x)).numpy()
+    exact = -0.5 * np.log(kT / kT[0]) - middle**2 / (2 * kT)  # of Gaussian integrals
+    assert level_weights._free_energies(u, level) == pytest.approx(exact, abs=0.03)
     wrong = np.exp(target_log_weights(levels, np.arange(len(level)) % 3, 0.5 * x**2, slope * x))
     assert abs(wrong @ x**2 / kT[0] - 1.0) > 0.05 > 4 * np.sqrt(2.0 / ess)
 
