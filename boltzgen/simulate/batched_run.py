@@ -24,6 +24,8 @@ from boltzgen.simulate.visits import Visits
 SAVE_EVERY_SECONDS = 60.0
 LEAST_MOVED = 0.1
 """Share of stretches of dynamics that are accepted; with fewer, steps are too long to get anywhere."""
+ENOUGH_MOVES = 100
+"""Stretches of all replicas from which this share is judged."""
 MORE = 0.2
 """Of the production is added at a time until all states have been visited often enough."""
 
@@ -65,9 +67,13 @@ class BatchedRun:
             self._learn(bias, torch.cat(seen[len(seen) // 2 :]))
         replicas.set_levels(wanted)
         self._moved(plan.n_equilibration)
-        if replicas.share_moved < LEAST_MOVED:
-            raise FloatingPointError(f"only {replicas.share_moved:.0%} of moves are accepted")
+        self._check_moves()
         replicas.count_anew()
+
+    def _check_moves(self) -> None:
+        """Raise FloatingPointError where steps are so long that replicas stay where they are."""
+        if self.replicas.n_moves >= ENOUGH_MOVES and self.replicas.share_moved < LEAST_MOVED:
+            raise FloatingPointError(f"only {self.replicas.share_moved:.0%} of moves are accepted")
 
     def _learn(self, bias: Bias, seen: Tensor) -> None:
         """Raise the bias where replicas are, until it has hardly an effect."""
@@ -85,6 +91,7 @@ class BatchedRun:
         """Record frames for as long as was asked for; says what ended it if that is not their number."""
         plan, settings = self.plan, self.task.settings
         self._record(plan.n_frames)
+        self._check_moves()
         if settings.minutes is None:
             return ""
         while True:
