@@ -130,15 +130,15 @@ PT = "simulate.method=parallel_tempering"
     [
         (["sample.n_islands=8", "sample.n_particles=4"], "8 populations cannot share 4 particles"),
         (["model.sigma_min_nm=0.5", "model.sigma_max_nm=0.1"], "0.5 nm is not below model.sigma_max_nm"),
-        (["simulate.timestep_fs=1.5"], "frame_interval_ps: 0.5 ps is no whole number of steps of 1.5 fs"),
+        (["simulate.timestep_fs=1.5"], "frame_interval_ps: 0.1 ps is no whole number of steps of 1.5 fs"),
         (
             ["simulate.frame_interval_ps=0.0004"],
             "no whole number of steps of 1 fs (simulate.timestep_fs); use",
         ),
         ([PT, "simulate.swap_interval_ps=0.0004"], "swap_interval_ps: 0.0004 ps is no whole number of steps"),
         ([PT, "simulate.frame_interval_ps=0.3"], "make one a multiple of the other"),
-        (["simulate.production_ps=0.05"], "0.05 ps is shorter than the 0.5 ps between frames"),
-        (["simulate.n_runs=1", "simulate.production_ps=2.5"], "leaves 5 frames to train on, at least 10"),
+        (["simulate.production_ps=0.05"], "0.05 ps is shorter than the 0.1 ps between frames"),
+        (["simulate.n_runs=1", "simulate.production_ps=0.5"], "leaves 5 frames to train on, at least 10"),
         ([PT, "simulate.n_temperatures=40"], "40 temperatures with temperature_ratio 1.25 reach 1.8"),
         ([PT, "simulate.n_temperatures=40000"], "40000 temperatures with temperature_ratio 1.25 reach"),
         (["simulate.frame_interval_ps=1e308", "simulate.timestep_fs=1e-9"], "no whole number of steps"),
