@@ -1,16 +1,15 @@
-"""A stored reference of a system, and finished runs judged against it.
+"""Stored references of systems: how they are made of simulations, and what they cost.
 
-    python benchmarks/reference.py make ENSEMBLE.h5 --command "how it was made" [--name alanine_dipeptide_b]
-    python benchmarks/reference.py compare RUN [RUN ...] [--name alanine_dipeptide_b] [--samples 10000]
-                                               [--figures DIR]
+    python benchmarks/reference.py make RUN --name al4 [--system al4] [--positions]
+    python benchmarks/reference.py agree RUN RUN [--system al4]
+    python benchmarks/reference.py table
 
-`make` takes a weighted ensemble, such as the ``data/ensemble.h5`` of `boltzgen simulate`, and keeps what
-comparisons need under `benchmarks/references/`: NAME.json has free energies, populations and potentials of
-mean force of all frames with their errors, and noise floors, the distances between 10,000 independent frames
-and 10,000 others; NAME.npz has 10,000 frames drawn by weight, positions rounded to 0.0001 nm, and the
-energies that they had before. `compare` prints Delta F, populations, E-W2 and T-W2 with their noise floors,
-effective sample sizes, and in how many bins a potential of mean force is within two combined standard
-errors, which ``--figures`` draws. It does not look at the MD of the runs.
+RUN is a directory that `boltzgen simulate` made of a workflow file in `benchmarks/references/`. `make` keeps
+under `boltzgen/references/` what comparisons need: NAME.json has free energies, populations and potentials
+of mean force of all frames with their errors, and noise floors, the distances between independent frames;
+NAME.npz energies and torsions of 20,000 frames drawn by weight. ``--positions`` also keeps as many positions
+of these as fit in 4 MB, in `benchmarks/references/NAME.npz`. `agree` compares two simulations of one system.
+`table` prints all references. `boltzgen` compares every run with the reference of its system by itself.
 """
 
 from __future__ import annotations
@@ -19,182 +18,209 @@ import argparse
 import json
 import math
 from dataclasses import asdict
-from functools import partial
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.stats import chi2
+from slow_components import slow_components
 
-from boltzgen import load_run, load_system
+from boltzgen import MolecularSystem, WeightedEnsemble, load_run, load_system
 from boltzgen.analyze import free_energy
-from boltzgen.analyze.distances import (
-    Distance,
-    energy_w2,
-    torsion_pair,
-    torsion_w2,
-)
+from boltzgen.analyze.distances import halves
+from boltzgen.analyze.rows import DELTA_F, MEAN_ENERGY, population_key
 from boltzgen.analyze.stage import json_safe
+from boltzgen.analyze.stored_reference import torsion_distance, torsions_at, wasserstein_2
+from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.storage import load_ensemble
 from boltzgen.ensemble.uncertainty import Estimate, cluster_index
-from boltzgen.ensemble.weighted import WeightedEnsemble
-from boltzgen.report import panels
-from boltzgen.report.pictures import draw_together
-from boltzgen.report.sections import Panel
-from boltzgen.rundir.stored_results import stored_pmf
-from boltzgen.system.molecular_system import MolecularSystem
+from boltzgen.potential import make_potential
+from boltzgen.references.reference import NANOMETRES, RADIANS, REFERENCES, Reference, stored_references
+from boltzgen.system.torsions import found_torsions
 
-DIRECTORY = Path(__file__).parent / "references"
-N_KEPT = 10_000
-RESOLUTION_NM = 1e-4
-N_BOOTSTRAP = 1000
-N_BINS = 36
+POSITIONS = Path(__file__).parent / "references"
+N_KEPT, N_PROBES, N_BOOTSTRAP, N_BINS = 20_000, 4, 1000, 36
+MOST_BYTES = 4_000_000
+SPLITS = {1000: 5, 2000: 5, 10_000: 1}
+"""Frames on either side of a noise floor, and how many halvings it is averaged over."""
 
 
-def make(path: Path, name: str, system: MolecularSystem, command: str) -> None:
-    """Write NAME.json and NAME.npz from an ensemble file."""
-    ensemble = load_ensemble(path)
-    furthest = np.iinfo(np.int16).max * RESOLUTION_NM
-    if np.abs(ensemble.positions).max() >= furthest:
-        raise SystemExit(f"{path}: an atom is further than {furthest:.2f} nm out")
-    content = {
+def make(run: Path, name: str, system: MolecularSystem, with_positions: bool) -> None:
+    """Write the files of a reference."""
+    data = with_blocks(system, load_ensemble(run / "data" / "ensemble.h5"))
+    kept = data.resample(N_KEPT, seed=0)
+    kept = kept.select(np.random.default_rng(0).permutation(N_KEPT))
+    torsions = [(cv.name, cv.atoms) for cv in system.collective_variables if cv.kind == "torsion"]
+    n_compared = len(torsions)
+    torsions += [(t.name, t.atoms) for t in found_torsions(system) if (t.name, t.atoms) not in torsions]
+    angles = torsions_at([atoms for _, atoms in torsions], kept)
+    content: dict[str, Any] = {
         "system": system.name,
+        "description": system.description,
         "temperature_k": system.temperature_k,
-        "command": command,
-        "n_frames": len(ensemble),
-        "kish_ess": ensemble.ess,
-        "n_lineages": len(cluster_index(ensemble)[1]),
-        **statistics(system, ensemble),
+        "n_atoms": system.n_atoms,
+        **how_made(run),
+        "n_frames": len(data),
+        "kish_ess": data.ess,
+        "n_blocks": len(cluster_index(data)[1]),
+        "probes": probes(system, kept),
+        "torsions": [{"name": label, "atoms": atoms} for label, atoms in torsions],
+        "n_compared": n_compared,
+        "states": [
+            {"name": state.name, "atoms": state.cv.atoms, "intervals": state.intervals}
+            for state in system.states
+        ],
+        **statistics(system, data),
+        "tica": slow_components(system, kept, [atoms for _, atoms in torsions[:n_compared]]),
     }
-    kept = ensemble.resample(N_KEPT, seed=0)
-    floors = distances(system, kept, ensemble, N_KEPT)
-    content["noise_floors"] = {label: (d.noise_floor, d.n_floor) for label, d in floors.items()}
-    DIRECTORY.mkdir(exist_ok=True)
-    (DIRECTORY / f"{name}.json").write_text(json.dumps(json_safe(content), indent=1) + "\n")
+    content["floors"] = noise_floors(Reference(name, content), data)
+    (REFERENCES / f"{name}.json").write_text(json.dumps(json_safe(content), indent=1) + "\n")
     np.savez_compressed(
-        DIRECTORY / f"{name}.npz",
-        positions=np.round(kept.positions / RESOLUTION_NM).astype(np.int16),
+        REFERENCES / f"{name}.npz",
+        torsions=np.round(angles / RADIANS).astype(np.int16),
         reduced_energies=kept.reduced_energies.astype(np.float32),
-        lineages=cluster_index(kept)[0].astype(np.int32),
-        islands=np.asarray(kept.islands, dtype=np.int16),
+        blocks=cluster_index(kept)[0].astype(np.int32),
     )
-    print({key: value for key, value in content.items() if key != "pmf"})
+    if with_positions:
+        few = kept.select(slice(0, min(N_KEPT, MOST_BYTES // (6 * system.n_atoms))))
+        np.savez_compressed(
+            POSITIONS / f"{name}.npz",
+            positions=np.round(few.positions / NANOMETRES).astype(np.int16),
+            reduced_energies=few.reduced_energies.astype(np.float32),
+        )
 
 
-def statistics(system: MolecularSystem, ensemble: WeightedEnsemble) -> dict[str, Any]:
-    """Mean energy, populations, the free-energy difference [kT] and potentials of mean force [kT]."""
-    values: dict[str, Estimate] = {
-        "mean reduced energy": free_energy.expectation(ensemble, ensemble.reduced_energies, N_BOOTSTRAP)
+def how_made(run: Path) -> dict[str, Any]:
+    """Command, day and cost, by the record of the run."""
+    opened = load_run(run)
+    manifest, settings = opened.manifest, opened.config["simulate"]
+    stage = manifest["stages"]["simulate"]
+    left_out = manifest["recorded"].get("frames_left_out", 0)
+    n_frames = len(load_ensemble(run / "data" / "ensemble.h5")) + left_out
+    ns = n_frames * settings["frame_interval_ps"] / 1000
+    return {
+        "method": settings["method"],
+        "command": f"boltzgen simulate benchmarks/references/{run.name}.yaml",
+        "made": date.today().isoformat(),
+        "cost": {"ns": ns, "minutes": stage["seconds"] / 60},
     }
+
+
+def probes(system: MolecularSystem, kept: WeightedEnsemble) -> dict[str, Any]:
+    """Configurations by which the system is known again, as they are rounded."""
+    positions = kept.positions[:N_PROBES].astype(float).round(4)
+    potential = make_potential(system, "openmm", platform="Reference")
+    return {"positions": positions, "reduced_energies": potential(torch.from_numpy(positions)).numpy()}
+
+
+def statistics(system: MolecularSystem, data: WeightedEnsemble) -> dict[str, Any]:
+    """Mean energy, populations, free-energy differences of pairs of states and profiles [kT]."""
+    values = {MEAN_ENERGY: free_energy.expectation(data, data.reduced_energies, N_BOOTSTRAP)}
     for state in system.states:
-        members = state.members(ensemble.positions)
-        values[f"population {state.name}"] = free_energy.state_probability(ensemble, members, N_BOOTSTRAP)
-    if len(system.states) > 1:
-        values["Delta F"] = free_energy.free_energy_difference(ensemble, *system.states[:2], N_BOOTSTRAP)
+        members = state.members(data.positions)
+        values[population_key(state.name)] = free_energy.state_probability(data, members, N_BOOTSTRAP)
+    values |= differences(system, data)
     profiles = {
-        cv.name: asdict(free_energy.potential_of_mean_force(ensemble, cv, N_BINS, N_BOOTSTRAP))
+        cv.name: asdict(free_energy.potential_of_mean_force(data, cv, N_BINS, N_BOOTSTRAP))
         for cv in system.collective_variables
     }
     return {"values": {key: asdict(value) for key, value in values.items()}, "pmf": profiles}
 
 
-def stored(name: str) -> tuple[dict[str, Any], WeightedEnsemble]:
-    """What `make` wrote: the statistics of all frames, and the frames that were kept."""
-    content = json.loads((DIRECTORY / f"{name}.json").read_text())
-    with np.load(DIRECTORY / f"{name}.npz", allow_pickle=False) as arrays:
-        ensemble = WeightedEnsemble(
-            positions=(arrays["positions"] * RESOLUTION_NM).astype(np.float32),
-            log_weights=np.zeros(len(arrays["positions"])),
-            reduced_energies=arrays["reduced_energies"].astype(np.float64),
-            temperature_k=content["temperature_k"],
-            lineages=arrays["lineages"].astype(np.int64),
-            islands=arrays["islands"].astype(np.int64),
-        )
-    return content, ensemble
+def differences(system: MolecularSystem, data: WeightedEnsemble) -> dict[str, Estimate]:
+    """Delta F of pairs of states, by the names of the states."""
+    return {
+        f"{DELTA_F}/{a.name}/{b.name}": free_energy.free_energy_difference(data, a, b, N_BOOTSTRAP)
+        for a, b in system.state_pairs
+    }
 
 
-def compare(run: Path, name: str, n_samples: int, directory: Path | None) -> None:
-    """Print one run beside the reference."""
-    content, reference = stored(name)
-    samples, system = load_ensemble(run / "samples" / "ensemble.h5"), load_run(run).system
-    if (system.name, system.temperature_k) != (content["system"], content["temperature_k"]):
-        raise SystemExit(f"{run}: of {system.name} at {system.temperature_k:g} K, not {content['system']}")
-    print(f"\n{run}: {len(samples)} samples\n{'':24s}{'sample':>18s}{'reference':>18s}")
-    for label, value in statistics(system, samples)["values"].items():
-        expected = Estimate(**content["values"][label])
-        found = Estimate(**value)
-        print(f"{label:24s}{shown(found):>18s}{shown(expected):>18s}  {deviation(found, expected)}")
-    floors = content.get("noise_floors") or {}
-    for label, distance in distances(system, samples, reference, n_samples).items():
-        floor, n = floors.get(label, (distance.noise_floor, distance.n_floor))
-        print(f"{label:24s}{distance.value:18.3f}{floor:18.3f}  (noise floor, {n} frames against {n})")
-    diagnostics = json.loads((run / "samples" / "diagnostics.json").read_text())
-    for key in ("verdict", "log_z", "log_z_error", "kish_ess_fraction", "genealogical_ess", "jeffreys"):
-        value = diagnostics.get(key)
-        print(f"{key:24s}{value['level'] if key == 'verdict' else value!s:>18}")
-    compare_profiles(samples, content["pmf"], system, directory)
+def noise_floors(reference: Reference, data: WeightedEnsemble) -> dict[str, dict[int, float]]:
+    """Distances between frames of random halves that share no block, by the number on either side."""
+    floors: dict[str, dict[int, float]] = {"energy_w2": {}, "torsion_w2": {}, "tica_w2": {}}
+    for n, n_splits in SPLITS.items():
+        found: dict[str, list[float]] = {key: [] for key in floors}
+        rng = np.random.default_rng(0)
+        for split in range(n_splits):
+            both = halves(data, rng)
+            assert both is not None
+            a, b = (half.resample(n, 2 * split + k) for k, half in enumerate(both))
+            equal = np.full(n, 1.0 / n)
+            found["energy_w2"].append(wasserstein_2(a.reduced_energies, equal, b.reduced_energies, equal))
+            angles = [torsions_at(reference.compared_torsions, each) for each in (a, b)]
+            for key in ("torsion_w2", "tica_w2"):
+                found[key].append(torsion_distance(reference, key, *angles))
+            print(f"noise floors, {n} frames: { {key: each[-1] for key, each in found.items()} }", flush=True)
+        for key, each in found.items():
+            floors[key][n] = float(np.mean(each))
+    return floors
 
 
-def distances(
-    system: MolecularSystem, samples: WeightedEnsemble, reference: WeightedEnsemble, n_samples: int
-) -> dict[str, Distance]:
-    """E-W2, and T-W2 where there are two torsions."""
-    found = {"E-W2 [kT]": energy_w2(samples, reference)}
-    torsions = torsion_pair(system)
-    if torsions is not None:
-        found["T-W2 [rad]"] = torsion_w2(samples, reference, torsions, n_samples)
-    return found
-
-
-def compare_profiles(
-    samples: WeightedEnsemble, expected: dict[str, Any], system: MolecularSystem, directory: Path | None
-) -> None:
-    """Potentials of mean force beside those of the reference, as a count of bins and as figures."""
-    for cv in system.collective_variables:
-        reference = stored_pmf(expected[cv.name])
-        limits = float(reference.bin_edges[0]), float(reference.bin_edges[-1])
-        found = free_energy.potential_of_mean_force(samples, cv, N_BINS, N_BOOTSTRAP, limits=limits)
-        with np.errstate(invalid="ignore"):
-            apart = np.abs(found.f - reference.f) / np.hypot(found.df, reference.df)
-        known = np.isfinite(apart)
-        print(f"PMF along {cv.name}: {(apart[known] <= 2).sum()} of {known.sum()} bins within two errors")
-        if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
-            curves = panels.model_and_reference(found, reference)
-            draw = partial(panels.pmf, label=panels.label_of(cv), curves=curves)
-            draw_together([Panel(draw, "", "", "pmf")], directory / f"pmf_{cv.name}_reference.png")
+def agree(runs: list[Path], system: MolecularSystem) -> None:
+    """Print Delta F of every pair of states by two simulations, and chi-squared over all."""
+    both = [
+        differences(system, with_blocks(system, load_ensemble(run / "data" / "ensemble.h5"))) for run in runs
+    ]
+    total = 0.0
+    for key, one in both[0].items():
+        other = both[1][key]
+        assert one.error is not None and other.error is not None
+        apart = (one.value - other.value) / math.hypot(one.error, other.error)
+        total += apart**2
+        print(f"{key}: {shown(one)}, {shown(other)}: {apart:+.1f} combined standard errors")
+    n = len(both[0])
+    print(f"chi-squared {total:.2f} of {n}, p = {chi2.sf(total, n):.3f}")
 
 
 def shown(estimate: Estimate) -> str:
-    error = "?" if estimate.error is None else f"{estimate.error:.2g}"
-    return f"{estimate.value:.4g} +- {error}"
+    return f"{estimate.value:.4g}" + ("" if estimate.error is None else f" ± {estimate.error:.2g}")
 
 
-def deviation(found: Estimate, expected: Estimate) -> str:
-    if found.error is None or expected.error is None:
-        return found.note
-    return f"{(found.value - expected.value) / math.hypot(found.error, expected.error):+.1f} standard errors"
+def table() -> None:
+    """Print what all references say and cost, in Markdown."""
+    columns = ("reference", "atoms", "T (K)", "method", "ns", "minutes", "blocks")
+    columns += ("Delta F of each phi (kT)", "mean u (kT)", "E-W2 / T-W2 / TICA-W2 floor")
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for reference in stored_references():
+        content, cost = reference.content, reference.content["cost"]
+        values = {key: Estimate(**value) for key, value in content["values"].items()}
+        phis = ", ".join(shown(value) for key, value in values.items() if key.startswith(DELTA_F))
+        floors = " / ".join(f"{content['floors'][key]['10000']:.3g}" for key in content["floors"])
+        print(
+            f"| {reference.name} | {content['n_atoms']} | {reference.temperature_k:g} | "
+            f"{content['method']} | {cost['ns']:.0f} | {cost['minutes']:.1f} | {content['n_blocks']} | "
+            f"{phis} | {shown(values[MEAN_ENERGY])} | {floors} |"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    maker = commands.add_parser("make", help="store an ensemble as a reference")
-    maker.add_argument("ensemble", type=Path)
-    maker.add_argument("--system", default="alanine_dipeptide")
-    maker.add_argument("--parameter", nargs="*", default=[], help="of the system: hamiltonian=A-vac")
-    maker.add_argument("--command", dest="made_by", required=True, help="what made the ensemble")
-    comparer = commands.add_parser("compare", help="finished runs beside a stored reference")
-    comparer.add_argument("runs", type=Path, nargs="+")
-    comparer.add_argument("--samples", type=int, default=10_000, help="points of T-W2, at most")
-    comparer.add_argument("--figures", type=Path, help="draw potentials of mean force there")
-    for command in (maker, comparer):
-        command.add_argument("--name", default="alanine_dipeptide_b")
+    maker = commands.add_parser("make", help="store a simulation as a reference")
+    maker.add_argument("run", type=Path)
+    maker.add_argument("--name", required=True)
+    maker.add_argument("--positions", action="store_true", help="keep positions too")
+    agreement = commands.add_parser("agree", help="two simulations of one system")
+    agreement.add_argument("runs", type=Path, nargs=2)
+    for command in (maker, agreement):
+        command.add_argument("--system", help="a registered system; that of the run by default")
+        command.add_argument("--parameter", nargs="*", default=[], help="of it: hamiltonian=A-vac")
+    commands.add_parser("table", help="what all references say and cost")
     options = parser.parse_args()
+    if options.command == "table":
+        table()
+        return
+    runs = options.runs if options.command == "agree" else [options.run]
+    parameters: dict[str, object] = dict(each.split("=", 1) for each in options.parameter)
+    if "temperature_k" in parameters:
+        parameters["temperature_k"] = float(str(parameters["temperature_k"]))
+    system = load_system(options.system, parameters) if options.system else load_run(runs[0]).system
     if options.command == "make":
-        parameters = dict(each.split("=", 1) for each in options.parameter)
-        make(options.ensemble, options.name, load_system(options.system, parameters), options.made_by)
-    for run in options.runs if options.command == "compare" else []:
-        compare(run, options.name, options.samples, options.figures)
+        make(options.run, options.name, system, options.positions)
+    else:
+        agree(runs, system)
 
 
 if __name__ == "__main__":

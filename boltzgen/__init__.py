@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         from_amber,
         from_files,
         from_pdb,
+        from_sequence,
         minimise,
         remove_centre_of_mass_motion_removers,
     )
@@ -67,6 +68,7 @@ _HOMES = {
     "with_variables": "boltzgen.system.variables",
     "UserError": "boltzgen.errors",
     "from_pdb": "boltzgen.system.builders.build",
+    "from_sequence": "boltzgen.system.builders.build",
     "from_amber": "boltzgen.system.builders.build",
     "from_files": "boltzgen.system.builders.build",
     "InputOptions": "boltzgen.system.builders.inputs",
@@ -95,6 +97,7 @@ __all__ = [
     "from_amber",
     "from_files",
     "from_pdb",
+    "from_sequence",
     "kernel_pmf",
     "kernel_surface",
     "load_run",

@@ -16,6 +16,7 @@ from boltzgen import (
     minimise,
     remove_centre_of_mass_motion_removers,
 )
+from boltzgen.systems.hamiltonians import HAMILTONIANS
 
 PHI = CollectiveVariable("phi", "torsion", (4, 6, 8, 14))
 PSI = CollectiveVariable("psi", "torsion", (6, 8, 14, 16))
@@ -23,12 +24,8 @@ STATES = (
     State("phi_positive", PHI, ((0.0, 2.0),)),
     State("phi_negative", PHI, ((-math.pi, 0.0), (2.0, math.pi + 1e-6))),
 )
-HAMILTONIANS = {
-    "A": "ff96 with OBC1 implicit solvent, no cutoff",
-    "A-vac": "ff96 in vacuum, no cutoff",
-    "B": "amber99sbildn with amber99_obc implicit solvent, no cutoff",
-    "C": "amber14 with OBC1 implicit solvent, 2 nm cutoff",
-}
+OF_OPENMMTOOLS = {"A": "ff96 with OBC1 implicit solvent, no cutoff", "A-vac": "ff96 in vacuum, no cutoff"}
+"""Those that are test systems of openmmtools."""
 
 
 def build(hamiltonian: str = "B", temperature_k: float = 300.0) -> MolecularSystem:
@@ -40,14 +37,15 @@ def build(hamiltonian: str = "B", temperature_k: float = 300.0) -> MolecularSyst
     temperature_k
         Temperature [K].
     """
-    if hamiltonian not in HAMILTONIANS:
+    known = OF_OPENMMTOOLS | {letter: field.description for letter, field in HAMILTONIANS.items()}
+    if hamiltonian not in known:
         raise MolecularSystemError(
-            "alanine_dipeptide", f"unknown hamiltonian {hamiltonian}", f"use one of {', '.join(HAMILTONIANS)}"
+            "alanine_dipeptide", f"unknown hamiltonian {hamiltonian}", f"use one of {', '.join(known)}"
         )
     molecule = _openmmtools_molecule(implicit=hamiltonian != "A-vac")
     topology, positions = molecule.topology, molecule.positions.value_in_unit(unit.nanometer)
     topology.setPeriodicBoxVectors(None)
-    system = molecule.system if hamiltonian.startswith("A") else _force_field(hamiltonian, topology)
+    system = molecule.system if hamiltonian in OF_OPENMMTOOLS else _force_field(hamiltonian, topology)
     remove_centre_of_mass_motion_removers(system)
     return MolecularSystem(
         name=f"alanine_dipeptide/{hamiltonian}",
@@ -57,7 +55,7 @@ def build(hamiltonian: str = "B", temperature_k: float = 300.0) -> MolecularSyst
         temperature_k=temperature_k,
         collective_variables=(PHI, PSI),
         states=STATES,
-        description=f"Alanine dipeptide, Hamiltonian {hamiltonian}: {HAMILTONIANS[hamiltonian]}",
+        description=f"Alanine dipeptide, Hamiltonian {hamiltonian}: {known[hamiltonian]}",
         parameters={"hamiltonian": hamiltonian, "temperature_k": temperature_k},
     )
 
@@ -72,13 +70,13 @@ def _openmmtools_molecule(implicit: bool):  # type: ignore[no-untyped-def]
 
 
 def _force_field(hamiltonian: str, topology: app.Topology) -> openmm.System:
-    files, options = {
-        "B": (("amber99sbildn.xml", "amber99_obc.xml"), {"nonbondedMethod": app.NoCutoff}),
-        "C": (
-            ("amber14-all.xml", "implicit/obc1.xml"),
-            {"nonbondedMethod": app.CutoffNonPeriodic, "nonbondedCutoff": 2.0 * unit.nanometer},
-        ),
-    }[hamiltonian]
-    return app.ForceField(*files).createSystem(
-        topology, constraints=None, rigidWater=False, removeCMMotion=False, **options
+    field = HAMILTONIANS[hamiltonian]
+    cutoff = field.nonbonded_cutoff_nm
+    return app.ForceField(*field.forcefield).createSystem(
+        topology,
+        nonbondedMethod=app.NoCutoff if cutoff is None else app.CutoffNonPeriodic,
+        **({} if cutoff is None else {"nonbondedCutoff": cutoff * unit.nanometer}),
+        constraints=None,
+        rigidWater=False,
+        removeCMMotion=False,
     )

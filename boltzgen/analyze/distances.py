@@ -65,11 +65,11 @@ def energy_w2(model: WeightedEnsemble, reference: WeightedEnsemble, seed: int = 
 def torsion_w2(
     model: WeightedEnsemble,
     reference: WeightedEnsemble,
-    torsions: tuple[CollectiveVariable, CollectiveVariable],
+    torsions: tuple[CollectiveVariable, ...],
     max_samples: int = 2000,
     seed: int = 0,
 ) -> Distance:
-    """T-W2: Wasserstein-2 distance over two torsions in radians, angles compared on the circle.
+    """T-W2: Wasserstein-2 distance over torsions jointly, in radians, angles compared on the circle.
 
     Each ensemble is resampled by its weights to at most ``max_samples`` points; the transport between
     them is exact (POT ``emd2``).
@@ -127,8 +127,13 @@ def interatomic_w2(
 
 def torsion_pair(system: MolecularSystem) -> tuple[CollectiveVariable, CollectiveVariable] | None:
     """The first two torsions among the system's collective variables; None if it has fewer."""
-    torsions = [cv for cv in system.collective_variables if cv.kind == "torsion"]
+    torsions = torsions_of(system)
     return (torsions[0], torsions[1]) if len(torsions) > 1 else None
+
+
+def torsions_of(system: MolecularSystem) -> tuple[CollectiveVariable, ...]:
+    """All torsions among the system's collective variables."""
+    return tuple(cv for cv in system.collective_variables if cv.kind == "torsion")
 
 
 def torsion_histogram(
@@ -170,18 +175,18 @@ def _with_noise_floor(
     value = distance(model, reference, seed)
     rng, floors, n = np.random.default_rng(seed), [], 0
     for split in range(N_SPLITS):
-        halves = _halves(reference, rng)
-        if halves is None:
+        both = halves(reference, rng)
+        if both is None:
             break
-        n = max(1, round(min(N_FLOOR, max_samples, *(half.ess for half in halves))))
-        a, b = (half.resample(n, seed + 2 * split + k + 1) for k, half in enumerate(halves))
+        n = max(1, round(min(N_FLOOR, max_samples, *(half.ess for half in both))))
+        a, b = (half.resample(n, seed + 2 * split + k + 1) for k, half in enumerate(both))
         floors.append(distance(a, b, seed + split))
     floor = float(np.mean(floors)) if floors else math.nan
     n_blocks = len(cluster_index(reference)[1])
     return Distance(value, floor, min(len(model), max_samples), n, n_blocks)
 
 
-def _halves(
+def halves(
     ensemble: WeightedEnsemble, rng: np.random.Generator
 ) -> tuple[WeightedEnsemble, WeightedEnsemble] | None:
     """Two random halves that share no cluster; None if there is but one."""

@@ -24,16 +24,15 @@ TABLE = "md.csv"
 def md_estimates(
     system: MolecularSystem, data: WeightedEnsemble, settings: AnalyzeSettings
 ) -> Iterator[tuple[str, str, Estimate]]:
-    """Names, units and values: mean reduced energy, populations, Delta F from the first state to others."""
+    """Names, units and values: mean reduced energy, populations, Delta F of pairs of states."""
     n = settings.n_bootstrap
     yield "mean reduced energy", "kT", free_energy.expectation(data, data.reduced_energies, n)
     for state in system.states:
         found = free_energy.state_probability(data, state.members(data.positions), n)
         yield f"population {state.name}", "", found
-    for other in system.states[1:]:
-        first = system.states[0]
-        found = free_energy.free_energy_difference(data, first, other, n)
-        yield f"Delta F, -ln(P {first.name} / P {other.name})", "kT", found
+    for a, b in system.state_pairs:
+        found = free_energy.free_energy_difference(data, a, b, n)
+        yield f"Delta F, -ln(P {a.name} / P {b.name})", "kT", found
 
 
 def md_profiles(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +13,20 @@ from boltzgen.config.schema import AnalyzeSettings
 from boltzgen.ensemble.uncertainty import effective_independent
 from boltzgen.ensemble.weighted import WeightedEnsemble
 from boltzgen.smc.bounds import MARGIN, log_z_note
+from boltzgen.system.collective_variables import State
 from boltzgen.system.molecular_system import MolecularSystem
 
 GROUPS = {
     "thermodynamics": "Thermodynamics",
     "distances": "Distance to the MD reference",
+    "stored": "Distance to the stored reference",
     "diagnostics": "Diagnostics",
     "losses": "Counts and cost",
     "cost": "Counts and cost",
 }
 """Groups of rows and their titles; losses are worth a line where there are some, the cost is for the file."""
+MEAN_ENERGY, DELTA_F, DELTA_F_KJ_MOL = "mean_reduced_energy", "delta_f", "delta_f_kj_mol"
+"""Keys of rows."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Row:
         What it is found by, whatever it is called, and one of `GROUPS`.
 
     ``low`` and ``high`` are the ends of the 95 % interval of the value; ``low`` alone is a bound of that
-    confidence.
+    confidence. ``stored`` is what the stored reference of the system says, where there is one.
     """
 
     key: str
@@ -47,6 +51,8 @@ class Row:
     note: str = ""
     low: float | None = None
     high: float | None = None
+    stored: float | None = None
+    stored_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def sampler_rows(
         free_energy.expectation(ensemble, ensemble.reduced_energies, settings.n_bootstrap, seed)
         for ensemble in (samples, reference)
     )
-    return [*rows, _compared("mean_reduced_energy", "mean reduced energy", model, md, "kT")]
+    return [*rows, _compared(MEAN_ENERGY, "mean reduced energy", model, md, "kT")]
 
 
 def _log_z_rows(samples: WeightedEnsemble, diagnostics: Mapping[str, Any]) -> list[Row]:
@@ -90,27 +96,38 @@ def _log_z_rows(samples: WeightedEnsemble, diagnostics: Mapping[str, Any]) -> li
     return [Row("log_z", "thermodynamics", "log Z", log_z, error, note=note, low=low, high=high)]
 
 
-def free_energy_rows(system: MolecularSystem, delta_f: tuple[Estimate, Estimate] | None) -> list[Row]:
-    """Delta F between the first two states, in kT and in kJ/mol."""
-    if delta_f is None:
-        return []
-    a, b = (state.name for state in system.states[:2])
-    definition = f"-ln(P {a} / P {b})"
-    model, md = delta_f
-    model = replace(model, note="; ".join(filter(None, [definition, model.note])))
-    plain = [replace(e, note="").in_kj_mol(system.temperature_k) for e in delta_f]
-    return [
-        _compared("delta_f", "Delta F", model, md, "kT"),
-        _compared("delta_f_kj_mol", "Delta F", plain[0], plain[1], "kJ/mol"),
-    ]
+def free_energy_rows(system: MolecularSystem, delta_f: Sequence[tuple[Estimate, Estimate]]) -> list[Row]:
+    """Delta F of every pair of states in kT, and of the first in kJ/mol; ``delta_f`` of sample and MD."""
+    rows, pairs = [], delta_f_keys(system)
+    for (key, (a, b)), (model, md) in zip(pairs.items(), delta_f, strict=True):
+        name = "Delta F" if len(pairs) == 1 or a.cv != b.cv else f"Delta F {a.cv.name}"
+        definition = f"-ln(P {a.name} / P {b.name})"
+        noted = replace(model, note="; ".join(filter(None, [definition, model.note])))
+        rows.append(_compared(key, name, noted, md, "kT"))
+        if key == DELTA_F:
+            plain = [replace(e, note="").in_kj_mol(system.temperature_k) for e in (model, md)]
+            rows.append(_compared(DELTA_F_KJ_MOL, name, plain[0], plain[1], "kJ/mol"))
+    return rows
+
+
+def delta_f_keys(system: MolecularSystem) -> dict[str, tuple[State, State]]:
+    """Pairs of states by the key of their row."""
+    return {
+        f"delta_f/{a.name}/{b.name}" if k else DELTA_F: (a, b) for k, (a, b) in enumerate(system.state_pairs)
+    }
 
 
 def state_rows(states: list[StateComparison]) -> list[Row]:
     """The population of every state."""
     return [
-        _compared(f"population/{state.name}", f"population {state.name}", state.model, state.reference, "")
+        _compared(population_key(state.name), f"population {state.name}", state.model, state.reference, "")
         for state in states
     ]
+
+
+def population_key(state: str) -> str:
+    """Of the row of a state's population."""
+    return f"population/{state}"
 
 
 def observable_rows(
@@ -173,17 +190,14 @@ def distance_rows(
             "nm",
         ),
     ]
-    torsions = distances.torsion_pair(system)
-    if torsions is not None:
+    pair, torsions = distances.torsion_pair(system), distances.torsions_of(system)
+    if pair is not None:
+        jsd = distances.ramachandran_jsd(samples, reference, pair, bins, seed)
         found += [
             ("torsion_w2", "T-W2", distances.torsion_w2(samples, reference, torsions, n, seed), "rad"),
-            (
-                "ramachandran_jsd",
-                "Ramachandran JSD",
-                distances.ramachandran_jsd(samples, reference, torsions, bins, seed),
-                "nats",
-            ),
+            ("ramachandran_jsd", "Ramachandran JSD", jsd, "nats"),
         ]
+    joint = {"torsion_w2": f"over {len(torsions)} torsions jointly; "}
     return [
         Row(
             key,
@@ -194,8 +208,8 @@ def distance_rows(
             d.noise_floor,
             None,
             unit,
-            f"{d.n_samples} samples; MD: noise floor, {d.n_floor} frames against {d.n_floor} others; "
-            f"they are {d.n_blocks} decorrelated blocks in all",
+            f"{joint.get(key, '')}{d.n_samples} samples; MD: noise floor, {d.n_floor} frames against "
+            f"{d.n_floor} others; they are {d.n_blocks} decorrelated blocks in all",
         )
         for key, name, d, unit in found
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from boltzgen.analyze import distances, free_energy
 from boltzgen.analyze.free_energy import PMF, Estimate, Surface
+from boltzgen.analyze.known_systems import reference_of
 from boltzgen.analyze.rows import (
     Row,
     StateComparison,
@@ -23,6 +24,14 @@ from boltzgen.analyze.rows import (
     observable_rows,
     sampler_rows,
     state_rows,
+)
+from boltzgen.analyze.stored_reference import (
+    about,
+    beside_stored,
+    disagreements,
+    stored_distance_rows,
+    stored_profiles,
+    stored_values,
 )
 from boltzgen.config.schema import AnalyzeSettings
 from boltzgen.ensemble.weighted import WeightedEnsemble
@@ -52,6 +61,7 @@ def analyze(
     """
     states = _compare_states(system, samples, reference, settings, seed)
     delta_f = _delta_f(system, samples, reference, settings, seed)
+    stored = reference_of(system)
     rows = [
         *sampler_rows(samples, reference, diagnostics, settings, seed),
         *free_energy_rows(system, delta_f),
@@ -60,6 +70,12 @@ def analyze(
         *distance_rows(system, samples, reference, settings, seed),
         *diagnostic_rows(diagnostics),
     ]
+    verdict = closing_verdict(diagnostics.get("verdict"), states, delta_f)
+    if stored is not None:
+        most = settings.max_transport_samples
+        rows = beside_stored(rows, stored_values(stored, system))
+        rows += stored_distance_rows(stored, samples, reference, most, seed)
+        verdict = _lowered(verdict, disagreements(rows))
     profiles = _profiles(system, samples, reference, settings, seed)
     smooth = _kernel_profiles(system, samples, reference, profiles, settings, seed)
     surfaces = _surfaces(system, samples, reference, settings, seed)
@@ -70,11 +86,13 @@ def analyze(
         "n_reference": len(reference),
         "collective_variables": [asdict(cv) for cv in system.collective_variables],
         "states": [asdict(state) for state in system.states],
+        "stored_reference": stored and about(stored),
         "rows": [asdict(row) for row in rows],
         "pmf": {name: _pair(pair) for name, pair in profiles.items()},
+        "stored_pmf": stored_profiles(stored, system) if stored else {},
         "kernel_pmf": {name: _pair(pair) for name, pair in smooth.items()},
         "surface": surfaces and {"variables": _torsion_names(system), **_pair(surfaces)},
-        "verdict": closing_verdict(diagnostics.get("verdict"), states, delta_f),
+        "verdict": verdict,
         "diagnostics": dict(diagnostics),
     }
     strict: dict[str, Any] = json_safe(results)
@@ -94,7 +112,7 @@ def write_results(results: Mapping[str, Any], directory: Path) -> None:
 def closing_verdict(
     verdict: Mapping[str, Any] | None,
     states: list[StateComparison],
-    delta_f: tuple[Estimate, Estimate] | None,
+    delta_f: Sequence[tuple[Estimate, Estimate]],
 ) -> dict[str, Any]:
     """The sampler's verdict, lowered for states that MD visits and the sample has lost or barely has.
 
@@ -102,7 +120,7 @@ def closing_verdict(
     that is wrong.
     """
     verdict = verdict or {"level": "caution", "reasons": ["the sampler gave no verdict"]}
-    level, reasons, observations = verdict["level"], list(verdict.get("reasons", ())), []
+    level, reasons = verdict["level"], list(verdict.get("reasons", ()))
     for state in states:
         if not state.reference.value > 0 or state.independent >= MIN_INDEPENDENT:
             continue
@@ -117,9 +135,14 @@ def closing_verdict(
             else f"{share} is supported by {state.independent} independent samples, fewer than "
             f"{MIN_INDEPENDENT}"
         )
-    if delta_f is not None:
-        observations = _disagreement(*delta_f)
+    observations = [line for pair in delta_f for line in _disagreement(*pair)]
     return {"level": level, "reasons": reasons, "observations": observations}
+
+
+def _lowered(verdict: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
+    """A verdict with further reasons for caution."""
+    level = max(verdict["level"], "caution", key=VERDICT_LEVELS.index) if reasons else verdict["level"]
+    return {**verdict, "level": level, "reasons": [*verdict["reasons"], *reasons]}
 
 
 def json_safe(value: Any) -> Any:
@@ -161,17 +184,16 @@ def _delta_f(
     reference: WeightedEnsemble,
     settings: AnalyzeSettings,
     seed: int,
-) -> tuple[Estimate, Estimate] | None:
-    """Delta F between the first two states, of the sample and of the reference."""
-    if len(system.states) < 2:
-        return None
-    model, md = (
-        free_energy.free_energy_difference(
-            ensemble, system.states[0], system.states[1], settings.n_bootstrap, seed
+) -> list[tuple[Estimate, Estimate]]:
+    """Delta F of every pair of states, of the sample and of the reference."""
+    found = []
+    for a, b in system.state_pairs:
+        model, md = (
+            free_energy.free_energy_difference(ensemble, a, b, settings.n_bootstrap, seed)
+            for ensemble in (samples, reference)
         )
-        for ensemble in (samples, reference)
-    )
-    return model, md
+        found.append((model, md))
+    return found
 
 
 def _disagreement(model: Estimate, reference: Estimate) -> list[str]:

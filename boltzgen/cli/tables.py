@@ -24,13 +24,16 @@ VERDICT_STYLE = {"trusted": "green", "caution": "yellow", "not trusted": "red"}
 
 
 def closing_table(results: Mapping[str, Any]) -> Group:
-    """Quantity, model value and MD reference of the rows of `boltzgen.analyze.stage.analyze`; notes below."""
+    """Quantity, model and references of the rows of `boltzgen.analyze.stage.analyze`; notes below."""
     table = Table(
         title=escape(f"{results['system']} at {results['temperature_k']:g} K"), title_justify="left"
     )
     table.add_column("quantity", overflow="fold")
     table.add_column("model", justify="right", no_wrap=True)
     table.add_column("MD reference", justify="right", no_wrap=True)
+    stored = bool(results.get("stored_reference"))
+    if stored:
+        table.add_column("stored reference", justify="right", no_wrap=True)
     notes: list[str] = []
     for row in StoredResults(results).rows:
         if row["group"] == "cost" or (row["group"] == "losses" and not row["value"]):
@@ -42,7 +45,8 @@ def closing_table(results: Mapping[str, Any]) -> Group:
             name += f" [{notes.index(row['note']) + 1}]"
         model = with_bound(row)
         reference = with_error(row["reference"], row["reference_error"])
-        table.add_row(escape(name), model, reference)
+        more = [with_error(row["stored"], row["stored_error"])] if stored else []
+        table.add_row(escape(name), model, reference, *more)
     return Group(table, *(Text(f"[{k}] {note}", style="dim") for k, note in enumerate(notes, start=1)))
 
 

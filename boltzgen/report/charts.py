@@ -92,6 +92,8 @@ def _profiles(run: FinishedRun) -> list[Panel]:
     for name, pair in run.stored.profiles.items():
         label = variable_label(known.get(name), name)
         curves = panels.model_and_reference(*pair, run.stored.kernel_profiles.get(name))
+        if name in run.stored.stored_profiles:
+            curves.append(("stored reference", run.stored.stored_profiles[name], panels.RAW, ":"))
         draw = partial(panels.pmf, label=label, curves=curves)
         alt = f"Potential of mean force along {name} in kT: model reweighted and MD reference, with errors."
         what = WHAT_IS_DRAWN if name in run.stored.kernel_profiles else BANDS

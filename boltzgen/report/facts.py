@@ -31,7 +31,8 @@ def tiles(run: FinishedRun) -> list[dict[str, str]]:
         row = run.stored.row(key)
         if row is not None and row["value"] is not None:
             md = number(row["reference"], row["reference_error"])
-            below = f"MD {md}" if md else hint
+            stored = number(row["stored"], row["stored_error"])
+            below = f"MD {md}{stored and f', stored reference {stored}'}" if md else hint
             value = number(row["value"], row["error"])
             texts = {"value": value, "interval": interval(row), "below": below or row["note"]}
             found.append({"quantity": row["quantity"], "unit": row["unit"], **texts})
@@ -58,6 +59,12 @@ def asked(run: FinishedRun) -> list[tuple[str, str]]:
     trajectory = (config.get("data") or {}).get("trajectory")
     if trajectory:
         entries.append(("MD", f"given: {', '.join(Path(str(name)).name for name in trajectory)}"))
+    stored = run.results.get("stored_reference")
+    if stored:
+        cost = f"{stored['cost']['ns']:,.0f} ns of MD in {stored['cost']['minutes']:.0f} minutes"
+        entries.append(
+            ("Stored reference", f"{stored['name']}, {stored['made']}: {cost}, {stored['command']}")
+        )
     recorded = run.manifest.get("recorded") or {}
     entries.append(("About the MD", "; ".join(recorded.get("data_remarks") or ())))
     left_out = recorded.get("frames_left_out")
@@ -76,12 +83,6 @@ def groups(run: FinishedRun) -> list[dict[str, Any]]:
 
 def shown(row: Mapping[str, Any]) -> dict[str, str]:
     """A row as text, with the difference of model and reference in combined errors."""
-    errors = row["error"], row["reference_error"]
-    difference = ""
-    if all(isinstance(e, float) and e > 0 for e in errors) and all(
-        isinstance(row[key], float) for key in ("value", "reference")
-    ):
-        difference = number(round((row["value"] - row["reference"]) / math.hypot(*errors), 1) + 0.0)
     return {
         "quantity": row["quantity"],
         "unit": row["unit"],
@@ -89,8 +90,20 @@ def shown(row: Mapping[str, Any]) -> dict[str, str]:
         "value": number(row["value"], row["error"]),
         "interval": interval(row),
         "reference": number(row["reference"], row["reference_error"]),
-        "difference": difference,
+        "difference": _in_errors(row["value"], row["error"], row["reference"], row["reference_error"]),
+        "stored": number(row["stored"], row["stored_error"]),
+        "stored_difference": _in_errors(row["value"], row["error"], row["stored"], row["stored_error"]),
     }
+
+
+def _in_errors(value: object, error: object, other: object, other_error: object) -> str:
+    """The difference of two numbers in combined errors; nothing where one of them or an error is missing."""
+    if not all(isinstance(x, float) for x in (value, error, other, other_error)):
+        return ""
+    combined = math.hypot(error, other_error)  # type: ignore[arg-type]
+    if not error or not other_error:
+        return ""
+    return number(round((value - other) / combined, 1) + 0.0)  # type: ignore[operator]
 
 
 def stages(run: FinishedRun) -> list[dict[str, Any]]:

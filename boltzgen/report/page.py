@@ -34,6 +34,7 @@ def write_report(directory: Path, path: Path | None = None) -> Path:
         "asked": facts.asked(run),
         "settings": changed_settings(run.config),
         "groups": facts.groups(run),
+        "stored": bool(run.results.get("stored_reference")),
         "structures": structures(run),
         "sections": _sections(run, ink),
         "stages": facts.stages(run),

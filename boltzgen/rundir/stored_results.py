@@ -65,6 +65,11 @@ class StoredResults:
         return self._profiles("pmf")
 
     @property
+    def stored_profiles(self) -> dict[str, PMF]:
+        """Those of the stored reference, where there is one."""
+        return {name: stored_pmf(item) for name, item in (self.content.get("stored_pmf") or {}).items()}
+
+    @property
     def kernel_profiles(self) -> dict[str, tuple[PMF, PMF]]:
         """Kernel estimates of the same; empty for runs of before they were made."""
         return self._profiles("kernel_pmf")
@@ -119,9 +124,10 @@ _EARLIER_PREFIXES = {
 
 
 def _with_key(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored row with its key and group."""
+    """A stored row with its key and group, and with what rows of later versions have."""
+    row = {"stored": None, "stored_error": None, **row}
     if "key" in row:
-        return dict(row)
+        return row
     quantity = str(row["quantity"])
     key, group = _EARLIER.get(quantity, (quantity, "diagnostics"))
     if key == "delta_f" and row["unit"] == "kJ/mol":

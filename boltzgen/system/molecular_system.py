@@ -48,7 +48,7 @@ class MolecularSystem:
     temperature_k
         Temperature of the target [K].
     collective_variables, states
-        What is reported. The first two states are those whose free-energy difference is printed.
+        What is reported, and free-energy differences of `state_pairs`.
     description
         One line for ``boltzgen systems``.
     free_isomers
@@ -81,6 +81,17 @@ class MolecularSystem:
     def at_temperature(self, temperature_k: float | None) -> MolecularSystem:
         """The same system at another temperature [K]; itself for None."""
         return self if temperature_k is None else replace(self, temperature_k=temperature_k)
+
+    @property
+    def state_pairs(self) -> tuple[tuple[State, State], ...]:
+        """Whose free-energy difference is reported: the first two, and further neighbours of one variable."""
+        pairs, k = [self.states[:2]] if len(self.states) > 1 else [], 2
+        while k + 1 < len(self.states):
+            a, b = self.states[k : k + 2]
+            if a.cv == b.cv:
+                pairs.append((a, b))
+            k += 2 if a.cv == b.cv else 1
+        return tuple((pair[0], pair[1]) for pair in pairs)
 
     @property
     def n_atoms(self) -> int:

@@ -65,6 +65,7 @@ def of_analysis(given: Dependencies, stage: Stage) -> Inputs:
     observables = given.run.workflow.analyze.observables
     own = [file_digest(Path(name.rpartition(":")[0])) for name in observables if ".py:" in name]
     looked_at = _variables(given) | _states(given) | ({"the observables": digest(own)} if own else {})
+    looked_at |= _stored_reference(given)
     return _common(given) | _sections(given, stage, "analyze") | _stamps(given, "the samples") | looked_at
 
 
@@ -105,6 +106,14 @@ def _variables(given: Dependencies) -> Inputs:
 
 def _states(given: Dependencies) -> Inputs:
     return {"states": digest(repr(given.run.system.states))}
+
+
+def _stored_reference(given: Dependencies) -> Inputs:
+    """That of the system, where there is one."""
+    from boltzgen.analyze.known_systems import reference_of
+
+    found = reference_of(given.run.target)
+    return {"the stored reference": digest(found.content)} if found else {}
 
 
 def _biased(given: Dependencies) -> Inputs:

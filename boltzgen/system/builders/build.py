@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from boltzgen.system.builders.force_fields import build_by_force_field
 from boltzgen.system.builders.gromacs import build_gromacs
 from boltzgen.system.builders.inputs import INPUTS, InputOptions, register
 from boltzgen.system.builders.openmm_xml import build_openmm_xml
+from boltzgen.system.builders.sequences import peptide_of_sequence
 from boltzgen.system.builders.starting_geometry import check_geometry, check_kept
 from boltzgen.system.builders.structures import READERS, Structure, checked_file, kind_of_file, nanometres
 from boltzgen.system.molecular_system import MolecularSystem
@@ -110,6 +112,32 @@ def from_amber(
     checked_file(prmtop, file_kinds.PRMTOP, belongs="an Amber topology (prmtop or parm7)")
     options = InputOptions(implicit_solvent, nonbonded_cutoff_nm)
     return from_files([prmtop, coordinates], name, temperature_k, options)
+
+
+def from_sequence(
+    sequence: str,
+    forcefield: Sequence[Path | str],
+    name: str,
+    temperature_k: float = 300.0,
+    nonbonded_cutoff_nm: float | None = None,
+    ph: float = 7.0,
+) -> MolecularSystem:
+    """A peptide of L residues, drawn out and minimised.
+
+    sequence
+        Three-letter names with hyphens, as ``ACE-ALA-HIE-NME``; ends without a cap are charged.
+    forcefield, nonbonded_cutoff_nm
+        As of `from_pdb`.
+    ph
+        Decides the forms of residues that their names leave open.
+
+    Raises MolecularSystemError for residues that are not known, here or to the force field.
+    """
+    prepared = peptide_of_sequence(sequence, ph)
+    with tempfile.TemporaryDirectory() as directory:
+        pdb = Path(directory) / "peptide.pdb"
+        pdb.write_text(prepared.pdb, encoding="utf-8")
+        return from_pdb(pdb, forcefield, name, temperature_k, nonbonded_cutoff_nm)
 
 
 def minimise(openmm_system: openmm.System, positions: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,141 @@
+"""A run beside the stored reference of its system, where one comes with boltzgen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ot
+import torch
+
+from boltzgen import geometry
+from boltzgen.analyze.distances import torus_w2, wasserstein_2
+from boltzgen.analyze.rows import DELTA_F, DELTA_F_KJ_MOL, MEAN_ENERGY, Row, delta_f_keys, population_key
+from boltzgen.ensemble.uncertainty import SURE, Estimate
+from boltzgen.ensemble.weighted import Array, WeightedEnsemble
+from boltzgen.references.reference import Reference
+from boltzgen.system.collective_variables import State
+from boltzgen.system.molecular_system import MolecularSystem
+
+SAME_ANGLE = 1e-3
+"""Ends of intervals [rad] that agree so well are the same."""
+DISTANCES = {"energy_w2": ("E-W2", "kT"), "torsion_w2": ("T-W2", "rad"), "tica_w2": ("TICA-W2", "")}
+"""Names and units by the keys of noise floors."""
+
+
+def stored_values(reference: Reference, system: MolecularSystem) -> dict[str, Estimate]:
+    """What a reference says of the rows of results, by their keys; states are known by what they are."""
+    known = {key: Estimate(**value) for key, value in reference.content["values"].items()}
+    theirs = {state.name: _counterpart(state, reference.content["states"]) for state in system.states}
+    wanted = {population_key(ours): population_key(name) for ours, name in theirs.items()}
+    for key, (a, b) in delta_f_keys(system).items():
+        wanted[key] = f"{DELTA_F}/{theirs[a.name]}/{theirs[b.name]}"
+    found = {key: known[name] for key, name in wanted.items() if name in known}
+    if DELTA_F in found:
+        found[DELTA_F_KJ_MOL] = found[DELTA_F].in_kj_mol(system.temperature_k)
+    return found | {MEAN_ENERGY: known[MEAN_ENERGY]}
+
+
+def stored_profiles(reference: Reference, system: MolecularSystem) -> dict[str, Mapping[str, Any]]:
+    """Potentials of mean force of the reference, by the names of the system's variables."""
+    theirs = {tuple(each["atoms"]): each["name"] for each in reference.content["torsions"]}
+    return {
+        cv.name: reference.content["pmf"][theirs[cv.atoms]]
+        for cv in system.collective_variables
+        if cv.kind == "torsion" and theirs.get(cv.atoms) in reference.content["pmf"]
+    }
+
+
+def about(reference: Reference) -> dict[str, Any]:
+    """What results say of a reference."""
+    told = ("system", "temperature_k", "command", "made", "n_frames", "n_blocks", "cost")
+    return {"name": reference.name, **{key: reference.content[key] for key in told}}
+
+
+def _counterpart(state: State, stored: Iterable[Mapping[str, Any]]) -> str:
+    """The name of the same region in the reference, or nothing."""
+    for other in stored:
+        ends = np.array(state.intervals).ravel(), np.array(other["intervals"]).ravel()
+        atoms = tuple(other["atoms"])
+        same = state.cv.kind == "torsion" and state.cv.atoms in (atoms, atoms[::-1])
+        if same and len(ends[0]) == len(ends[1]) and np.abs(ends[0] - ends[1]).max() < SAME_ANGLE:
+            return str(other["name"])
+    return ""
+
+
+def beside_stored(rows: Sequence[Row], stored: Mapping[str, Estimate]) -> list[Row]:
+    """Rows with what the reference says."""
+    return [
+        replace(row, stored=found.value, stored_error=found.error) if (found := stored.get(row.key)) else row
+        for row in rows
+    ]
+
+
+def disagreements(rows: Iterable[Row]) -> list[str]:
+    """Quantities of the sample that are surely not those of the reference, a sentence each."""
+    lines = []
+    for row in rows:
+        if row.value is None or row.error is None or row.stored is None or row.stored_error is None:
+            continue
+        combined = math.hypot(row.error, row.stored_error)
+        if row.key != DELTA_F_KJ_MOL and abs(row.value - row.stored) > SURE * combined:
+            lines.append(
+                f"{row.quantity} is {row.value:.4g}, and {row.stored:.4g} in the stored reference: "
+                f"{abs(row.value - row.stored) / combined:.1f} combined standard errors apart"
+            )
+    return lines
+
+
+def stored_distance_rows(
+    reference: Reference, samples: WeightedEnsemble, md: WeightedEnsemble, most: int, seed: int
+) -> list[Row]:
+    """Distances of sample and MD to the reference, beside its noise floors, of at most ``most`` frames."""
+    rows = []
+    for key, (name, unit) in DISTANCES.items():
+        floor, n = reference.floor(key, most)
+        values = [distance_to(reference, key, ensemble, n, seed) for ensemble in (samples, md)]
+        note = f"to {n} frames of the stored reference, whose noise floor is that of {n} against {n} others"
+        rows.append(
+            Row(
+                f"stored/{key}",
+                "stored",
+                name,
+                values[0],
+                None,
+                values[1],
+                unit=unit,
+                note=note,
+                stored=floor,
+            )
+        )
+    return rows
+
+
+def distance_to(reference: Reference, key: str, ensemble: WeightedEnsemble, n: int, seed: int) -> float:
+    """One of `DISTANCES`: of energies from all rows, of torsions from ``n`` frames drawn by weight."""
+    kept = np.isfinite(ensemble.reduced_energies) & (ensemble.weights > 0)
+    ensemble = ensemble.select(np.flatnonzero(kept))
+    if key == "energy_w2":
+        equal = np.full(len(reference.reduced_energies), 1.0 / len(reference.reduced_energies))
+        return wasserstein_2(ensemble.reduced_energies, ensemble.weights, reference.reduced_energies, equal)
+    ours = torsions_at(reference.compared_torsions, ensemble.resample(n, seed))
+    return torsion_distance(reference, key, ours, reference.torsions[:n])
+
+
+def torsion_distance(reference: Reference, key: str, a: Array, b: Array) -> float:
+    """T-W2 or TICA-W2 between torsions ``(n, n_compared)`` and ``(m, n_compared)`` [rad]."""
+    return torus_w2(a, b) if key == "torsion_w2" else _plane_w2(reference.slow(a), reference.slow(b))
+
+
+def torsions_at(atoms: Sequence[tuple[int, ...]], ensemble: WeightedEnsemble) -> Array:
+    """Torsions [rad] ``(n, len(atoms))``."""
+    x = torch.as_tensor(ensemble.positions, dtype=torch.float64)
+    return torch.stack([geometry.torsion(x, four) for four in atoms], 1).numpy()
+
+
+def _plane_w2(a: Array, b: Array) -> float:
+    """Wasserstein-2 distance of equally weighted points ``(n, 2)`` and ``(m, 2)``."""
+    return math.sqrt(max(ot.emd2([], [], ot.dist(a, b), numItermax=10_000_000), 0.0))
