@@ -92,25 +92,16 @@ def disagreements(rows: Iterable[Row]) -> list[str]:
 def stored_distance_rows(
     reference: Reference, samples: WeightedEnsemble, md: WeightedEnsemble, most: int, seed: int
 ) -> list[Row]:
-    """Distances of sample and MD to the reference, beside its noise floors, of at most ``most`` frames."""
+    """Distances of sample and MD to the reference beside its noise floors; torsions of at most ``most``."""
     rows = []
     for key, (name, unit) in DISTANCES.items():
-        floor, n = reference.floor(key, most)
+        floor, n = reference.floor(key, len(samples) if key == "energy_w2" else most)
         values = [distance_to(reference, key, ensemble, n, seed) for ensemble in (samples, md)]
-        note = f"to {n} frames of the stored reference, whose noise floor is that of {n} against {n} others"
-        rows.append(
-            Row(
-                f"stored/{key}",
-                "stored",
-                name,
-                values[0],
-                None,
-                values[1],
-                unit=unit,
-                note=note,
-                stored=floor,
-            )
+        note = (
+            f"MD: distance of its frames to the stored reference; stored: noise floor, {n} against {n} frames"
         )
+        row = Row(f"stored/{key}", "stored", name, values[0], None, values[1], unit=unit, note=note)
+        rows.append(replace(row, stored=floor))
     return rows
 
 

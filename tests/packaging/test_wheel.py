@@ -30,7 +30,7 @@ alanine = load_system("alanine_dipeptide")
 with open("alanine.pdb", "w") as file:
     app.PDBFile.writeFile(alanine.topology, alanine.positions * 10, file)
 for name in available_systems():
-    parameters = {"pdb": "alanine.pdb"} if name == "molecule" else {}
+    parameters = {"molecule": {"pdb": "alanine.pdb"}, "peptide": {"sequence": "AC"}}.get(name, {})
     system = load_system(name, parameters)
     print(name, system.n_atoms)
 """
