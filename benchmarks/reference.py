@@ -73,7 +73,7 @@ def make(run: Path, name: str, system: MolecularSystem, with_positions: bool) ->
             for state in system.states
         ],
         **statistics(system, data),
-        "tica": slow_components(system, kept, [atoms for _, atoms in torsions[:n_compared]]),
+        "tica": slow_components(system, data, [atoms for _, atoms in torsions[:n_compared]]),
     }
     content["floors"] = noise_floors(Reference(name, content), data)
     (REFERENCES / f"{name}.json").write_text(json.dumps(json_safe(content), indent=1) + "\n")

@@ -1,13 +1,14 @@
-"""The slowest combinations of torsions, by short unbiased trajectories that start from equilibrium.
+"""The slowest combinations of torsions, by short unbiased trajectories that start from weighted frames.
 
 Time-lagged independent components (Perez-Hernandez et al., J. Chem. Phys. 139, 015102, 2013), of cosines
-and sines. The dynamics are those of hybrid Monte Carlo with equal masses: what is slow there is slow in the
+and sines; a trajectory counts with the weight of the frame that it starts from. The dynamics are those of hybrid Monte Carlo with equal masses: what is slow there is slow in the
 molecule, in other units of time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,29 +31,28 @@ RIDGE = 1e-6
 
 
 def slow_components(
-    system: MolecularSystem, frames: WeightedEnsemble, torsions: Sequence[tuple[int, ...]]
+    system: MolecularSystem, data: WeightedEnsemble, torsions: Sequence[tuple[int, ...]]
 ) -> dict[str, Any]:
     """Mean of the features ``(2 d,)`` and two vectors ``(2 d, 2)`` that give components of variance one."""
-    series = np.stack(
-        [features(torsions_at(torsions, each)) for each in trajectories(system, frames)]
-    )  # (time, trajectory, 2 d)
+    start = data.select(np.random.default_rng(0).choice(len(data), N_TRAJECTORIES, replace=False))
+    series = np.stack([features(torsions_at(torsions, each)) for each in trajectories(system, start)])
     lag = round(LAG_PS / STRETCH_PS)
-    early, late = (each.reshape(-1, series.shape[-1]) for each in (series[:-lag], series[lag:]))
-    mean = 0.5 * (early.mean(0) + late.mean(0))
-    x, y = early - mean, late - mean
-    at_once, lagged = (x.T @ x + y.T @ y) / (2 * len(x)), (x.T @ y + y.T @ x) / (2 * len(x))
+    early, late = series[:-lag], series[lag:]  # (time, trajectory, 2 d)
+    weights = start.weights[:, None] / len(early)
+    mean = 0.5 * (weights * (early + late)).sum((0, 1))
+    x, y = ((np.sqrt(0.5 * weights) * (each - mean)).reshape(-1, series.shape[-1]) for each in (early, late))
+    at_once, lagged = x.T @ x + y.T @ y, x.T @ y + y.T @ x
     values, vectors = eigh(lagged, at_once + RIDGE * np.eye(len(at_once)))
     return {"lag_ps": LAG_PS, "eigenvalues": values[:-3:-1], "mean": mean, "vectors": vectors[:, :-3:-1]}
 
 
-def trajectories(system: MolecularSystem, frames: WeightedEnsemble) -> list[WeightedEnsemble]:
-    """Configurations of all trajectories at each time, from frames of equal weight."""
-    start = frames.select(slice(0, N_TRAJECTORIES))
-    evaluator = batched_potential(system, N_TRAJECTORIES, compiled=False).evaluator
+def trajectories(system: MolecularSystem, start: WeightedEnsemble) -> list[WeightedEnsemble]:
+    """Configurations of all trajectories at each time, the weights those of the start."""
+    evaluator = batched_potential(system, len(start), compiled=False).evaluator
     assert isinstance(evaluator, BatchedEvaluator)
     dynamics = HybridMonteCarlo(evaluator, sampling_masses(system), compiled=True)
     x = torch.as_tensor(start.positions, dtype=torch.float64).permute(1, 2, 0)
-    columns = x.chunk(number_of_parts(N_TRAJECTORIES), -1)
+    columns = x.chunk(number_of_parts(len(start)), -1)
     kT = torch.full((columns[0].shape[-1],), float(system.kT), dtype=torch.float64)
     parts = [
         dynamics.started(each.contiguous(), kT, torch.Generator().manual_seed(k))
@@ -62,12 +62,5 @@ def trajectories(system: MolecularSystem, frames: WeightedEnsemble) -> list[Weig
     for _ in range(round(LENGTH_PS / STRETCH_PS)):
         dynamics.propose(parts, round(STRETCH_PS / STEP_PS), STEP_PS, FRICTION)
         moved: Array = torch.cat([part.x for part in parts], -1).permute(2, 0, 1).numpy()
-        found.append(
-            WeightedEnsemble(
-                positions=moved.astype(np.float32),
-                log_weights=np.zeros(N_TRAJECTORIES),
-                reduced_energies=np.zeros(N_TRAJECTORIES),
-                temperature_k=system.temperature_k,
-            )
-        )
+        found.append(replace(start, positions=moved.astype(np.float32)))
     return found

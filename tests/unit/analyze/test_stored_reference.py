@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from dataclasses import replace
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from boltzgen.analyze import free_energy, known_systems
 from boltzgen.analyze.known_systems import reference_of
+from boltzgen.analyze.of_dynamics import write_md_results
 from boltzgen.analyze.stage import analyze
 from boltzgen.analyze.stored_reference import distance_to, stored_values, torsions_at
 from boltzgen.cli.tables import closing_table
@@ -173,6 +175,16 @@ def test_terminal_and_page_show_the_reference(stored: Reference, tmp_path: Path)
     page = write_report(directory).read_text()
     assert "Distance to the stored reference" in page and "12 ns of MD in 3 minutes" in page
     assert "stored reference" in page.split("</svg>")[1] or ">stored reference<" in page
+
+
+def test_md_alone_stands_beside_the_reference(stored: Reference, tmp_path: Path) -> None:
+    lines = write_md_results(chain_system(), chain_ensemble(1500, seed=2), SETTINGS, tmp_path)
+    (line,) = [line for line in lines if "Delta F" in line]
+    assert line.endswith("; stored reference 0.8473 +- 0.02 kT")
+    with (tmp_path / "md.csv").open(newline="") as file:
+        rows = {row["quantity"]: row for row in csv.DictReader(file)}
+    assert float(rows["population phi_positive"]["stored"]) == 0.3
+    assert rows["population phi_negative"]["stored"] == ""
 
 
 def test_a_run_without_a_reference_says_nothing_of_one(
