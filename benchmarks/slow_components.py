@@ -1,8 +1,8 @@
 """The slowest combinations of torsions, by short unbiased trajectories that start from weighted frames.
 
 Time-lagged independent components (Perez-Hernandez et al., J. Chem. Phys. 139, 015102, 2013), of cosines
-and sines; a trajectory counts with the weight of the frame that it starts from. The dynamics are those of hybrid Monte Carlo with equal masses: what is slow there is slow in the
-molecule, in other units of time.
+and sines; a trajectory counts with the weight of the frame that it starts from. The dynamics are those of
+hybrid Monte Carlo with equal masses: what is slow there is slow in the molecule, in other units of time.
 """
 
 from __future__ import annotations

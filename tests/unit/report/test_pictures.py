@@ -80,6 +80,7 @@ def test_everything_is_written_and_drawn(tmp_path):
     with (run.path / "results" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     columns = ["quantity", "value", "error", "reference", "reference_error", "unit", "note", "low", "high"]
+    columns += ["stored", "stored_error"]
     assert list(rows[0]) == ["key", "group", *columns]
     assert len(rows) == len(run.results["rows"])
 
