@@ -1,10 +1,11 @@
 """Stored references of systems: how they are made of simulations, and what they cost.
 
-    python benchmarks/reference.py make RUN --name al4 [--system al4] [--positions]
+    python benchmarks/reference.py make RUN [RUN ...] --name al4 [--system al4] [--positions]
     python benchmarks/reference.py agree RUN RUN [--system al4]
     python benchmarks/reference.py table
 
-RUN is a directory that `boltzgen simulate` made of a workflow file in `benchmarks/references/`. `make` keeps
+RUN is a directory that `boltzgen simulate` made of a workflow file in `benchmarks/references/`; several are
+joined, reweighted to the temperature of the system where they have another. `make` keeps
 under `boltzgen/references/` what comparisons need: NAME.json has free energies, populations and potentials
 of mean force of all frames with their errors, and noise floors, the distances between independent frames;
 NAME.npz energies and torsions of 20,000 frames drawn by weight. ``--positions`` also keeps as many positions
@@ -47,9 +48,9 @@ SPLITS = {1000: 5, 2000: 5, 10_000: 1}
 """Frames on either side of a noise floor, and how many halvings it is averaged over."""
 
 
-def make(run: Path, name: str, system: MolecularSystem, with_positions: bool) -> None:
+def make(runs: list[Path], name: str, system: MolecularSystem, with_positions: bool) -> None:
     """Write the files of a reference."""
-    data = with_blocks(system, load_ensemble(run / "data" / "ensemble.h5"))
+    data = simulated(runs, system)
     kept = data.resample(N_KEPT, seed=0)
     kept = kept.select(np.random.default_rng(0).permutation(N_KEPT))
     torsions = [(cv.name, cv.atoms) for cv in system.collective_variables if cv.kind == "torsion"]
@@ -61,7 +62,7 @@ def make(run: Path, name: str, system: MolecularSystem, with_positions: bool) ->
         "description": system.description,
         "temperature_k": system.temperature_k,
         "n_atoms": system.n_atoms,
-        **how_made(run),
+        **how_made(runs),
         "n_frames": len(data),
         "kish_ess": data.ess,
         "n_blocks": len(cluster_index(data)[1]),
@@ -92,19 +93,40 @@ def make(run: Path, name: str, system: MolecularSystem, with_positions: bool) ->
         )
 
 
-def how_made(run: Path) -> dict[str, Any]:
-    """Command, day and cost, by the record of the run."""
-    opened = load_run(run)
-    manifest, settings = opened.manifest, opened.config["simulate"]
-    stage = manifest["stages"]["simulate"]
-    left_out = manifest["recorded"].get("frames_left_out", 0)
-    n_frames = len(load_ensemble(run / "data" / "ensemble.h5")) + left_out
-    ns = n_frames * settings["frame_interval_ps"] / 1000
+def simulated(runs: list[Path], system: MolecularSystem) -> WeightedEnsemble:
+    """The frames of all runs at the temperature of a system, each run with the weight of its length."""
+    each = [load_ensemble(run / "data" / "ensemble.h5").at_temperature(system.temperature_k) for run in runs]
+    islands, first = [], 0
+    for data in each:
+        assert data.islands is not None
+        islands.append(first + data.islands)
+        first = int(islands[-1].max()) + 1
+    together = WeightedEnsemble(
+        positions=np.concatenate([data.positions for data in each]),
+        log_weights=np.concatenate([np.log(data.weights) + np.log(len(data)) for data in each]),
+        reduced_energies=np.concatenate([data.reduced_energies for data in each]),
+        temperature_k=system.temperature_k,
+        islands=np.concatenate(islands),
+    )
+    return with_blocks(system, together)
+
+
+def how_made(runs: list[Path]) -> dict[str, Any]:
+    """Method, commands, day and cost, by the records of the runs."""
+    ns, minutes, methods = 0.0, 0.0, []
+    for run in runs:
+        opened = load_run(run)
+        settings, stage = opened.config["simulate"], opened.manifest["stages"]["simulate"]
+        n_frames = len(load_ensemble(run / "data" / "ensemble.h5"))
+        n_frames += opened.manifest["recorded"].get("frames_left_out", 0)
+        ns += n_frames * settings["frame_interval_ps"] / 1000
+        minutes += stage["seconds"] / 60
+        methods.append(settings["method"])
     return {
-        "method": settings["method"],
-        "command": f"boltzgen simulate benchmarks/references/{run.name}.yaml",
+        "method": ", ".join(dict.fromkeys(methods)),
+        "command": "; ".join(f"boltzgen simulate benchmarks/references/{run.name}.yaml" for run in runs),
         "made": date.today().isoformat(),
-        "cost": {"ns": ns, "minutes": stage["seconds"] / 60},
+        "cost": {"ns": ns, "minutes": minutes},
     }
 
 
@@ -160,9 +182,7 @@ def noise_floors(reference: Reference, data: WeightedEnsemble) -> dict[str, dict
 
 def agree(runs: list[Path], system: MolecularSystem) -> None:
     """Print Delta F of every pair of states by two simulations, and chi-squared over all."""
-    both = [
-        differences(system, with_blocks(system, load_ensemble(run / "data" / "ensemble.h5"))) for run in runs
-    ]
+    both = [differences(system, simulated([run], system)) for run in runs]
     total = 0.0
     for key, one in both[0].items():
         other = both[1][key]
@@ -199,7 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     maker = commands.add_parser("make", help="store a simulation as a reference")
-    maker.add_argument("run", type=Path)
+    maker.add_argument("runs", type=Path, nargs="+")
     maker.add_argument("--name", required=True)
     maker.add_argument("--positions", action="store_true", help="keep positions too")
     agreement = commands.add_parser("agree", help="two simulations of one system")
@@ -212,15 +232,14 @@ def main() -> None:
     if options.command == "table":
         table()
         return
-    runs = options.runs if options.command == "agree" else [options.run]
     parameters: dict[str, object] = dict(each.split("=", 1) for each in options.parameter)
     if "temperature_k" in parameters:
         parameters["temperature_k"] = float(str(parameters["temperature_k"]))
-    system = load_system(options.system, parameters) if options.system else load_run(runs[0]).system
+    system = load_system(options.system, parameters) if options.system else load_run(options.runs[0]).system
     if options.command == "make":
-        make(options.run, options.name, system, options.positions)
+        make(options.runs, options.name, system, options.positions)
     else:
-        agree(runs, system)
+        agree(options.runs, system)
 
 
 if __name__ == "__main__":
