@@ -44,7 +44,7 @@ from boltzgen.system.torsions import found_torsions
 POSITIONS = Path(__file__).parent / "references"
 N_KEPT, N_PROBES, N_BOOTSTRAP, N_BINS = 20_000, 4, 1000, 36
 MOST_BYTES = 4_000_000
-SPLITS = {1000: 5, 2000: 5, 10_000: 1}
+SPLITS = {1000: 5, 2000: 5, 10_000: 3}
 """Frames on either side of a noise floor, and how many halvings it is averaged over."""
 
 
@@ -113,20 +113,23 @@ def simulated(runs: list[Path], system: MolecularSystem) -> WeightedEnsemble:
 
 def how_made(runs: list[Path]) -> dict[str, Any]:
     """Method, commands, day and cost, by the records of the runs."""
-    ns, minutes, methods = 0.0, 0.0, []
+    ns, minutes, steps, methods = 0.0, 0.0, 0.0, []
     for run in runs:
         opened = load_run(run)
         settings, stage = opened.config["simulate"], opened.manifest["stages"]["simulate"]
         n_frames = len(load_ensemble(run / "data" / "ensemble.h5"))
         n_frames += opened.manifest["recorded"].get("frames_left_out", 0)
-        ns += n_frames * settings["frame_interval_ps"] / 1000
+        length = n_frames * settings["frame_interval_ps"] / 1000
+        remark = next(line for line in opened.manifest["recorded"]["data_remarks"] if "steps of" in line)
+        step_fs = float(remark.split("steps of ")[1].split(" fs")[0])
+        ns, steps = ns + length, steps + 1e6 * length / step_fs
         minutes += stage["seconds"] / 60
         methods.append(settings["method"])
     return {
         "method": ", ".join(dict.fromkeys(methods)),
         "command": "; ".join(f"boltzgen simulate benchmarks/references/{run.name}.yaml" for run in runs),
         "made": date.today().isoformat(),
-        "cost": {"ns": ns, "minutes": minutes},
+        "cost": {"ns": ns, "minutes": minutes, "steps": steps},
     }
 
 
@@ -200,17 +203,18 @@ def shown(estimate: Estimate) -> str:
 
 def table() -> None:
     """Print what all references say and cost, in Markdown."""
-    columns = ("reference", "atoms", "T (K)", "method", "ns", "minutes", "blocks")
+    columns = ("reference", "atoms", "T (K)", "method", "ns", "minutes", "steps/s", "blocks")
     columns += ("Delta F of each phi (kT)", "mean u (kT)", "E-W2 / T-W2 / TICA-W2 floor")
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for reference in stored_references():
         content, cost = reference.content, reference.content["cost"]
         values = {key: Estimate(**value) for key, value in content["values"].items()}
         phis = ", ".join(shown(value) for key, value in values.items() if key.startswith(DELTA_F))
-        floors = " / ".join(f"{content['floors'][key]['10000']:.3g}" for key in content["floors"])
+        floors = " / ".join(f"{reference.floor(key, 10_000)[0]:.3g}" for key in content["floors"])
         print(
             f"| {reference.name} | {content['n_atoms']} | {reference.temperature_k:g} | "
-            f"{content['method']} | {cost['ns']:.0f} | {cost['minutes']:.1f} | {content['n_blocks']} | "
+            f"{content['method']} | {cost['ns']:.0f} | {cost['minutes']:.1f} | "
+            f"{cost['steps'] / cost['minutes'] / 60:,.0f} | {content['n_blocks']} | "
             f"{phis} | {shown(values[MEAN_ENERGY])} | {floors} |"
         )
 

@@ -111,16 +111,17 @@ def test_the_other_enantiomer_is_another_system() -> None:
 def test_references_that_come_with_boltzgen_hold_together(reference: Reference) -> None:
     """Torsions of the stored frames have the populations of all frames, and energies their mean."""
     content, angles = reference.content, reference.torsions
-    assert angles.shape == (20_000, content["n_compared"]) and np.abs(angles).max() <= np.pi + 1e-3
+    n = len(angles)
+    assert n >= 10_000 and angles.shape[1] == content["n_compared"] and np.abs(angles).max() <= np.pi + 1e-3
     mean = content["values"]["mean_reduced_energy"]
-    spread = reference.reduced_energies.std() / np.sqrt(min(20_000, content["n_blocks"]))
+    spread = reference.reduced_energies.std() / np.sqrt(min(n, content["n_blocks"]))
     assert abs(reference.reduced_energies.mean() - mean["value"]) < 5 * np.hypot(spread, mean["error"])
     column = {tuple(each["atoms"]): k for k, each in enumerate(content["torsions"])}
     for state in content["states"]:
         values = angles[:, column[tuple(state["atoms"])]]
         share = np.mean([any(low <= v < high for low, high in state["intervals"]) for v in values])
         whole = content["values"][f"population/{state['name']}"]
-        noise = np.hypot(np.sqrt(share * (1 - share) / 20_000), whole["error"])
+        noise = np.hypot(np.sqrt(share * (1 - share) / n), whole["error"])
         assert abs(share - whole["value"]) < 5 * noise
     slow = reference.slow(angles)
     assert np.abs(slow.mean(0)).max() < 0.3 and np.abs(slow.std(0) - 1.0).max() < 0.3
