@@ -96,6 +96,8 @@ def check_table(check: Check) -> Group:
         facts.add_row(escape(f"{entry.name} of {entry.residue}"), escape(told), style=style)
     mirror = "leaves the energy unchanged" if check.invariance.mirror_symmetric else "changes the energy"
     facts.add_row("reflection", mirror)
+    if check.stored_reference:
+        facts.add_row("stored reference", escape(f"{check.stored_reference}: runs are compared with it"))
     facts.add_row("forces", escape(", ".join(check.forces)))
     for name, potential in check.potentials.items():
         facts.add_row(f"energies in {name}", escape(f"{potential.backend}: {potential.reason}"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from boltzgen.analyze.known_systems import reference_of
 from boltzgen.errors import MolecularSystemError, said_by
 from boltzgen.potential import Potential, make_potential
 from boltzgen.potential.timing import throughput_of
@@ -30,6 +31,8 @@ class Check:
         Numerical symmetries of the energy.
     domain, stereochemistry
         What log Z covers, and every centre, double bond, amide and axis of the reference structure.
+    stored_reference
+        Name of the one that runs are compared with, or nothing.
     """
 
     system: MolecularSystem
@@ -39,6 +42,7 @@ class Check:
     invariance: SystemCheck
     domain: Domain
     stereochemistry: list[Described]
+    stored_reference: str
 
 
 def check(
@@ -70,4 +74,6 @@ def check(
     for force in system.openmm_system.getForces():
         counts[type(force).__name__] = counts.get(type(force).__name__, 0) + 1
     domain = domain_of(system)
-    return Check(system, counts, potentials, throughput, invariance, domain, described(domain))
+    reference = reference_of(system)
+    named = reference.name if reference else ""
+    return Check(system, counts, potentials, throughput, invariance, domain, described(domain), named)
