@@ -98,9 +98,8 @@ def _log_z_rows(samples: WeightedEnsemble, diagnostics: Mapping[str, Any]) -> li
 
 def free_energy_rows(system: MolecularSystem, delta_f: Sequence[tuple[Estimate, Estimate]]) -> list[Row]:
     """Delta F of every pair of states in kT, and of the first in kJ/mol; ``delta_f`` of sample and MD."""
-    rows, pairs = [], delta_f_keys(system)
-    for (key, (a, b)), (model, md) in zip(pairs.items(), delta_f, strict=True):
-        name = "Delta F" if len(pairs) == 1 or a.cv != b.cv else f"Delta F {a.cv.name}"
+    rows, names = [], delta_f_names(system)
+    for (key, (a, b)), name, (model, md) in zip(delta_f_keys(system).items(), names, delta_f, strict=True):
         definition = f"-ln(P {a.name} / P {b.name})"
         noted = replace(model, note="; ".join(filter(None, [definition, model.note])))
         rows.append(_compared(key, name, noted, md, "kT"))
@@ -123,6 +122,13 @@ def state_rows(states: list[StateComparison]) -> list[Row]:
         _compared(population_key(state.name), f"population {state.name}", state.model, state.reference, "")
         for state in states
     ]
+
+
+def delta_f_names(system: MolecularSystem) -> list[str]:
+    """What the difference of each pair of states is called: by its variable where there are several."""
+    pairs = system.state_pairs
+    alone = len(pairs) == 1
+    return ["Delta F" if alone or a.cv != b.cv else f"Delta F {a.cv.name}" for a, b in pairs]
 
 
 def population_key(state: str) -> str:

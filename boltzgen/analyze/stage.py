@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from boltzgen.analyze.known_systems import reference_of
 from boltzgen.analyze.rows import (
     Row,
     StateComparison,
+    delta_f_names,
     diagnostic_rows,
     distance_rows,
     free_energy_rows,
@@ -70,7 +71,8 @@ def analyze(
         *distance_rows(system, samples, reference, settings, seed),
         *diagnostic_rows(diagnostics),
     ]
-    verdict = closing_verdict(diagnostics.get("verdict"), states, delta_f)
+    named = dict(zip(delta_f_names(system), delta_f, strict=True))
+    verdict = closing_verdict(diagnostics.get("verdict"), states, named)
     if stored is not None:
         most = settings.max_transport_samples
         rows = beside_stored(rows, stored_values(stored, system))
@@ -112,7 +114,7 @@ def write_results(results: Mapping[str, Any], directory: Path) -> None:
 def closing_verdict(
     verdict: Mapping[str, Any] | None,
     states: list[StateComparison],
-    delta_f: Sequence[tuple[Estimate, Estimate]],
+    delta_f: Mapping[str, tuple[Estimate, Estimate]],
 ) -> dict[str, Any]:
     """The sampler's verdict, lowered for states that MD visits and the sample has lost or barely has.
 
@@ -135,7 +137,7 @@ def closing_verdict(
             else f"{share} is supported by {state.independent} independent samples, fewer than "
             f"{MIN_INDEPENDENT}"
         )
-    observations = [line for pair in delta_f for line in _disagreement(*pair)]
+    observations = [line for name, pair in delta_f.items() for line in _disagreement(name, *pair)]
     return {"level": level, "reasons": reasons, "observations": observations}
 
 
@@ -196,14 +198,14 @@ def _delta_f(
     return found
 
 
-def _disagreement(model: Estimate, reference: Estimate) -> list[str]:
+def _disagreement(name: str, model: Estimate, reference: Estimate) -> list[str]:
     if model.error is None or reference.error is None:
         return []
     gap, tolerance = model.value - reference.value, 2 * math.hypot(model.error, reference.error)
     if abs(gap) <= tolerance:
         return []
     return [
-        f"Delta F differs from the MD reference by {gap:+.2f} kT, more than two combined standard errors "
+        f"{name} differs from the MD reference by {gap:+.2f} kT, more than two combined standard errors "
         f"({tolerance:.2f} kT)"
     ]
 

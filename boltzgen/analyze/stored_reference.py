@@ -28,7 +28,8 @@ DISTANCES = {"energy_w2": ("E-W2", "kT"), "torsion_w2": ("T-W2", "rad"), "tica_w
 
 def stored_values(reference: Reference, system: MolecularSystem) -> dict[str, Estimate]:
     """What a reference says of the rows of results, by their keys; states are known by what they are."""
-    known = {key: Estimate(**value) for key, value in reference.content["values"].items()}
+    values = reference.content["values"].items()
+    known = {key: Estimate(**{**value, "dof": float(value.get("dof", "inf"))}) for key, value in values}
     theirs = {state.name: _counterpart(state, reference.content["states"]) for state in system.states}
     wanted = {population_key(ours): population_key(name) for ours, name in theirs.items()}
     for key, (a, b) in delta_f_keys(system).items():
@@ -100,7 +101,8 @@ def stored_distance_rows(
         note = (
             f"MD: distance of its frames to the stored reference; stored: noise floor, {n} against {n} frames"
         )
-        row = Row(f"stored/{key}", "stored", name, values[0], None, values[1], unit=unit, note=note)
+        quantity = f"{name}, stored reference"
+        row = Row(f"stored/{key}", "stored", quantity, values[0], None, values[1], unit=unit, note=note)
         rows.append(replace(row, stored=floor))
     return rows
 
