@@ -55,7 +55,8 @@ def make(runs: list[Path], name: str, system: MolecularSystem, with_positions: b
     kept = kept.select(np.random.default_rng(0).permutation(N_KEPT))
     torsions = [(cv.name, cv.atoms) for cv in system.collective_variables if cv.kind == "torsion"]
     n_compared = len(torsions)
-    torsions += [(t.name, t.atoms) for t in found_torsions(system) if (t.name, t.atoms) not in torsions]
+    known = {atoms for _, atoms in torsions}
+    torsions += [(t.name, t.atoms) for t in found_torsions(system) if t.atoms not in known]
     angles = torsions_at([atoms for _, atoms in torsions], kept)
     content: dict[str, Any] = {
         "system": system.name,
