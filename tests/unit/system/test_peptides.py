@@ -34,12 +34,13 @@ def peptide(sequence: str, **more: object) -> MolecularSystem:
         ("al4", 42, 300.0, B, "phi_1 psi_1 phi_2 psi_2 phi_3 psi_3"),
         ("al6", 63, 310.0, C, "psi_1 phi_2 psi_2 phi_3 psi_3 phi_4 psi_4 phi_5 psi_5 phi_6"),
         ("ace_a5_nme", 62, 300.0, B, " ".join(f"phi_{k} psi_{k}" for k in range(1, 6))),
-        (
+        pytest.param(
             "chignolin",
             138,
             310.0,
             C,
             " ".join(["psi_1", *(f"phi_{k} psi_{k}" for k in range(2, 10)), "phi_10"]),
+            marks=pytest.mark.slow,
         ),
     ],
 )
