@@ -27,9 +27,11 @@ DISTANCES = {"energy_w2": ("E-W2", "kT"), "torsion_w2": ("T-W2", "rad"), "tica_w
 
 
 def stored_values(reference: Reference, system: MolecularSystem) -> dict[str, Estimate]:
-    """What a reference says of the rows of results, by their keys; states are known by what they are."""
-    values = reference.content["values"].items()
-    known = {key: Estimate(**{**value, "dof": float(value.get("dof", "inf"))}) for key, value in values}
+    """What a reference says of the rows of results, by their keys; states are known by what they are.
+
+    Errors that are but lower bounds are left out.
+    """
+    known = {key: _estimate(value) for key, value in reference.content["values"].items()}
     theirs = {state.name: _counterpart(state, reference.content["states"]) for state in system.states}
     wanted = {population_key(ours): population_key(name) for ours, name in theirs.items()}
     for key, (a, b) in delta_f_keys(system).items():
@@ -38,6 +40,11 @@ def stored_values(reference: Reference, system: MolecularSystem) -> dict[str, Es
     if DELTA_F in found:
         found[DELTA_F_KJ_MOL] = found[DELTA_F].in_kj_mol(system.temperature_k)
     return found | {MEAN_ENERGY: known[MEAN_ENERGY]}
+
+
+def _estimate(value: Mapping[str, Any]) -> Estimate:
+    found = Estimate(**{**value, "dof": float(value.get("dof", "inf"))})
+    return replace(found, error=None) if found.note else found
 
 
 def stored_profiles(reference: Reference, system: MolecularSystem) -> dict[str, Mapping[str, Any]]:

@@ -134,6 +134,10 @@ def test_states_are_known_by_what_they_are(stored: Reference) -> None:
     values = stored_values(stored, renamed)
     assert values["population/up"].value == 0.3 and values["delta_f"].value == pytest.approx(np.log(7 / 3))
     assert values["delta_f_kj_mol"].value == pytest.approx(system.kT * np.log(7 / 3))
+    noted = {**stored.content["values"]["mean_reduced_energy"], "note": "the error is a lower bound"}
+    values = {**stored.content["values"], "mean_reduced_energy": noted}
+    doubtful = replace(stored, content={**stored.content, "values": values})
+    assert stored_values(doubtful, system)["mean_reduced_energy"].error is None
     narrower = replace(system, states=(State(a.name, a.cv, ((0.0, 1.0),)), b))
     assert set(stored_values(stored, narrower)) == {"mean_reduced_energy"}
 
