@@ -28,12 +28,13 @@ import torch
 from scipy.stats import chi2
 from slow_components import slow_components
 
-from boltzgen import MolecularSystem, WeightedEnsemble, load_run, load_system
-from boltzgen.analyze import free_energy
-from boltzgen.analyze.distances import halves
-from boltzgen.analyze.rows import DELTA_F, MEAN_ENERGY, population_key
+from boltzgen import CollectiveVariable, MolecularSystem, WeightedEnsemble, load_run, load_system
+from boltzgen.analyze.distances import halves, torsion_values, torsions_of, wasserstein_2
+from boltzgen.analyze.of_dynamics import md_estimates, md_profiles
+from boltzgen.analyze.rows import DELTA_F, MEAN_ENERGY, delta_f_key, delta_f_keys
 from boltzgen.analyze.stage import json_safe
-from boltzgen.analyze.stored_reference import torsion_distance, torsions_at, wasserstein_2
+from boltzgen.analyze.stored_reference import DISTANCES, compared_torsions, torsion_distance
+from boltzgen.config.schema import AnalyzeSettings
 from boltzgen.ensemble.correlation import with_blocks
 from boltzgen.ensemble.storage import load_ensemble
 from boltzgen.ensemble.uncertainty import Estimate, cluster_index
@@ -42,7 +43,8 @@ from boltzgen.references.reference import NANOMETRES, RADIANS, REFERENCES, Refer
 from boltzgen.system.torsions import found_torsions
 
 POSITIONS = Path(__file__).parent / "references"
-N_KEPT, N_PROBES, N_BOOTSTRAP, N_BINS = 20_000, 4, 1000, 36
+N_KEPT, N_PROBES = 20_000, 4
+SETTINGS = AnalyzeSettings(n_bootstrap=1000, n_bins=36)
 MOST_BYTES = 4_000_000
 SPLITS = {1000: 5, 2000: 5, 10_000: 3}
 """Frames on either side of a noise floor, and how many halvings it is averaged over."""
@@ -53,11 +55,11 @@ def make(runs: list[Path], name: str, system: MolecularSystem, with_positions: b
     data = simulated(runs, system)
     kept = data.resample(N_KEPT, seed=0)
     kept = kept.select(np.random.default_rng(0).permutation(N_KEPT))
-    torsions = [(cv.name, cv.atoms) for cv in system.collective_variables if cv.kind == "torsion"]
-    n_compared = len(torsions)
-    known = {atoms for _, atoms in torsions}
-    torsions += [(t.name, t.atoms) for t in found_torsions(system) if t.atoms not in known]
-    angles = torsions_at([atoms for _, atoms in torsions], kept)
+    compared = torsions_of(system)
+    known = {cv.atoms for cv in compared}
+    others = [t for t in found_torsions(system) if t.atoms not in known]
+    torsions = [*compared, *(CollectiveVariable(t.name, "torsion", t.atoms) for t in others)]
+    angles = torsion_values(kept, torsions)
     content: dict[str, Any] = {
         "system": system.name,
         "description": system.description,
@@ -68,14 +70,14 @@ def make(runs: list[Path], name: str, system: MolecularSystem, with_positions: b
         "kish_ess": data.ess,
         "n_blocks": len(cluster_index(data)[1]),
         "probes": probes(system, kept),
-        "torsions": [{"name": label, "atoms": atoms} for label, atoms in torsions],
-        "n_compared": n_compared,
+        "torsions": [{"name": cv.name, "atoms": cv.atoms} for cv in torsions],
+        "n_compared": len(compared),
         "states": [
             {"name": state.name, "atoms": state.cv.atoms, "intervals": state.intervals}
             for state in system.states
         ],
         **statistics(system, data),
-        "tica": slow_components(system, data, [atoms for _, atoms in torsions[:n_compared]]),
+        "tica": slow_components(system, data, compared),
     }
     content["floors"] = noise_floors(Reference(name, content), data)
     (REFERENCES / f"{name}.json").write_text(json.dumps(json_safe(content), indent=1) + "\n")
@@ -143,29 +145,23 @@ def probes(system: MolecularSystem, kept: WeightedEnsemble) -> dict[str, Any]:
 
 def statistics(system: MolecularSystem, data: WeightedEnsemble) -> dict[str, Any]:
     """Mean energy, populations, free-energy differences of pairs of states and profiles [kT]."""
-    values = {MEAN_ENERGY: free_energy.expectation(data, data.reduced_energies, N_BOOTSTRAP)}
-    for state in system.states:
-        members = state.members(data.positions)
-        values[population_key(state.name)] = free_energy.state_probability(data, members, N_BOOTSTRAP)
-    values |= differences(system, data)
-    profiles = {
-        cv.name: asdict(free_energy.potential_of_mean_force(data, cv, N_BINS, N_BOOTSTRAP))
-        for cv in system.collective_variables
-    }
+    values = estimates(system, data)
+    profiles = {name: asdict(profile) for name, profile in md_profiles(system, data, SETTINGS)}
     return {"values": {key: asdict(value) for key, value in values.items()}, "pmf": profiles}
 
 
-def differences(system: MolecularSystem, data: WeightedEnsemble) -> dict[str, Estimate]:
-    """Delta F of pairs of states, by the names of the states."""
-    return {
-        f"{DELTA_F}/{a.name}/{b.name}": free_energy.free_energy_difference(data, a, b, N_BOOTSTRAP)
-        for a, b in system.state_pairs
-    }
+def estimates(system: MolecularSystem, data: WeightedEnsemble) -> dict[str, Estimate]:
+    """By the keys of rows, Delta F of every pair by the names of its states."""
+    found = {key: value for key, _, _, value in md_estimates(system, data, SETTINGS)}
+    for key, (a, b) in delta_f_keys(system).items():
+        found[delta_f_key(a.name, b.name)] = found.pop(key)
+    return found
 
 
 def noise_floors(reference: Reference, data: WeightedEnsemble) -> dict[str, dict[int, float]]:
     """Distances between frames of random halves that share no block, by the number on either side."""
-    floors: dict[str, dict[int, float]] = {"energy_w2": {}, "torsion_w2": {}, "tica_w2": {}}
+    floors: dict[str, dict[int, float]] = {key: {} for key in DISTANCES}
+    torsions = compared_torsions(reference)
     for n, n_splits in SPLITS.items():
         found: dict[str, list[float]] = {key: [] for key in floors}
         rng = np.random.default_rng(0)
@@ -175,7 +171,7 @@ def noise_floors(reference: Reference, data: WeightedEnsemble) -> dict[str, dict
             a, b = (half.resample(n, 2 * split + k) for k, half in enumerate(both))
             equal = np.full(n, 1.0 / n)
             found["energy_w2"].append(wasserstein_2(a.reduced_energies, equal, b.reduced_energies, equal))
-            angles = [torsions_at(reference.compared_torsions, each) for each in (a, b)]
+            angles = [torsion_values(each, torsions) for each in (a, b)]
             for key in ("torsion_w2", "tica_w2"):
                 found[key].append(torsion_distance(reference, key, *angles))
             print(f"noise floors, {n} frames: { {key: each[-1] for key, each in found.items()} }", flush=True)
@@ -186,16 +182,15 @@ def noise_floors(reference: Reference, data: WeightedEnsemble) -> dict[str, dict
 
 def agree(runs: list[Path], system: MolecularSystem) -> None:
     """Print Delta F of every pair of states by two simulations, and chi-squared over all."""
-    both = [differences(system, simulated([run], system)) for run in runs]
-    total = 0.0
-    for key, one in both[0].items():
-        other = both[1][key]
+    both = [estimates(system, simulated([run], system)) for run in runs]
+    keys, total = [key for key in both[0] if key.startswith(DELTA_F)], 0.0
+    for key in keys:
+        one, other = both[0][key], both[1][key]
         assert one.error is not None and other.error is not None
         apart = (one.value - other.value) / math.hypot(one.error, other.error)
         total += apart**2
         print(f"{key}: {shown(one)}, {shown(other)}: {apart:+.1f} combined standard errors")
-    n = len(both[0])
-    print(f"chi-squared {total:.2f} of {n}, p = {chi2.sf(total, n):.3f}")
+    print(f"chi-squared {total:.2f} of {len(keys)}, p = {chi2.sf(total, len(keys)):.3f}")
 
 
 def shown(estimate: Estimate) -> str:

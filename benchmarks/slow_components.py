@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from scipy.linalg import eigh
 
-from boltzgen import MolecularSystem, WeightedEnsemble
-from boltzgen.analyze.stored_reference import torsions_at
+from boltzgen import CollectiveVariable, MolecularSystem, WeightedEnsemble
+from boltzgen.analyze.distances import torsion_values
 from boltzgen.ensemble.weighted import Array
 from boltzgen.potential.batched import BatchedEvaluator
 from boltzgen.references.reference import features
@@ -31,11 +31,11 @@ RIDGE = 1e-6
 
 
 def slow_components(
-    system: MolecularSystem, data: WeightedEnsemble, torsions: Sequence[tuple[int, ...]]
+    system: MolecularSystem, data: WeightedEnsemble, torsions: Sequence[CollectiveVariable]
 ) -> dict[str, Any]:
     """Mean of the features ``(2 d,)`` and two vectors ``(2 d, 2)`` that give components of variance one."""
     start = data.select(np.random.default_rng(0).choice(len(data), N_TRAJECTORIES, replace=False))
-    series = np.stack([features(torsions_at(torsions, each)) for each in trajectories(system, start)])
+    series = np.stack([features(torsion_values(each, torsions)) for each in trajectories(system, start)])
     lag = round(LAG_PS / STRETCH_PS)
     early, late = series[:-lag], series[lag:]  # (time, trajectory, 2 d)
     weights = start.weights[:, None] / len(early)

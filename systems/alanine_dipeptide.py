@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import openmm
 from openmm import app, unit
 
 from boltzgen import (
     CollectiveVariable,
+    InputOptions,
     MolecularSystem,
     MolecularSystemError,
-    State,
     minimise,
     remove_centre_of_mass_motion_removers,
 )
 from boltzgen.systems.hamiltonians import HAMILTONIANS
+from boltzgen.systems.phi_states import both_sides
 
 PHI = CollectiveVariable("phi", "torsion", (4, 6, 8, 14))
 PSI = CollectiveVariable("psi", "torsion", (6, 8, 14, 16))
-STATES = (
-    State("phi_positive", PHI, ((0.0, 2.0),)),
-    State("phi_negative", PHI, ((-math.pi, 0.0), (2.0, math.pi + 1e-6))),
-)
+STATES = both_sides(PHI)
 OF_OPENMMTOOLS = {"A": "ff96 with OBC1 implicit solvent, no cutoff", "A-vac": "ff96 in vacuum, no cutoff"}
 """Those that are test systems of openmmtools."""
 
@@ -71,12 +68,5 @@ def _openmmtools_molecule(implicit: bool):  # type: ignore[no-untyped-def]
 
 def _force_field(hamiltonian: str, topology: app.Topology) -> openmm.System:
     field = HAMILTONIANS[hamiltonian]
-    cutoff = field.nonbonded_cutoff_nm
-    return app.ForceField(*field.forcefield).createSystem(
-        topology,
-        nonbondedMethod=app.NoCutoff if cutoff is None else app.CutoffNonPeriodic,
-        **({} if cutoff is None else {"nonbondedCutoff": cutoff * unit.nanometer}),
-        constraints=None,
-        rigidWater=False,
-        removeCMMotion=False,
-    )
+    options = InputOptions(nonbonded_cutoff_nm=field.nonbonded_cutoff_nm)
+    return app.ForceField(*field.forcefield).createSystem(topology, **options.of_create_system())

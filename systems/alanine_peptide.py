@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from boltzgen import CollectiveVariable, MolecularSystem, MolecularSystemError, State, minimise
+from boltzgen.systems.phi_states import both_sides
 
 FORCE_FIELDS = {"ff14SB": "amber14/protein.ff14SB.xml", "ff19SB": "amber19/protein.ff19SB.xml"}
 SOLVENTS = ("hct", "obc1", "obc2", "gbn", "gbn2", "vacuum")
@@ -85,11 +86,7 @@ def _torsions(
         variables.append(CollectiveVariable(f"phi{k}", "torsion", (index[k - 1, "C"], n, ca, c)))
         variables.append(CollectiveVariable(f"psi{k}", "torsion", (n, ca, c, index[k + 1, "N"])))
     phi = variables[2 * ((residues - 1) // 2)]
-    states = (
-        State("phi_positive", phi, ((0.0, 2.0),)),
-        State("phi_negative", phi, ((-math.pi, 0.0), (2.0, math.pi + 1e-6))),
-    )
-    return tuple(variables), states
+    return tuple(variables), both_sides(phi, "phi")
 
 
 def _backbone(residues: int) -> tuple[app.Topology, Point]:

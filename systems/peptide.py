@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from openmm import app
 
 from boltzgen import CollectiveVariable, MolecularSystem, MolecularSystemError, State, from_sequence
 from boltzgen.systems.hamiltonians import hamiltonian_named
+from boltzgen.systems.phi_states import both_sides
 
 TERMINI = {"zwitterion": ("", ""), "capped": ("ACE-", "-NME")}
 """What stands before and after the residues; ends without a cap are charged."""
@@ -17,8 +17,6 @@ LETTERS = {
     **{"H": "HIS", "I": "ILE", "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE", "P": "PRO", "S": "SER"},
     **{"T": "THR", "W": "TRP", "Y": "TYR", "V": "VAL"},
 }
-_POSITIVE = ((0.0, 2.0),)
-_NEGATIVE = ((-math.pi, 0.0), (2.0, math.pi + 1e-6))
 
 
 def build(
@@ -140,8 +138,8 @@ def _states(topology: app.Topology, variables: tuple[CollectiveVariable, ...]) -
     """Both sides of every phi, but for that of proline, which a ring holds."""
     residues = [atom.residue.name for atom in topology.atoms()]
     return tuple(
-        State(f"{cv.name}_{side}", cv, intervals)
+        state
         for cv in variables
         if cv.name.startswith("phi") and residues[cv.atoms[1]] != "PRO"
-        for side, intervals in (("positive", _POSITIVE), ("negative", _NEGATIVE))
+        for state in both_sides(cv)
     )

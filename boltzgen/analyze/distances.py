@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,7 @@ def energy_w2(model: WeightedEnsemble, reference: WeightedEnsemble, seed: int = 
     2003, theorem 2.18).
     Rows with a non-finite energy have weight zero. Raises NumericalError if no weight is left.
     """
-    model, reference = (_with_finite_energy(e) for e in (model, reference))
+    model, reference = (with_finite_energy(e) for e in (model, reference))
 
     def distance(a: WeightedEnsemble, b: WeightedEnsemble, _: int) -> float:
         return wasserstein_2(a.reduced_energies, a.weights, b.reduced_energies, b.weights)
@@ -77,7 +77,8 @@ def torsion_w2(
 
     def distance(a: WeightedEnsemble, b: WeightedEnsemble, draw: int) -> float:
         points = [
-            _angles(e.resample(min(len(e), max_samples), draw + k), torsions) for k, e in enumerate((a, b))
+            torsion_values(e.resample(min(len(e), max_samples), draw + k), torsions)
+            for k, e in enumerate((a, b))
         ]
         return torus_w2(*points)
 
@@ -161,7 +162,12 @@ def torus_w2(a: Array, b: Array) -> float:
     for k in range(a.shape[1]):
         gap = np.abs(a[:, k, None] - b[None, :, k])
         cost += np.square(np.minimum(gap, 2 * math.pi - gap))
-    return float(np.sqrt(max(ot.emd2([], [], cost, numItermax=10_000_000), 0.0)))
+    return transport_w2(cost)
+
+
+def transport_w2(cost: Array) -> float:
+    """Wasserstein-2 distance of equally weighted points from their squared distances ``(n, m)``."""
+    return math.sqrt(max(float(ot.emd2([], [], cost, numItermax=10_000_000)), 0.0))
 
 
 def _with_noise_floor(
@@ -203,7 +209,8 @@ def _with_weight(ensemble: WeightedEnsemble) -> WeightedEnsemble:
     return ensemble.select(np.flatnonzero(normalised_weights(ensemble) > 0))
 
 
-def _with_finite_energy(ensemble: WeightedEnsemble) -> WeightedEnsemble:
+def with_finite_energy(ensemble: WeightedEnsemble) -> WeightedEnsemble:
+    """The rows that have a weight and a finite energy; NumericalError without any."""
     kept = ensemble.select(np.flatnonzero(np.isfinite(ensemble.reduced_energies)))
     if not len(kept):
         raise NumericalError(
@@ -212,7 +219,8 @@ def _with_finite_energy(ensemble: WeightedEnsemble) -> WeightedEnsemble:
     return _with_weight(kept)
 
 
-def _angles(ensemble: WeightedEnsemble, torsions: tuple[CollectiveVariable, ...]) -> Array:
+def torsion_values(ensemble: WeightedEnsemble, torsions: Sequence[CollectiveVariable]) -> Array:
+    """Torsions [rad] ``(n, len(torsions))``."""
     return np.stack([cv.values(ensemble.positions) for cv in torsions], axis=1)
 
 

@@ -112,8 +112,20 @@ def free_energy_rows(system: MolecularSystem, delta_f: Sequence[tuple[Estimate, 
 def delta_f_keys(system: MolecularSystem) -> dict[str, tuple[State, State]]:
     """Pairs of states by the key of their row."""
     return {
-        f"delta_f/{a.name}/{b.name}" if k else DELTA_F: (a, b) for k, (a, b) in enumerate(system.state_pairs)
+        delta_f_key(a.name, b.name) if k else DELTA_F: (a, b) for k, (a, b) in enumerate(system.state_pairs)
     }
+
+
+def delta_f_key(a: str, b: str) -> str:
+    """Of two states by their names."""
+    return f"{DELTA_F}/{a}/{b}"
+
+
+def delta_f_names(system: MolecularSystem) -> list[str]:
+    """What the difference of each pair of states is called: by its variable where there are several."""
+    pairs = system.state_pairs
+    alone = len(pairs) == 1
+    return ["Delta F" if alone or a.cv != b.cv else f"Delta F {a.cv.name}" for a, b in pairs]
 
 
 def state_rows(states: list[StateComparison]) -> list[Row]:
@@ -122,13 +134,6 @@ def state_rows(states: list[StateComparison]) -> list[Row]:
         _compared(population_key(state.name), f"population {state.name}", state.model, state.reference, "")
         for state in states
     ]
-
-
-def delta_f_names(system: MolecularSystem) -> list[str]:
-    """What the difference of each pair of states is called: by its variable where there are several."""
-    pairs = system.state_pairs
-    alone = len(pairs) == 1
-    return ["Delta F" if alone or a.cv != b.cv else f"Delta F {a.cv.name}" for a, b in pairs]
 
 
 def population_key(state: str) -> str:

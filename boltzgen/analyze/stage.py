@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def analyze(
         *distance_rows(system, samples, reference, settings, seed),
         *diagnostic_rows(diagnostics),
     ]
-    named = dict(zip(delta_f_names(system), delta_f, strict=True))
+    named = list(zip(delta_f_names(system), delta_f, strict=True))
     verdict = closing_verdict(diagnostics.get("verdict"), states, named)
     if stored is not None:
         most = settings.max_transport_samples
@@ -114,7 +114,7 @@ def write_results(results: Mapping[str, Any], directory: Path) -> None:
 def closing_verdict(
     verdict: Mapping[str, Any] | None,
     states: list[StateComparison],
-    delta_f: Mapping[str, tuple[Estimate, Estimate]],
+    delta_f: Sequence[tuple[str, tuple[Estimate, Estimate]]],
 ) -> dict[str, Any]:
     """The sampler's verdict, lowered for states that MD visits and the sample has lost or barely has.
 
@@ -137,7 +137,7 @@ def closing_verdict(
             else f"{share} is supported by {state.independent} independent samples, fewer than "
             f"{MIN_INDEPENDENT}"
         )
-    observations = [line for name, pair in delta_f.items() for line in _disagreement(name, *pair)]
+    observations = [line for name, pair in delta_f for line in _disagreement(name, *pair)]
     return {"level": level, "reasons": reasons, "observations": observations}
 
 

@@ -9,15 +9,27 @@ from typing import Any
 
 import numpy as np
 import ot
-import torch
 
-from boltzgen import geometry
-from boltzgen.analyze.distances import torus_w2, wasserstein_2
-from boltzgen.analyze.rows import DELTA_F, DELTA_F_KJ_MOL, MEAN_ENERGY, Row, delta_f_keys, population_key
+from boltzgen.analyze.distances import (
+    torsion_values,
+    torus_w2,
+    transport_w2,
+    wasserstein_2,
+    with_finite_energy,
+)
+from boltzgen.analyze.rows import (
+    DELTA_F,
+    DELTA_F_KJ_MOL,
+    MEAN_ENERGY,
+    Row,
+    delta_f_key,
+    delta_f_keys,
+    population_key,
+)
 from boltzgen.ensemble.uncertainty import SURE, Estimate
 from boltzgen.ensemble.weighted import Array, WeightedEnsemble
 from boltzgen.references.reference import Reference
-from boltzgen.system.collective_variables import State
+from boltzgen.system.collective_variables import CollectiveVariable, State
 from boltzgen.system.molecular_system import MolecularSystem
 
 SAME_ANGLE = 1e-3
@@ -35,7 +47,7 @@ def stored_values(reference: Reference, system: MolecularSystem) -> dict[str, Es
     theirs = {state.name: _counterpart(state, reference.content["states"]) for state in system.states}
     wanted = {population_key(ours): population_key(name) for ours, name in theirs.items()}
     for key, (a, b) in delta_f_keys(system).items():
-        wanted[key] = f"{DELTA_F}/{theirs[a.name]}/{theirs[b.name]}"
+        wanted[key] = delta_f_key(theirs[a.name], theirs[b.name])
     found = {key: known[name] for key, name in wanted.items() if name in known}
     if DELTA_F in found:
         found[DELTA_F_KJ_MOL] = found[DELTA_F].in_kj_mol(system.temperature_k)
@@ -116,26 +128,22 @@ def stored_distance_rows(
 
 def distance_to(reference: Reference, key: str, ensemble: WeightedEnsemble, n: int, seed: int) -> float:
     """One of `DISTANCES`: of energies from all rows, of torsions from ``n`` frames drawn by weight."""
-    kept = np.isfinite(ensemble.reduced_energies) & (ensemble.weights > 0)
-    ensemble = ensemble.select(np.flatnonzero(kept))
+    ensemble = with_finite_energy(ensemble)
     if key == "energy_w2":
         equal = np.full(len(reference.reduced_energies), 1.0 / len(reference.reduced_energies))
         return wasserstein_2(ensemble.reduced_energies, ensemble.weights, reference.reduced_energies, equal)
-    ours = torsions_at(reference.compared_torsions, ensemble.resample(n, seed))
+    ours = torsion_values(ensemble.resample(n, seed), compared_torsions(reference))
     return torsion_distance(reference, key, ours, reference.torsions[:n])
+
+
+def compared_torsions(reference: Reference) -> list[CollectiveVariable]:
+    """Those that T-W2 and TICA-W2 compare."""
+    compared = reference.content["torsions"][: reference.content["n_compared"]]
+    return [CollectiveVariable(each["name"], "torsion", tuple(each["atoms"])) for each in compared]
 
 
 def torsion_distance(reference: Reference, key: str, a: Array, b: Array) -> float:
     """T-W2 or TICA-W2 between torsions ``(n, n_compared)`` and ``(m, n_compared)`` [rad]."""
-    return torus_w2(a, b) if key == "torsion_w2" else _plane_w2(reference.slow(a), reference.slow(b))
-
-
-def torsions_at(atoms: Sequence[tuple[int, ...]], ensemble: WeightedEnsemble) -> Array:
-    """Torsions [rad] ``(n, len(atoms))``."""
-    x = torch.as_tensor(ensemble.positions, dtype=torch.float64)
-    return torch.stack([geometry.torsion(x, four) for four in atoms], 1).numpy()
-
-
-def _plane_w2(a: Array, b: Array) -> float:
-    """Wasserstein-2 distance of equally weighted points ``(n, 2)`` and ``(m, 2)``."""
-    return math.sqrt(max(ot.emd2([], [], ot.dist(a, b), numItermax=10_000_000), 0.0))
+    return (
+        torus_w2(a, b) if key == "torsion_w2" else transport_w2(ot.dist(reference.slow(a), reference.slow(b)))
+    )

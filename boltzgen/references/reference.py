@@ -48,11 +48,6 @@ class Reference:
         return np.array(probes["positions"]), np.array(probes["reduced_energies"])
 
     @property
-    def compared_torsions(self) -> list[tuple[int, ...]]:
-        """Atoms of those that T-W2 and TICA-W2 compare."""
-        return [tuple(each["atoms"]) for each in self.content["torsions"][: self.content["n_compared"]]]
-
-    @property
     def torsions(self) -> Array:
         """Of independent frames [rad] ``(n, n_compared)``."""
         return RADIANS * self._arrays["torsions"][:, : self.content["n_compared"]].astype(float)

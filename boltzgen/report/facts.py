@@ -98,12 +98,11 @@ def shown(row: Mapping[str, Any]) -> dict[str, str]:
 
 def _in_errors(value: object, error: object, other: object, other_error: object) -> str:
     """The difference of two numbers in combined errors; nothing where one of them or an error is missing."""
-    if not all(isinstance(x, float) for x in (value, error, other, other_error)):
+    if not (isinstance(value, float) and isinstance(other, float)):
         return ""
-    combined = math.hypot(error, other_error)  # type: ignore[arg-type]
-    if not error or not other_error:
+    if not (isinstance(error, float) and isinstance(other_error, float) and min(error, other_error) > 0):
         return ""
-    return number(round((value - other) / combined, 1) + 0.0)  # type: ignore[operator]
+    return number(round((value - other) / math.hypot(error, other_error), 1) + 0.0)
 
 
 def stages(run: FinishedRun) -> list[dict[str, Any]]:

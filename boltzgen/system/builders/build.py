@@ -133,7 +133,7 @@ def from_sequence(
 
     Raises MolecularSystemError for residues that are not known, here or to the force field.
     """
-    prepared = peptide_of_sequence(sequence, ph)
+    prepared = peptide_of_sequence(sequence, ph, name)
     with tempfile.TemporaryDirectory() as directory:
         pdb = Path(directory) / "peptide.pdb"
         pdb.write_text(prepared.pdb, encoding="utf-8")

@@ -36,30 +36,30 @@ class _Placed:
     torsion: float
 
 
-def peptide_of_sequence(sequence: str, ph: float) -> Prepared:
+def peptide_of_sequence(sequence: str, ph: float, where: str = "--sequence") -> Prepared:
     """A peptide of L residues such as ``ACE-ALA-ALA-NME``, hydrogens as at a pH; ends without caps charged.
 
-    Raises MolecularSystemError, one line, for residues that are not known.
+    ``where`` it was given is named in errors. Raises MolecularSystemError, one line, for unknown residues.
     """
-    names = _residues(sequence)
-    made = completed("--sequence", _backbone(names), ph)
+    names = _residues(sequence, where)
+    made = completed(where, _backbone(names), ph)
     assert made is not None  # there are no hydrogens yet
     drawn = f"{sequence.upper()} drawn out: phi {PHI_DEG:g}, psi {PSI_DEG:g}, every residue L"
     return Prepared(made.pdb, (drawn, made.added[-1]))
 
 
-def _residues(sequence: str) -> list[str]:
+def _residues(sequence: str, where: str) -> list[str]:
     """Three-letter names; an error for what is none."""
     names = sequence.upper().split("-")
     inner = names[names[0] == FIRST : len(names) - (names[-1] == LAST)]
     if unknown := [name for name in inner if name not in (*AMINO_ACIDS, *_FORMS)]:
         raise MolecularSystemError(
-            "--sequence",
+            where,
             f"{unknown[0] or 'an empty name'} is no residue",
             f"write it as {FIRST}-ALA-GLY-{LAST}, of {listed(AMINO_ACIDS, len(AMINO_ACIDS))}",
         )
     if names in ([FIRST], [LAST]):
-        raise MolecularSystemError("--sequence", f"{sequence} is a cap alone", f"write {FIRST}-ALA-{LAST}")
+        raise MolecularSystemError(where, f"{sequence} is a cap alone", f"write {FIRST}-ALA-{LAST}")
     return names
 
 

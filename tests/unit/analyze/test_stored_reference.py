@@ -16,10 +16,11 @@ from helpers.run_directory import SETTINGS, diagnostics, write_run
 from rich.console import Console
 
 from boltzgen.analyze import free_energy, known_systems
+from boltzgen.analyze.distances import torsion_values
 from boltzgen.analyze.known_systems import reference_of
 from boltzgen.analyze.of_dynamics import write_md_results
 from boltzgen.analyze.stage import analyze
-from boltzgen.analyze.stored_reference import distance_to, stored_values, torsions_at
+from boltzgen.analyze.stored_reference import distance_to, stored_values
 from boltzgen.cli.tables import closing_table
 from boltzgen.geometry import mirror
 from boltzgen.potential import make_potential
@@ -36,7 +37,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reference:
     """A reference of the five-particle chain, the only one that there is."""
     system, data = chain_system(), chain_ensemble(4000, seed=7, p_positive=0.3)
     torsions = [cv for cv in system.collective_variables if cv.kind == "torsion"]
-    angles = torsions_at([cv.atoms for cv in torsions], data)
+    angles = torsion_values(data, torsions)
     noise = 0.01 * torch.randn((3, 5, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     probes = torch.as_tensor(data.positions[:3], dtype=torch.float64) + noise
     energies = make_potential(system, "openmm", platform="Reference")(probes)
